@@ -1,0 +1,151 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/base/result.hpp"
+
+// The YAML file, decoded. One file for both processes. Plain structs: defaults live here and nowhere else; config/default.yaml is tested
+// to equal them. Only main.cpp files and the command see this header; lanes receive plain structs of their own.
+namespace thalweg::config {
+
+enum class IdleStrategy : std::uint8_t { kNoop, kBusySpin, kYield, kSleep, kBackoff };
+enum class CpuMode : std::uint8_t { kShared, kExclusive };
+enum class Hugepages : std::uint8_t { kAuto, kOn, kOff };
+
+struct Instance {
+  std::string directory;                 // "" = the stock default (AERON_DIR or /dev/shm/aeron-<user>)
+  std::string name{"thalweg"};           // in logs and file prefixes
+  std::string group;                     // "" = directory mode 0700
+  std::string user;                      // drop to this user after start-up; "" = stay
+  bool delete_on_start{false};
+  bool delete_on_shutdown{false};
+};
+struct Lane {
+  std::optional<std::uint32_t> cpu;      // none: floating
+  std::vector<std::string> ports;        // names it serves; empty = whatever no other lane names
+};
+struct Dataplane {
+  std::vector<Lane> lanes;               // empty = auto
+  CpuMode cpu_mode{CpuMode::kShared};
+  IdleStrategy idle{IdleStrategy::kBackoff};
+  std::int64_t idle_sleep_ns{20'000};    // sleep, and the longest park of backoff
+  Hugepages hugepages{Hugepages::kAuto};
+  std::uint32_t packet_buffers{0};       // mbufs; 0 = computed
+};
+struct Impairment {
+  double loss{}, duplicate{}, reorder{}, corrupt{};   // 0..1 (percent with a % sign in the file)
+  std::int64_t delay_ns{}, jitter_ns{};
+  std::uint64_t rate_bits_per_second{};
+  std::uint64_t seed{1};
+};
+struct Port {
+  std::string name;
+  std::string type;                      // patch loopback memif af_packet af_xdp tap pcap pci kernel
+  std::string address;                   // a.b.c.d/prefix
+  std::string gateway;
+  std::string mac;
+  std::uint32_t mtu_bytes{1500};
+  std::uint16_t vlan{};
+  std::string checksums{"auto"};         // auto on off
+  std::string peer;                      // patch
+  std::string device;                    // interface, PCI address, pcap file to read
+  std::string device_tx;                 // pcap file to write
+  std::string socket{"thalweg"};         // memif
+  std::uint32_t id{};                    // memif
+  std::string role{"client"};            // memif: server client
+  std::uint16_t queues{1};
+  std::uint16_t ring_size{1024};
+  Impairment impair;
+  std::string capture;
+};
+struct Streams {                         // driver defaults of wire-protocol section 7
+  std::uint32_t mtu_bytes{1408};
+  std::uint32_t ipc_mtu_bytes{1408};
+  std::uint64_t term_length_bytes{16U << 20};
+  std::uint64_t ipc_term_length_bytes{64U << 20};
+  bool is_sparse{true};
+  std::uint64_t publication_window_bytes{0};
+  std::uint64_t ipc_publication_window_bytes{0};
+  std::uint64_t receiver_window_bytes{128U << 10};
+  std::uint64_t socket_rcvbuf_bytes{128U << 10};
+  std::uint64_t socket_sndbuf_bytes{0};
+  std::int64_t status_message_timeout_ns{200'000'000};
+  std::int64_t linger_ns{5'000'000'000};
+  std::int64_t connection_timeout_ns{5'000'000'000};
+  std::int64_t unblock_timeout_ns{15'000'000'000};
+  std::int64_t image_liveness_timeout_ns{10'000'000'000};
+  std::int64_t untethered_window_limit_timeout_ns{5'000'000'000};
+  std::int64_t untethered_linger_timeout_ns{5'000'000'000};
+  std::int64_t untethered_resting_timeout_ns{10'000'000'000};
+  bool is_reliable{true}, is_rejoin{true}, is_tethered{true}, spies_simulate_connection{false};
+  std::int64_t nak_delay_ns{1'000};
+  std::uint32_t nak_retry_ratio{100};
+  std::int64_t nak_multicast_max_backoff_ns{10'000'000};
+  std::uint32_t nak_multicast_group_size{10};
+  bool nak_all_gaps{false};              // ours: NAK every gap up to the high-water mark per pass
+  std::int64_t retransmit_delay_ns{0};
+  std::int64_t retransmit_linger_ns{10'000'000};
+  bool is_retransmit_linger_auto{false}; // ours: max(50 us, 2 RTT)
+  std::uint32_t max_resend{16};
+  std::uint64_t retransmit_limit_bytes{0};            // per stream and interval; 0 = none
+  std::int64_t retransmit_limit_interval_ns{1'000'000'000};
+};
+struct ControlPlane {
+  std::int64_t timer_interval_ns{1'000'000'000};
+  std::int64_t client_liveness_timeout_ns{10'000'000'000};
+  std::int64_t driver_timeout_ns{10'000'000'000};
+  std::int64_t counters_free_to_reuse_timeout_ns{1'000'000'000};
+  std::int64_t poll_interval_ns{100'000};             // conductor's longest sleep
+  std::int32_t reserved_session_id_low{-1}, reserved_session_id_high{1000};
+  std::uint64_t to_driver_buffer_bytes{1U << 20};
+  std::uint64_t to_clients_buffer_bytes{1U << 20};
+  std::uint64_t error_log_bytes{4U << 20};
+  std::uint64_t loss_report_bytes{1U << 20};
+  std::uint32_t counters{131072};
+  std::uint64_t low_storage_warning_bytes{160U << 20};
+  std::string socket;                    // control socket; "" = <directory>/control.sock
+};
+struct LogPool {                         // zeroed, already mapped log buffers kept ready
+  std::uint64_t term_length_bytes{};
+  std::uint32_t count{};
+};
+struct Memory {
+  std::vector<LogPool> pool{{16U << 20, 2}};   // 2 x 48 MiB
+  std::string hugetlbfs;                 // "" = the first writable mount with 2 MiB pages, if any
+};
+struct Logging {
+  std::string level{"info"};
+  std::string format{"text"};            // text json
+};
+
+struct Config {
+  Instance instance;
+  Dataplane dataplane;
+  std::vector<Port> ports;               // loopback and kernel ports are added when absent
+  Streams streams;
+  ControlPlane control_plane;
+  Memory memory;
+  Logging logging;
+};
+
+// Where a mistake is. All mistakes of a file are reported at once: `file:line:column: error: text`.
+struct Diagnostic {
+  std::string file;
+  int line{};
+  int column{};
+  std::string text;
+  [[nodiscard]] std::string to_string() const { return file + ":" + std::to_string(line) + ":" + std::to_string(column) + ": error: " + text; }
+};
+
+struct Loaded {
+  Config config;
+  std::vector<Diagnostic> errors;        // empty: the configuration is valid
+};
+// Decodes text; cross-field rules run after decoding. `file` is only for messages. Never throws.
+[[nodiscard]] Loaded load_text(const std::string& text, const std::string& file);
+// Reads a file; kNotFound / kPermission when it cannot be read, kInvalidConfig with every diagnostic, one a line, when it is wrong.
+[[nodiscard]] Result<Config> load_file(const std::string& path);
+
+}  // namespace thalweg::config

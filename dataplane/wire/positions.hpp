@@ -1,0 +1,38 @@
+#pragma once
+#include <bit>
+#include <cstdint>
+
+// Position arithmetic of wire-protocol 1.13. Position = bytes since stream start; offset = bytes inside a term. Term ids wrap.
+namespace thalweg::wire {
+
+inline constexpr int kPartitionCount = 3;
+
+[[nodiscard]] constexpr std::int32_t wrapping_sub(std::int32_t a, std::int32_t b) noexcept {
+  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b));
+}
+[[nodiscard]] constexpr std::int32_t wrapping_add(std::int32_t a, std::int32_t b) noexcept {
+  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
+}
+[[nodiscard]] constexpr int position_bits(std::int32_t term_length) noexcept {
+  return std::countr_zero(static_cast<std::uint32_t>(term_length));
+}
+// Precondition: wrapping_sub(term_id, initial_term_id) >= 0.
+[[nodiscard]] constexpr std::int64_t position_of(std::int32_t term_id, std::int32_t term_offset, std::int32_t initial_term_id, int bits) noexcept {
+  return (static_cast<std::int64_t>(wrapping_sub(term_id, initial_term_id)) << bits) + term_offset;
+}
+[[nodiscard]] constexpr std::int32_t term_count_of(std::int64_t position, int bits) noexcept { return static_cast<std::int32_t>(position >> bits); }
+[[nodiscard]] constexpr std::int32_t term_id_of(std::int64_t position, std::int32_t initial_term_id, int bits) noexcept {
+  return wrapping_add(initial_term_id, term_count_of(position, bits));
+}
+[[nodiscard]] constexpr std::int32_t term_offset_of(std::int64_t position, int bits) noexcept {
+  return static_cast<std::int32_t>(position & ((std::int64_t{1} << bits) - 1));
+}
+[[nodiscard]] constexpr int partition_of(std::int64_t position, int bits) noexcept {
+  return static_cast<int>((position >> bits) % kPartitionCount);
+}
+[[nodiscard]] constexpr std::int64_t max_position(std::int32_t term_length) noexcept { return static_cast<std::int64_t>(term_length) << 31; }
+[[nodiscard]] constexpr std::int32_t max_message_length(std::int32_t term_length) noexcept {
+  return term_length / 8 < (16 << 20) ? term_length / 8 : (16 << 20);
+}
+
+}  // namespace thalweg::wire

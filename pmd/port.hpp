@@ -1,0 +1,109 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "dataplane/base/result.hpp"
+#include "dataplane/shm/registry.hpp"
+#include "dataplane/wire/ip.hpp"
+
+struct rte_mbuf;
+struct rte_mempool;
+
+// The only door to network interfaces. Every backend moves whole Ethernet frames in mbufs: a patch cable, memif, af_packet, af_xdp, tap,
+// pcap and PCI devices through ethdev; the loopback and the kernel port translate between frames and UDP sockets inside their bursts.
+namespace thalweg::pmd {
+
+inline constexpr std::uint16_t kBurstMax = 32;
+
+struct PortCapabilities {
+  bool has_multi_segment_tx{};      // chained mbufs may be sent (never on af_xdp: see dpdk-notes)
+  bool has_ip_checksum_tx{};
+  bool has_udp_checksum_tx{};
+  bool needs_arp{true};             // false: loopback and kernel ports, which need no MAC
+  bool is_real_wire{true};          // decides `checksums: auto`
+  std::uint16_t rx_queue_count{1};
+  std::uint16_t tx_queue_count{1};
+};
+
+struct PortStatistics {
+  std::uint64_t rx_frames{}, rx_bytes{}, tx_frames{}, tx_bytes{}, rx_missed{}, rx_errors{}, tx_errors{}, rx_no_buffer{};
+};
+
+struct ImpairmentStatistics {
+  std::uint64_t lost{}, duplicated{}, reordered{}, corrupted{}, delayed{};
+};
+
+// Thread: bursts on the owning lane; everything else on the steward, which may block.
+class Port {
+ public:
+  virtual ~Port() = default;
+  Port(const Port&) = delete;
+  Port& operator=(const Port&) = delete;
+
+  // Up to `count` frames (<= kBurstMax) into `frames`; the caller owns them. Contiguous unless stated by the backend.
+  [[nodiscard]] virtual std::uint16_t rx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept = 0;
+  // Offers `count` frames; takes ownership of the first n returned. 0 is back-pressure, never an error.
+  [[nodiscard]] virtual std::uint16_t tx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept = 0;
+  // Called once per lane turn with the lane's clock: decorators release delayed frames, socket ports look at their epoll set.
+  virtual void turn(std::int64_t now_ns) noexcept { static_cast<void>(now_ns); }
+
+  [[nodiscard]] virtual const PortCapabilities& capabilities() const noexcept = 0;
+  [[nodiscard]] virtual wire::MacAddress mac() const noexcept = 0;
+  [[nodiscard]] virtual bool is_link_up() noexcept = 0;            // steward; also drives memif reconnects
+  [[nodiscard]] virtual PortStatistics statistics() noexcept = 0;  // steward
+  [[nodiscard]] virtual ImpairmentStatistics impairments() const noexcept { return {}; }
+
+  // Claims a UDP address before an endpoint uses it, so that "port in use" is an answer and not a surprise. port 0 picks an ephemeral one.
+  // Poll-mode ports keep their own table; loopback and kernel ports bind a real socket (loopback for 127/8, design section 2).
+  // `remote` connects a send socket (wire-protocol 5.2); port 0 = unconnected. Errors: kInUse, kPermission, kIo. Steward.
+  struct BindOptions {
+    wire::UdpEndpoint local;
+    wire::UdpEndpoint remote{};
+    bool is_receive{};
+    std::int32_t socket_rcvbuf{};
+    std::int32_t socket_sndbuf{};
+    std::uint8_t ttl{};
+  };
+  [[nodiscard]] virtual Result<wire::UdpEndpoint> bind(const BindOptions& options) = 0;
+  virtual void unbind(const wire::UdpEndpoint& local) = 0;
+
+ protected:
+  Port() = default;
+};
+
+// What a port is made from; decoded from YAML by config/schema, plain here.
+struct ImpairmentOptions {
+  std::uint32_t loss_ppm{}, duplicate_ppm{}, reorder_ppm{}, corrupt_ppm{};
+  std::int64_t delay_ns{};
+  std::int64_t jitter_ns{};
+  std::uint64_t rate_bits_per_second{};   // 0: unlimited
+  std::uint64_t seed{1};
+  [[nodiscard]] bool is_active() const noexcept {
+    return loss_ppm != 0 || duplicate_ppm != 0 || reorder_ppm != 0 || corrupt_ppm != 0 || delay_ns != 0 || jitter_ns != 0 ||
+           rate_bits_per_second != 0;
+  }
+};
+enum class Checksums : std::uint8_t { kAuto, kOn, kOff };
+struct PortOptions {
+  std::string name;                 // unique in the instance
+  shm::PortKind kind{};
+  std::uint32_t address{};          // host order
+  std::uint32_t prefix_length{24};
+  std::uint32_t gateway{};
+  std::uint32_t mtu{1500};          // IP bytes
+  std::uint16_t vlan{};
+  wire::MacAddress mac;             // zero: made up from name and address, or the device's own
+  Checksums checksums{Checksums::kAuto};
+  std::string peer;                 // patch: name of the other end in this data plane
+  std::string device;               // af_packet, af_xdp: interface; tap: interface to make; pci: address; pcap: file read
+  std::string device_tx;            // pcap: file written
+  std::string memif_socket;         // memif: socket name; starts with '/' = path, else abstract
+  std::uint32_t memif_id{};
+  bool is_memif_server{};
+  std::uint16_t queues{1};
+  std::uint16_t ring_size{1024};
+  ImpairmentOptions impairment;     // of received frames
+  std::string capture_file;         // not empty: capture from the start
+};
+
+}  // namespace thalweg::pmd
