@@ -124,6 +124,9 @@ struct alignas(kCacheLine) EndpointSlot {
     std::int32_t socket_rcvbuf{};
     std::int64_t group_tag{};
     std::uint32_t text{kNoSlot};       // channel URI, text slot
+    // Control plane's own book-keeping.
+    std::int64_t registration_id{};    // publication or subscription that created it
+    std::int32_t channel_status_id{-1}, local_sockaddr_id{-1};  // counter ids
   } desired;
   struct alignas(kCacheLine) Seen : ObservedHead {
     std::uint32_t bound_address{};     // host order
@@ -194,10 +197,15 @@ struct alignas(kCacheLine) PublicationSlot {
     std::int64_t owner_client_id{};
     std::uint32_t reference_count{};
     std::uint32_t fc_receivers_id_plus_1{};
+    std::int64_t reject_until_ms{};    // IPC image rejected: links no subscription before this epoch time
   } desired;
   struct alignas(kCacheLine) Seen : ObservedHead {
-    std::uint32_t error_frames{};
-    std::uint32_t padding{};
+    std::uint32_t error_frames{};      // bumped (and rung) after the fields below and `error` describe the latest ERR frame (2.13)
+    std::uint32_t error_source_address{};  // host order
+    std::int64_t error_receiver_id{};
+    std::int64_t error_group_tag{-1};
+    std::uint16_t error_source_port{};
+    std::uint16_t padding[3]{};
     SlotError error;
     PublicationState state;
   } observed;
@@ -367,6 +375,7 @@ struct CommandSlot {                   // a command that waits for the data plan
   std::int64_t correlation_id{};
   std::int32_t type_id{};
   std::uint32_t target{kNoSlot};
+  std::uint32_t text{kNoSlot};         // the command as it stood in the ring: a restarted control plane runs it again
 };
 
 // A capture asked for at run time (`thalweg capture`): the control plane fills it, the steward starts and stops the port's capture decorator.
