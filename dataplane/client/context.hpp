@@ -1,0 +1,60 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "dataplane/base/result.hpp"
+#include "dataplane/client/image.hpp"
+#include "dataplane/client/detail/subscription_core.hpp"
+#include "dataplane/shm/counters.hpp"
+
+namespace thalweg::client {
+
+// Names one ADD until its answer arrives, and afterwards the resource it made.
+enum class RegistrationId : std::int64_t {};
+
+using ErrorHandler = std::function<void(const Error&)>;
+// (registration id, counter id)
+using CounterHandler = std::function<void(std::int64_t, std::int32_t)>;
+
+// Who turns the client's conductor: reads the driver's answers, keeps the client alive, calls the handlers.
+enum class ConductorMode : std::uint8_t {
+  kOwnThread,  // a thread of the library, sleeping idle_sleep when there is nothing to do
+  kInvoker,    // the application, by Client::do_work(), well inside the driver's client liveness timeout (10 s)
+};
+
+// Time, replaceable so that tests need not wait.
+struct Clock {
+  std::function<std::int64_t()> monotonic_ns;  // empty: CLOCK_MONOTONIC
+  std::function<std::int64_t()> epoch_ms;      // empty: CLOCK_REALTIME
+};
+
+// Options of a client. Defaults are those of the field (client-protocol 9.1).
+// Handlers run on the conductor's thread (the caller of do_work() in invoker mode), without any lock held: they may use the asynchronous
+// functions of the client, but not those that wait.
+struct Context {
+  std::string directory;                               // empty: AERON_DIR, else /dev/shm/aeron-<user>
+  std::string client_name;                             // shown in the driver's client-heartbeat counter; cut to 100 bytes
+  std::chrono::nanoseconds driver_timeout{std::chrono::seconds{10}};         // connect, commands, and age of the driver's heartbeat
+  std::chrono::nanoseconds keepalive_interval{std::chrono::milliseconds{500}};
+  std::chrono::nanoseconds idle_sleep{std::chrono::milliseconds{16}};        // own thread, nothing pending
+  std::chrono::nanoseconds resource_linger{std::chrono::seconds{3}};         // mappings outlive their last user by this much
+  bool pre_touch_mapped_memory{false};                 // fault log pages in when mapping
+  ConductorMode mode{ConductorMode::kOwnThread};
+
+  ErrorHandler on_error;                               // empty: one line on stderr
+  ImageHandler on_available_image;                     // before the image is polled for the first time
+  ImageHandler on_unavailable_image;                   // after the image is closed; position() is final
+  CounterHandler on_available_counter;
+  CounterHandler on_unavailable_counter;
+  std::function<void()> on_close;                      // the client closed, by itself or by close()
+  std::function<void()> idle;                          // invoker mode: called while a function waits; empty: sleeps 1 ms
+  Clock clock;
+
+  // Defaults with AERON_DIR, AERON_DRIVER_TIMEOUT (ms) and AERON_CLIENT_NAME applied. A timeout that is no number is ignored.
+  [[nodiscard]] static Context from_environment();
+};
+
+}  // namespace thalweg::client
