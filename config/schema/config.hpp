@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -136,16 +137,39 @@ struct Diagnostic {
   int line{};
   int column{};
   std::string text;
-  [[nodiscard]] std::string to_string() const { return file + ":" + std::to_string(line) + ":" + std::to_string(column) + ": error: " + text; }
+  // Line 0: the mistake is in an override and `file` says which.
+  [[nodiscard]] std::string to_string() const {
+    return file + (line == 0 ? "" : ":" + std::to_string(line) + ":" + std::to_string(column)) + ": error: " + text;
+  }
 };
+
+// Settings from outside the file. Precedence: file < environment < flag (house rules, section 8).
+struct Overrides {
+  struct Setting {
+    std::string path;                    // "streams.mtu", "ports.a.impair.loss" (a list item by its name or number)
+    std::string value;                   // YAML: a scalar, or a flow list or map
+    std::string origin;                  // "environment THALWEG_STREAMS_MTU" or "--set streams.mtu", for messages and `config show`
+  };
+  std::vector<Setting> environment;
+  std::vector<Setting> flags;
+};
+// Collects THALWEG_<SECTION>_<KEY>=value from `environment` (name=value strings) and "section.key=value" flags. A variable that starts with
+// a section's name but names no key is kept: loading reports it. Never throws.
+[[nodiscard]] Overrides make_overrides(const std::vector<std::string>& environment, const std::vector<std::string>& set_flags);
+// The same with this process's environment.
+[[nodiscard]] Overrides make_overrides(const std::vector<std::string>& set_flags);
 
 struct Loaded {
   Config config;
   std::vector<Diagnostic> errors;        // empty: the configuration is valid
+  std::map<std::string, std::string> origins;  // dotted path -> "file.yaml:12", "environment THALWEG_...", "--set ..."; absent: default
 };
-// Decodes text; cross-field rules run after decoding. `file` is only for messages. Never throws.
-[[nodiscard]] Loaded load_text(const std::string& text, const std::string& file);
-// Reads a file; kNotFound / kPermission when it cannot be read, kInvalidConfig with every diagnostic, one a line, when it is wrong.
-[[nodiscard]] Result<Config> load_file(const std::string& path);
+// Decodes text, then overrides; cross-field rules run after decoding. `file` is only for messages. Never throws. Any thread.
+[[nodiscard]] Loaded load_text(const std::string& text, const std::string& file, const Overrides& overrides = {});
+// Reads a file ("" = no file, the built-in defaults) and applies THALWEG_* variables and `set_flags` ("section.key=value").
+// Errors: kNotFound / kPermission / kIo when it cannot be read, kInvalidConfig with every diagnostic, one a line, when it is wrong.
+[[nodiscard]] Result<Config> load_file(const std::string& path, const std::vector<std::string>& set_flags = {});
+// The same with origins and diagnostics apart; the Result fails only when the file cannot be read.
+[[nodiscard]] Result<Loaded> load(const std::string& path, const Overrides& overrides);
 
 }  // namespace thalweg::config

@@ -1,0 +1,88 @@
+#include "config/schema/convert.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "dataplane/base/units.hpp"
+
+namespace thalweg::config {
+namespace {
+
+shm::PortKind kind_of(const std::string& type) {
+  using enum shm::PortKind;
+  if (type == "patch") return kPatch;
+  if (type == "loopback") return kLoopback;
+  if (type == "memif") return kMemif;
+  if (type == "af_packet") return kAfPacket;
+  if (type == "af_xdp") return kAfXdp;
+  if (type == "tap") return kTap;
+  if (type == "pcap") return kPcap;
+  if (type == "pci") return kPci;
+  return type == "kernel" ? kKernel : kNone;
+}
+
+std::uint32_t per_million(double share) { return static_cast<std::uint32_t>(std::lround(share * 1e6)); }
+
+wire::MacAddress mac_of(std::string_view text) {
+  wire::MacAddress mac;
+  for (std::size_t i = 0; i < mac.bytes.size() && i * 3 + 2 <= text.size(); ++i) {
+    std::from_chars(text.data() + i * 3, text.data() + i * 3 + 2, mac.bytes[i], 16);
+  }
+  return mac;
+}
+
+pmd::PortOptions options_of(const Port& port) {
+  pmd::PortOptions out;
+  out.name = port.name;
+  out.kind = kind_of(port.type);
+  const std::size_t slash = std::min(port.address.find('/'), port.address.size());
+  out.address = parse_ipv4(std::string_view{port.address}.substr(0, slash)).value_or(0);
+  if (slash < port.address.size()) std::from_chars(port.address.data() + slash + 1, port.address.data() + port.address.size(), out.prefix_length);
+  out.gateway = parse_ipv4(port.gateway).value_or(0);
+  out.mtu = port.mtu_bytes;
+  out.vlan = port.vlan;
+  out.mac = mac_of(port.mac);
+  out.checksums = port.checksums == "on" ? pmd::Checksums::kOn : port.checksums == "off" ? pmd::Checksums::kOff : pmd::Checksums::kAuto;
+  out.peer = port.peer;
+  out.device = port.device;
+  out.device_tx = port.device_tx;
+  out.memif_socket = port.socket;
+  out.memif_id = port.id;
+  out.is_memif_server = port.role == "server";
+  out.queues = port.queues;
+  out.ring_size = port.ring_size;
+  out.impairment = {.loss_ppm = per_million(port.impair.loss),
+                    .duplicate_ppm = per_million(port.impair.duplicate),
+                    .reorder_ppm = per_million(port.impair.reorder),
+                    .corrupt_ppm = per_million(port.impair.corrupt),
+                    .delay_ns = port.impair.delay_ns,
+                    .jitter_ns = port.impair.jitter_ns,
+                    .rate_bits_per_second = port.impair.rate_bits_per_second,
+                    .seed = port.impair.seed};
+  out.capture_file = port.capture;
+  return out;
+}
+
+}  // namespace
+
+std::vector<pmd::PortOptions> port_options(const Config& config) {
+  std::vector<pmd::PortOptions> out;
+  for (const Port& port : config.ports) out.push_back(options_of(port));
+  const auto has = [&](shm::PortKind kind) { return std::any_of(out.begin(), out.end(), [&](const auto& p) { return p.kind == kind; }); };
+  Port added;
+  added.mtu_bytes = 65'535;  // sockets cut datagrams themselves
+  if (!has(shm::PortKind::kLoopback)) {
+    added.name = added.type = "loopback";
+    added.address = "127.0.0.1/8";
+    out.push_back(options_of(added));
+  }
+  if (!has(shm::PortKind::kKernel)) {
+    added.name = added.type = "kernel";
+    added.address.clear();
+    out.push_back(options_of(added));
+  }
+  return out;
+}
+
+}  // namespace thalweg::config

@@ -1,0 +1,272 @@
+// Rules between keys: each message says what must hold and where it comes from when that is not obvious.
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+
+#include "config/schema/decoder.hpp"
+#include "dataplane/base/units.hpp"
+
+namespace thalweg::config {
+namespace {
+
+constexpr std::uint32_t kUdpIpHeaders = 28;
+constexpr std::size_t kPortsMax = 64;  // registry tables
+constexpr std::size_t kLanesMax = 64;
+
+std::string path_of(std::string_view list, std::size_t index, std::string_view key = {}) {
+  return std::string{list} + "[" + std::to_string(index) + "]" + (key.empty() ? "" : "." + std::string{key});
+}
+
+struct Subnet {
+  std::uint32_t address{};
+  std::uint32_t prefix{};
+  [[nodiscard]] std::uint32_t mask() const { return prefix == 0 ? 0 : ~std::uint32_t{0} << (32 - prefix); }
+  [[nodiscard]] std::uint32_t network() const { return address & mask(); }
+  [[nodiscard]] bool contains(std::uint32_t other) const { return (other & mask()) == network(); }
+};
+std::optional<Subnet> parse_subnet(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  const auto address = parse_ipv4(text.substr(0, slash));
+  std::uint32_t prefix = 0;
+  std::from_chars(text.data() + slash + 1, text.data() + text.size(), prefix);
+  return address ? std::optional{Subnet{*address, prefix}} : std::nullopt;
+}
+
+bool is_socket_port(const Port& port) { return port.type == "loopback" || port.type == "kernel"; }
+
+// Two ports of one instance that are the two ends of one link, and so share a subnet on purpose. One naming the other is enough here:
+// that peers must be mutual is a rule of its own.
+bool are_ends_of_one_link(const Port& a, const Port& b) {
+  if (a.type == "patch" && b.type == "patch") return a.peer == b.name || b.peer == a.name;
+  return a.type == "memif" && b.type == "memif" && a.socket == b.socket && a.id == b.id && a.role != b.role;
+}
+
+// ---- ports ----
+struct TypedKey {
+  std::string_view key;
+  std::vector<std::string_view> types;           // that use the key
+  std::vector<std::string_view> required_types;  // that cannot do without
+};
+const std::vector<TypedKey>& typed_keys() {
+  static const std::vector<TypedKey> kKeys{
+      {"peer", {"patch"}, {"patch"}},
+      {"device", {"af_packet", "af_xdp", "tap", "pci", "pcap"}, {"af_packet", "af_xdp", "tap", "pci"}},
+      {"device-tx", {"pcap"}, {}},
+      {"socket", {"memif"}, {"memif"}},
+      {"id", {"memif"}, {"memif"}},
+      {"role", {"memif"}, {"memif"}},
+      {"address",
+       {"patch", "loopback", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"},
+       {"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"}},
+      {"gateway", {"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"}, {}},
+      {"mac", {"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"}, {}},
+      {"vlan", {"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"}, {}},
+  };
+  return kKeys;
+}
+
+void check_typed_keys(const Port& port, std::size_t index, Findings& findings) {
+  const auto holds = [&](const std::vector<std::string_view>& types) { return std::find(types.begin(), types.end(), port.type) != types.end(); };
+  for (const TypedKey& key : typed_keys()) {
+    const std::string path = path_of("ports", index, key.key);
+    if (findings.has(path) && !holds(key.types)) {
+      findings.error_at(path, "'" + std::string{key.key} + "' means nothing for a port of type " + port.type);
+    } else if (!findings.has(path) && holds(key.required_types)) {
+      findings.error_at(path_of("ports", index), "port '" + port.name + "' of type " + port.type + " needs the key '" + std::string{key.key} + "'");
+    }
+  }
+  if (port.type == "pcap" && port.device.empty() && port.device_tx.empty()) {
+    findings.error_at(path_of("ports", index), "port '" + port.name + "' of type pcap needs 'device' (file to read), 'device-tx' (file to write), or both");
+  }
+  if (port.type == "memif" && port.socket.empty()) findings.error_at(path_of("ports", index, "socket"), "a memif socket needs a name or a path");
+}
+
+void check_address(const Port& port, std::size_t index, Findings& findings) {
+  const auto subnet = parse_subnet(port.address);
+  const std::string path = path_of("ports", index, "address");
+  if (subnet) {
+    const bool is_loopback = subnet->address >> 24 == 127;
+    if (subnet->address >> 28 >= 0xE || subnet->address >> 24 == 0) {
+      findings.error_at(path, "'" + port.address + "' is not the address of a host");
+    } else if (is_loopback != (port.type == "loopback")) {
+      findings.error_at(path, is_loopback ? "127.0.0.0/8 belongs to the loopback port" : "a loopback port needs an address in 127.0.0.0/8");
+    } else if (subnet->prefix <= 30 && (subnet->address & ~subnet->mask()) == 0) {
+      findings.error_at(path, "'" + port.address + "' is the address of the network, not of a host in it");
+    } else if (subnet->prefix <= 30 && (subnet->address | subnet->mask()) == ~std::uint32_t{0}) {
+      findings.error_at(path, "'" + port.address + "' is the broadcast address of its network");
+    }
+  }
+  if (!port.gateway.empty()) {
+    const auto gateway = parse_ipv4(port.gateway);
+    if (!subnet || !gateway || !subnet->contains(*gateway)) {
+      findings.error_at(path_of("ports", index, "gateway"), "gateway " + port.gateway + " must lie in the port's subnet" + (port.address.empty() ? "" : " " + port.address));
+    } else if (*gateway == subnet->address) {
+      findings.error_at(path_of("ports", index, "gateway"), "gateway " + port.gateway + " is the port's own address");
+    }
+  }
+  if (port.mac == "00:00:00:00:00:00" || (port.mac.size() > 1 && std::string_view{"13579bBdDfF"}.find(port.mac[1]) != std::string_view::npos)) {
+    findings.error_at(path_of("ports", index, "mac"), "'" + port.mac + "' is not the MAC address of one station");
+  }
+}
+
+void check_mtu(const Config& config, const Port& port, std::size_t index, Findings& findings) {
+  if (is_socket_port(port) || config.streams.mtu_bytes + kUdpIpHeaders <= port.mtu_bytes) return;
+  findings.error_at(findings.has(path_of("ports", index, "mtu")) ? path_of("ports", index, "mtu") : "streams.mtu",
+                    "streams.mtu " + std::to_string(config.streams.mtu_bytes) + " and 28 bytes of headers do not fit the mtu " +
+                        std::to_string(port.mtu_bytes) + " of port '" + port.name + "'");
+}
+
+void check_peer(const Config& config, const Port& port, std::size_t index, Findings& findings) {
+  if (port.type != "patch" || port.peer.empty()) return;
+  const std::string path = path_of("ports", index, "peer");
+  const auto peer = std::find_if(config.ports.begin(), config.ports.end(), [&](const Port& other) { return other.name == port.peer; });
+  if (peer == config.ports.end()) {
+    std::vector<std::string> names;
+    for (const Port& other : config.ports) {
+      if (other.name != port.name) names.push_back(other.name);
+    }
+    const std::string near = nearest_word(port.peer, names);
+    findings.error_at(path, "no port is called '" + port.peer + "'" + (near.empty() ? "" : "; did you mean '" + near + "'?"));
+  } else if (peer->name == port.name) {
+    findings.error_at(path, "port '" + port.name + "' cannot be its own peer");
+  } else if (peer->type != "patch" || peer->peer != port.name) {
+    findings.error_at(path, "port '" + port.peer + "' must be of type patch and name '" + port.name + "' as its peer");
+  }
+}
+
+void check_pair(const Config& config, std::size_t first, std::size_t second, Findings& findings) {
+  const Port& a = config.ports[first];
+  const Port& b = config.ports[second];
+  if (a.name == b.name) findings.error_at(path_of("ports", second, "name"), "two ports are called '" + a.name + "'");
+  if (is_socket_port(a) && a.type == b.type) findings.error_at(path_of("ports", second, "type"), "there can be one " + a.type + " port only");
+  if (a.type == "memif" && b.type == "memif" && a.socket == b.socket && a.id == b.id && a.role == b.role) {
+    findings.error_at(path_of("ports", second, "id"),
+                      "ports '" + a.name + "' and '" + b.name + "' are both " + a.role + " of id " + std::to_string(a.id) + " on socket '" + a.socket + "'");
+  }
+  if (a.type == b.type && !a.device.empty() && a.device == b.device) {
+    findings.error_at(path_of("ports", second, "device"), "ports '" + a.name + "' and '" + b.name + "' use the same device '" + a.device + "'");
+  }
+  const auto left = parse_subnet(a.address);
+  const auto right = parse_subnet(b.address);
+  if (!left || !right) return;
+  if (left->address == right->address) {
+    findings.error_at(path_of("ports", second, "address"), "ports '" + a.name + "' and '" + b.name + "' have the same address " + format_ipv4(left->address));
+  } else if (left->prefix == right->prefix && left->network() == right->network() && a.vlan == b.vlan && !are_ends_of_one_link(a, b)) {
+    findings.error_at(path_of("ports", second, "address"), "ports '" + a.name + "' and '" + b.name + "' overlap in the subnet " +
+                                                               format_ipv4(left->network()) + "/" + std::to_string(left->prefix) +
+                                                               ": no rule could choose between them");
+  }
+}
+
+void check_ports(const Config& config, Findings& findings) {
+  if (config.ports.size() > kPortsMax) return findings.error_at("ports", "more than " + std::to_string(kPortsMax) + " ports");
+  for (std::size_t i = 0; i < config.ports.size(); ++i) {
+    check_typed_keys(config.ports[i], i, findings);
+    check_address(config.ports[i], i, findings);
+    check_mtu(config, config.ports[i], i, findings);
+    check_peer(config, config.ports[i], i, findings);
+    for (std::size_t j = 0; j < i; ++j) check_pair(config, j, i, findings);
+  }
+}
+
+// ---- lanes ----
+void check_lanes(const Config& config, Findings& findings) {
+  const auto& lanes = config.dataplane.lanes;
+  if (lanes.size() > kLanesMax) return findings.error_at("dataplane.lanes", "more than " + std::to_string(kLanesMax) + " lanes");
+  std::vector<std::string> names{"loopback", "kernel"};  // added when absent
+  std::map<std::string, std::uint16_t> queues{{"loopback", std::uint16_t{1}}, {"kernel", std::uint16_t{1}}};
+  for (const Port& port : config.ports) {
+    names.push_back(port.name);
+    queues[port.name] = port.queues;
+  }
+  std::map<std::uint32_t, std::size_t> cpus;
+  std::map<std::string, std::uint16_t> servings;
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    const std::string path = path_of("dataplane.lanes", i);
+    if (lanes[i].cpu && !cpus.emplace(*lanes[i].cpu, i).second) {
+      findings.error_at(path + ".cpu", "CPU " + std::to_string(*lanes[i].cpu) + " is given to lane " + std::to_string(cpus[*lanes[i].cpu]) + " already");
+    }
+    if (!lanes[i].cpu && config.dataplane.cpu_mode == CpuMode::kExclusive) {
+      findings.error_at(path, "cpu-mode exclusive needs a 'cpu' for each lane");
+    }
+    for (const std::string& name : lanes[i].ports) {
+      if (queues.count(name) == 0) {
+        const std::string near = nearest_word(name, names);
+        findings.error_at(path + ".ports", "no port is called '" + name + "'" + (near.empty() ? "" : "; did you mean '" + near + "'?"));
+      } else if (++servings[name] > queues[name]) {
+        findings.error_at(path + ".ports", "port '" + name + "' has " + std::to_string(queues[name]) + " queue(s), too few for every lane that names it");
+      }
+    }
+  }
+}
+
+// ---- streams and timeouts ----
+void check_windows(const Streams& streams, Findings& findings) {
+  const auto window = [&](std::string_view key, std::uint64_t bytes, std::uint64_t mtu, std::string_view term_key, std::uint64_t term) {
+    if (bytes == 0) return;
+    const std::string path = "streams." + std::string{key};
+    if (bytes > term / 2) {
+      findings.error_at(path, path + " " + format_size(static_cast<std::int64_t>(bytes)) + " must not exceed half of streams." + std::string{term_key} +
+                                  " " + format_size(static_cast<std::int64_t>(term)));
+    }
+    if (bytes < mtu) findings.error_at(path, path + " must hold at least one datagram of " + std::to_string(mtu) + " bytes");
+  };
+  window("publication-window", streams.publication_window_bytes, streams.mtu_bytes, "term-length", streams.term_length_bytes);
+  window("ipc-publication-window", streams.ipc_publication_window_bytes, streams.ipc_mtu_bytes, "ipc-term-length", streams.ipc_term_length_bytes);
+  if (streams.receiver_window_bytes < streams.mtu_bytes) {
+    findings.error_at("streams.receiver-window", "streams.receiver-window must hold at least one datagram of streams.mtu " + std::to_string(streams.mtu_bytes) + " bytes");
+  }
+  if (streams.socket_rcvbuf_bytes != 0 && streams.receiver_window_bytes > streams.socket_rcvbuf_bytes) {
+    findings.error_at("streams.receiver-window", "streams.receiver-window must not exceed streams.socket-rcvbuf " + format_size(static_cast<std::int64_t>(streams.socket_rcvbuf_bytes)));
+  }
+  if (streams.socket_sndbuf_bytes != 0 && streams.mtu_bytes > streams.socket_sndbuf_bytes) {
+    findings.error_at("streams.mtu", "streams.mtu must not exceed streams.socket-sndbuf " + format_size(static_cast<std::int64_t>(streams.socket_sndbuf_bytes)));
+  }
+}
+
+void check_timeouts(const Config& config, Findings& findings) {
+  const auto exceeds = [&](std::string_view key, std::int64_t value, std::string_view other_key, std::int64_t other) {
+    if (value > other) return;
+    findings.error_at(findings.has(std::string{key}) ? key : other_key,
+                      std::string{key} + " " + format_duration_ns(value) + " must be longer than " + std::string{other_key} + " " + format_duration_ns(other));
+  };
+  const Streams& s = config.streams;
+  const ControlPlane& c = config.control_plane;
+  const std::string_view timer = "control-plane.timer-interval";
+  exceeds("control-plane.client-liveness-timeout", c.client_liveness_timeout_ns, timer, c.timer_interval_ns);
+  exceeds("streams.unblock-timeout", s.unblock_timeout_ns, "control-plane.client-liveness-timeout", c.client_liveness_timeout_ns);
+  exceeds("control-plane.driver-timeout", c.driver_timeout_ns, timer, c.timer_interval_ns);
+  exceeds("streams.untethered-window-limit-timeout", s.untethered_window_limit_timeout_ns, timer, c.timer_interval_ns);
+  exceeds("streams.untethered-linger-timeout", s.untethered_linger_timeout_ns, timer, c.timer_interval_ns);
+  exceeds("streams.untethered-resting-timeout", s.untethered_resting_timeout_ns, timer, c.timer_interval_ns);
+  exceeds("streams.image-liveness-timeout", s.image_liveness_timeout_ns, "streams.status-message-timeout", s.status_message_timeout_ns);
+  exceeds("streams.connection-timeout", s.connection_timeout_ns, "streams.status-message-timeout", s.status_message_timeout_ns);
+  if (c.reserved_session_id_low > c.reserved_session_id_high) {
+    findings.error_at("control-plane.reserved-session-id-low", "control-plane.reserved-session-id-low must not exceed reserved-session-id-high");
+  }
+}
+
+void check_memory(const Memory& memory, Findings& findings) {
+  for (std::size_t i = 0; i < memory.pool.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      if (memory.pool[i].term_length_bytes != memory.pool[j].term_length_bytes) continue;
+      findings.error_at(path_of("memory.pool", i), "the term length " + format_size(static_cast<std::int64_t>(memory.pool[i].term_length_bytes)) + " is listed twice");
+    }
+  }
+}
+
+}  // namespace
+
+void check_rules(const Config& config, Findings& findings) {
+  const bool has_ports = findings.is_clean("ports");
+  const bool has_streams = findings.is_clean("streams");
+  if (has_ports && has_streams) check_ports(config, findings);
+  if (has_ports && findings.is_clean("dataplane")) check_lanes(config, findings);
+  if (has_streams) check_windows(config.streams, findings);
+  if (has_streams && findings.is_clean("control-plane")) check_timeouts(config, findings);
+  if (findings.is_clean("memory")) check_memory(config.memory, findings);
+}
+
+}  // namespace thalweg::config

@@ -1,0 +1,209 @@
+// Every key of the configuration: name, rule and its paragraph of the manual. config/default.yaml, the JSON Schema and
+// docs/reference/configuration.md are made from this file (config/schema/generate.cpp), and a test fails when they are stale.
+#include "config/schema/map.hpp"
+#include "dataplane/base/time.hpp"
+
+namespace thalweg::config {
+namespace {
+
+constexpr std::int64_t kKiB = 1 << 10;
+constexpr std::int64_t kMiB = 1 << 20;
+constexpr std::int64_t kGiB = 1 << 30;
+constexpr std::int64_t kDay_ns = 24 * 3600 * kSecond_ns;
+constexpr std::int64_t kUint32Max = std::numeric_limits<std::uint32_t>::max();
+constexpr std::int64_t kInt32Min = std::numeric_limits<std::int32_t>::min();
+constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
+
+// wire-protocol 7: aeron.mtu.length is larger than 32, at most 65504, a multiple of 32.
+Rule mtu() { return rule::size(64, 65'504, 32); }
+Rule term_length() { return rule::power_of_two(64 * kKiB, kGiB); }
+Rule timeout() { return rule::duration(kMillisecond_ns, 30 * kDay_ns); }
+Rule delay() { return rule::duration(0, 60 * kSecond_ns); }
+
+}  // namespace
+
+void decode(Map& map, Config& c) {
+  map.section("instance", c.instance, "Who this appliance is on this machine: where its shared memory lies and who may use it.");
+  map.section("dataplane", c.dataplane, "The process that polls the ports: its worker threads (lanes), their CPUs and their memory.");
+  map.list("ports", c.ports,
+           "The network interfaces the appliance drives itself. A loopback port (127.0.0.0/8) and a kernel port (UDP sockets, for addresses "
+           "that no other port owns) are added when none is listed, so the empty list already is a complete media driver.");
+  map.section("streams", c.streams,
+              "Defaults of publications and subscriptions; a channel URI parameter overrides them for its stream. Names and values are those "
+              "of the Aeron driver properties unless the text says otherwise.");
+  map.section("control-plane", c.control_plane, "The process that answers clients: timeouts, ring and counter sizes, the control socket.");
+  map.section("memory", c.memory, "Where log buffers lie and how many are kept ready.");
+  map.section("logging", c.logging, "What the processes write to standard error (to the journal under systemd).");
+}
+
+void decode(Map& map, Instance& c) {
+  map.optional("directory", c.directory, rule::path(),
+               "The instance directory, which clients call the Aeron directory. Empty: what clients use without being told, that is "
+               "$AERON_DIR or /dev/shm/aeron-<user>. It should lie on tmpfs; two appliances on one machine need two directories.");
+  map.optional("name", c.name, rule::name(), "The name of this instance in logs and in the file prefix of its packet memory.");
+  map.optional("group", c.group, rule::text(),
+               "A group whose members may connect. Empty: the directory is for its owner alone (mode 0700); else it is mode 2770 of this group.");
+  map.optional("user", c.user, rule::text(),
+               "Drop to this user once ports and memory are set up. Empty: keep the user that started the process.");
+  map.optional("delete-on-start", c.delete_on_start, rule::flag(),
+               "Remove an existing directory at start instead of taking its streams up again. An instance that runs is never removed.");
+  map.optional("delete-on-shutdown", c.delete_on_shutdown, rule::flag(), "Remove the directory after an orderly stop.");
+}
+
+void decode(Map& map, Lane& c) {
+  map.optional("cpu", c.cpu, rule::count(0, 1023), "The CPU this lane is pinned to. Left out: it floats on the allowed CPUs.");
+  map.texts("ports", c.ports, "Names of the ports this lane polls. Left out: those that no other lane names.");
+}
+
+void decode(Map& map, Dataplane& c) {
+  map.list("lanes", c.lanes,
+           "The polling threads. `auto` picks their number from the CPUs the process may use and leaves one for everything else; on one CPU "
+           "it makes one floating lane. Or a list with a CPU and port names for each, such as [{cpu: 2, ports: [a]}, {cpu: 3}].",
+           "auto");
+  map.optional("cpu-mode", c.cpu_mode, rule::choice({"shared", "exclusive"}),
+               "`shared` lets lanes share their CPUs with other work and other instances. `exclusive` makes a CPU that is taken by another "
+               "instance or not isolated from the scheduler an error at start.");
+  map.optional("idle", c.idle, rule::choice({"noop", "busy-spin", "yield", "sleep", "backoff"}),
+               "What a lane does in a turn without work. `busy-spin` and `noop` give the lowest latency and burn the CPU; `backoff` spins, "
+               "then yields, then sleeps up to idle-sleep.");
+  map.optional("idle-sleep", c.idle_sleep_ns, rule::duration(kMicrosecond_ns, 100 * kMillisecond_ns),
+               "How long `sleep` sleeps, and the longest nap of `backoff`. It adds to the latency of the first message after a pause.");
+  map.optional("hugepages", c.hugepages, rule::choice({"auto", "on", "off"}),
+               "Packet memory on hugepages: `auto` uses them when enough are free, `on` fails without them, `off` never uses them.");
+  map.optional("packet-buffers", c.packet_buffers, rule::zero_or(rule::count(512, 16 * kMiB)),
+               "Number of packet buffers. 0: computed from ports, queues and bursts; the start-up log says how many.");
+}
+
+void decode(Map& map, Impairment& c) {
+  map.optional("loss", c.loss, rule::ratio(), "Share of the received frames that is dropped.");
+  map.optional("duplicate", c.duplicate, rule::ratio(), "Share of the received frames that is delivered twice.");
+  map.optional("reorder", c.reorder, rule::ratio(), "Share of the received frames that is delivered after a later one.");
+  map.optional("corrupt", c.corrupt, rule::ratio(), "Share of the received frames in which a bit is changed, in a copy.");
+  map.optional("delay", c.delay_ns, delay(), "Added to every received frame.");
+  map.optional("jitter", c.jitter_ns, delay(), "Up to this much more delay, evenly distributed.");
+  map.optional("rate", c.rate_bits_per_second, rule::bit_rate(), "Frames beyond this rate are held back. 0: no limit.");
+  map.optional("seed", c.seed, rule::count(0, std::numeric_limits<std::int64_t>::max()),
+               "Start of the random sequence: the same seed and the same frames give the same losses.");
+}
+
+void decode(Map& map, Port& c) {
+  map.required("name", c.name, rule::name(), "Unique in this file; lanes, `peer` and every report use it.");
+  map.required("type", c.type, rule::choice({"patch", "loopback", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci", "kernel"}),
+               "`patch`: a cable to another port of this instance. `memif`: shared memory to another process. `af_packet`, `af_xdp`: a "
+               "kernel interface. `tap`: a new kernel interface. `pcap`: files. `pci`: a NIC that DPDK drives. `loopback`: 127.0.0.0/8. "
+               "`kernel`: UDP sockets for addresses that no other port owns.");
+  map.optional("address", c.address, rule::subnet(),
+               "IPv4 address and prefix length of this port; the appliance answers ARP and ICMP for it. Needed by all types but loopback and kernel.");
+  map.optional("gateway", c.gateway, rule::address(), "Next hop for destinations outside every port's subnet. It must lie in this port's subnet.");
+  map.optional("mac", c.mac, rule::mac(), "Empty: the device's own, or one made from name and address for ports that have none.");
+  map.optional("mtu", c.mtu_bytes, rule::size(576, 9'600), "Largest IP packet in bytes. streams.mtu and 28 bytes of headers must fit.");
+  map.optional("vlan", c.vlan, rule::count(0, 4'094), "VLAN id; frames are tagged and others dropped. 0: untagged.");
+  map.optional("checksums", c.checksums, rule::choice({"auto", "on", "off"}),
+               "UDP checksums. `auto`: sent and verified on real wires and where corruption is injected, left out on patch and memif.");
+  map.optional("peer", c.peer, rule::text(), "patch: the port at the other end of the cable, which must name this one.");
+  map.optional("device", c.device, rule::text(),
+               "af_packet, af_xdp: the interface. tap: the interface to make. pci: the address (0000:01:00.0). pcap: the file to read.");
+  map.optional("device-tx", c.device_tx, rule::text(), "pcap: the file to write.");
+  map.optional("socket", c.socket, rule::text(),
+               "memif: the socket both ends meet at. A name is an abstract socket; a text that starts with '/' is a path.");
+  map.optional("id", c.id, rule::count(0, kUint32Max), "memif: tells several links over one socket apart; equal at both ends.");
+  map.optional("role", c.role, rule::choice({"server", "client"}), "memif: one end is server, the other client. Either may start first.");
+  map.optional("queues", c.queues, rule::count(1, 64), "Receive and transmit queues. More than one needs a type that can spread frames.");
+  map.optional("ring-size", c.ring_size, rule::power_of_two(64, 32'768), "Descriptors of each queue.");
+  map.section("impair", c.impair, "Faults injected into received frames, for tests and demonstrations.");
+  map.optional("capture", c.capture, rule::text(), "Write every frame to this pcapng file from the start. `thalweg capture` does it at run time.");
+}
+
+void decode(Map& map, Streams& c) {
+  map.optional("mtu", c.mtu_bytes, mtu(), "Largest UDP payload of network streams; messages beyond it are fragmented.");
+  map.optional("ipc-mtu", c.ipc_mtu_bytes, mtu(), "The same for IPC streams, whose fragments are reassembled by the subscriber.");
+  map.optional("term-length", c.term_length_bytes, term_length(),
+               "Length of one of the three terms of a network log. It bounds the largest message (an eighth) and the largest window (a half).");
+  map.optional("ipc-term-length", c.ipc_term_length_bytes, term_length(), "The same for IPC logs.");
+  map.optional("sparse", c.is_sparse, rule::flag(),
+               "Allocate the terms of a log when they are entered instead of all at once. Either way a full file system is an error and no crash.");
+  map.optional("publication-window", c.publication_window_bytes, rule::zero_or(rule::size(64, kGiB / 2)),
+               "How far a publisher may run ahead of the slowest receiver. 0: half a term.");
+  map.optional("ipc-publication-window", c.ipc_publication_window_bytes, rule::zero_or(rule::size(64, kGiB / 2)), "The same for IPC.");
+  map.optional("receiver-window", c.receiver_window_bytes, rule::size(256, kGiB / 2),
+               "How much a receiver lets the sender have in flight; at most half a term counts. Bandwidth times round-trip time is the least that "
+               "keeps a link full.");
+  map.optional("socket-rcvbuf", c.socket_rcvbuf_bytes, rule::zero_or(rule::size(1'024, kGiB)),
+               "SO_RCVBUF of sockets on loopback and kernel ports. 0: the system's default.");
+  map.optional("socket-sndbuf", c.socket_sndbuf_bytes, rule::zero_or(rule::size(1'024, kGiB)), "SO_SNDBUF of the same. 0: the system's default.");
+  map.optional("status-message-timeout", c.status_message_timeout_ns, timeout(), "A receiver reports its position at least this often.");
+  map.optional("linger", c.linger_ns, rule::duration(0, kDay_ns),
+               "How long a finished publication stays to answer NAKs before its log is removed.");
+  map.optional("connection-timeout", c.connection_timeout_ns, timeout(), "A publication without status messages for this long is not connected.");
+  map.optional("unblock-timeout", c.unblock_timeout_ns, timeout(),
+               "An unfinished claim of a dead publisher is padded after this. It must exceed control-plane.client-liveness-timeout.");
+  map.optional("image-liveness-timeout", c.image_liveness_timeout_ns, timeout(), "An image without packets for this long is drained and closed.");
+  map.optional("untethered-window-limit-timeout", c.untethered_window_limit_timeout_ns, timeout(),
+               "An untethered subscriber that holds the window for this long loses its hold.");
+  map.optional("untethered-linger-timeout", c.untethered_linger_timeout_ns, timeout(), "How long it may still drain what it has.");
+  map.optional("untethered-resting-timeout", c.untethered_resting_timeout_ns, timeout(), "How long it rests before it may join again.");
+  map.optional("reliable", c.is_reliable, rule::flag(), "Repair lost data by NAK; otherwise gaps are padded and skipped.");
+  map.optional("rejoin", c.is_rejoin, rule::flag(), "A subscription joins a stream again after its image went away.");
+  map.optional("tether", c.is_tethered, rule::flag(), "Subscribers hold the sender back by default (flow control).");
+  map.optional("spies-simulate-connection", c.spies_simulate_connection, rule::flag(),
+               "A local spy lets a publication without receivers go on.");
+  map.optional("nak-delay", c.nak_delay_ns, rule::duration(kMicrosecond_ns, 10 * kSecond_ns), "Unicast: wait this long before the first NAK of a gap.");
+  map.optional("nak-retry-ratio", c.nak_retry_ratio, rule::count(1, 1'000'000), "Unicast: repeat it after this many times nak-delay.");
+  map.optional("nak-multicast-max-backoff", c.nak_multicast_max_backoff_ns, rule::duration(0, 10 * kSecond_ns),
+               "Multicast: receivers wait a random time up to this, so that one NAK answers for all.");
+  map.optional("nak-multicast-group-size", c.nak_multicast_group_size, rule::count(1, 1'000'000), "Multicast: the expected number of receivers.");
+  map.optional("nak-all-gaps", c.nak_all_gaps, rule::flag(),
+               "Ask for every gap up to the highest frame seen in one pass instead of for the first alone. Repairs bursts of loss faster; "
+               "stock peers understand it.");
+  map.optional("retransmit-delay", c.retransmit_delay_ns, delay(), "Wait this long before data is sent again for a NAK.");
+  map.optional("retransmit-linger", c.retransmit_linger_ns, delay(), "Ignore further NAKs for the same data this long.");
+  map.optional("retransmit-linger-auto", c.is_retransmit_linger_auto, rule::flag(),
+               "Use twice the measured round-trip time, at least 50us, instead of retransmit-linger.");
+  map.optional("max-resend", c.max_resend, rule::count(1, 256), "Retransmissions of a multicast stream in progress at once.");
+  map.optional("retransmit-limit", c.retransmit_limit_bytes, rule::zero_or(rule::size(1'024, kInt32Max)),
+               "Bytes a stream sends again at most per retransmit-limit-interval: the bound on a NAK storm. 0: no limit.");
+  map.optional("retransmit-limit-interval", c.retransmit_limit_interval_ns, timeout(), "The interval of retransmit-limit.");
+}
+
+void decode(Map& map, ControlPlane& c) {
+  map.optional("timer-interval", c.timer_interval_ns, rule::duration(kMillisecond_ns, 60 * kSecond_ns), "How often liveness is checked and the driver's heartbeat is stored.");
+  map.optional("client-liveness-timeout", c.client_liveness_timeout_ns, timeout(),
+               "A client that did not renew its heartbeat for this long is closed with everything it had. It must exceed timer-interval.");
+  map.optional("driver-timeout", c.driver_timeout_ns, timeout(), "A directory whose driver heartbeat is older than this belongs to nobody.");
+  map.optional("counters-free-to-reuse-timeout", c.counters_free_to_reuse_timeout_ns, rule::duration(0, kDay_ns),
+               "A freed counter id is not given out again for this long, so that readers notice.");
+  map.optional("poll-interval", c.poll_interval_ns, rule::duration(kMicrosecond_ns, 100 * kMillisecond_ns),
+               "The conductor's longest nap. Clients ring no bell, so it bounds how long a command waits.");
+  map.optional("reserved-session-id-low", c.reserved_session_id_low, rule::count(kInt32Min, kInt32Max),
+               "Session ids from here to reserved-session-id-high are never chosen, only asked for.");
+  map.optional("reserved-session-id-high", c.reserved_session_id_high, rule::count(kInt32Min, kInt32Max), "The upper end of that range.");
+  map.optional("to-driver-buffer", c.to_driver_buffer_bytes, rule::power_of_two(kMiB, kGiB), "The ring for client commands, without its trailer.");
+  map.optional("to-clients-buffer", c.to_clients_buffer_bytes, rule::power_of_two(kMiB, kGiB), "The broadcast ring for answers, without its trailer.");
+  map.optional("error-log", c.error_log_bytes, rule::size(4 * kMiB, kGiB, 4'096), "The log of distinct errors.");
+  map.optional("loss-report", c.loss_report_bytes, rule::size(4'096, kGiB, 4'096), "The report of lost ranges by stream.");
+  map.optional("counters", c.counters, rule::count(8'192, 4'096'000),
+               "How many counters there may be at once. A publication takes six, an image three and one for each subscriber; 640 bytes each.");
+  map.optional("low-storage-warning", c.low_storage_warning_bytes, rule::zero_or(rule::size(kMiB, 1'024 * kGiB)),
+               "Warn when less than this is free where the log buffers lie. 0: never.");
+  map.optional("socket", c.socket, rule::path(), "The control socket. Empty: control.sock in the instance directory.");
+}
+
+void decode(Map& map, LogPool& c) {
+  map.required("term-length", c.term_length_bytes, term_length(), "Streams of this term length take their log from here.");
+  map.required("count", c.count, rule::count(1, 4'096), "Logs kept ready. Each takes three terms and a page of memory.");
+}
+
+void decode(Map& map, Memory& c) {
+  map.list("pool", c.pool,
+           "Log buffers kept zeroed and mapped, so that a new stream starts within microseconds. They take memory while unused: three terms "
+           "each. A stream whose term length is not listed gets its log when it asks.");
+  map.optional("hugetlbfs", c.hugetlbfs, rule::path(),
+               "A hugetlbfs mount with 2 MiB pages for logs with terms of 4 MiB and more. Empty: the first writable one, if there is any.");
+}
+
+void decode(Map& map, Logging& c) {
+  map.optional("level", c.level, rule::choice({"error", "warn", "info", "debug"}), "The least important message that is still written.");
+  map.optional("format", c.format, rule::choice({"text", "json"}), "`text`: level, event, key=value. `json`: one object a line.");
+}
+
+}  // namespace thalweg::config

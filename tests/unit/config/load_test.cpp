@@ -1,0 +1,267 @@
+// Decoding, diagnostics and overrides of the configuration file.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "config/schema/config.hpp"
+#include "config/schema/convert.hpp"
+
+namespace thalweg::config {
+namespace {
+
+std::string errors_of(const Loaded& loaded) {
+  std::string text;
+  for (const Diagnostic& error : loaded.errors) text += error.to_string() + "\n";
+  return text;
+}
+
+TEST(Load, an_empty_file_gives_the_built_in_defaults) {
+  const Loaded loaded = load_text("", "f.yaml");
+  EXPECT_EQ(errors_of(loaded), "");
+  EXPECT_EQ(loaded.config.streams.mtu_bytes, 1408U);
+  EXPECT_EQ(loaded.config.memory.pool.size(), 1U);
+  EXPECT_TRUE(loaded.config.dataplane.lanes.empty());
+  EXPECT_TRUE(loaded.origins.empty());
+}
+
+TEST(Load, every_kind_of_value_is_decoded) {
+  const Loaded loaded = load_text(R"(
+instance: {directory: /dev/shm/x, group: traders, delete-on-start: true}
+dataplane:
+  lanes: [{cpu: 2, ports: [a]}, {}]
+  cpu-mode: shared
+  idle: busy-spin
+  idle-sleep: 50us
+ports:
+  - {name: a, type: memif, address: 10.9.0.1/24, gateway: 10.9.0.254, socket: link, id: 3, role: server, mtu: 1500, checksums: on,
+     impair: {loss: 1%, duplicate: 0.1%, reorder: 0.001, delay: 20us, rate: 2.5Gbit, seed: 7}}
+streams: {mtu: 1376, term-length: 4MiB, linger: 0, receiver-window: 64KiB, nak-delay: 1us}
+control-plane: {reserved-session-id-low: -5}
+memory: {pool: [{term-length: 64KiB, count: 3}]}
+logging: {level: debug}
+)", "f.yaml");
+  ASSERT_EQ(errors_of(loaded), "");
+  const Config& c = loaded.config;
+  EXPECT_EQ(c.instance.directory, "/dev/shm/x");
+  EXPECT_TRUE(c.instance.delete_on_start);
+  ASSERT_EQ(c.dataplane.lanes.size(), 2U);
+  EXPECT_EQ(c.dataplane.lanes[0].cpu, 2U);
+  EXPECT_EQ(c.dataplane.lanes[0].ports, std::vector<std::string>{"a"});
+  EXPECT_FALSE(c.dataplane.lanes[1].cpu.has_value());
+  EXPECT_EQ(c.dataplane.idle, IdleStrategy::kBusySpin);
+  EXPECT_EQ(c.dataplane.idle_sleep_ns, 50'000);
+  ASSERT_EQ(c.ports.size(), 1U);
+  EXPECT_EQ(c.ports[0].role, "server");
+  EXPECT_EQ(c.ports[0].checksums, "on");
+  EXPECT_DOUBLE_EQ(c.ports[0].impair.loss, 0.01);
+  EXPECT_DOUBLE_EQ(c.ports[0].impair.duplicate, 0.001);
+  EXPECT_DOUBLE_EQ(c.ports[0].impair.reorder, 0.001);
+  EXPECT_EQ(c.ports[0].impair.rate_bits_per_second, 2'500'000'000U);
+  EXPECT_EQ(c.streams.term_length_bytes, 4U << 20);
+  EXPECT_EQ(c.streams.linger_ns, 0);
+  EXPECT_EQ(c.control_plane.reserved_session_id_low, -5);
+  ASSERT_EQ(c.memory.pool.size(), 1U);
+  EXPECT_EQ(c.memory.pool[0].count, 3U);
+  EXPECT_EQ(c.logging.level, "debug");
+}
+
+struct BadFile {
+  const char* name;
+  std::string text;
+  std::string errors;  // exact
+};
+std::ostream& operator<<(std::ostream& out, const BadFile& bad) { return out << bad.name; }
+class BadFiles : public testing::TestWithParam<BadFile> {};
+
+TEST_P(BadFiles, are_refused_with_exactly_these_diagnostics) { EXPECT_EQ(errors_of(load_text(GetParam().text, "f.yaml")), GetParam().errors); }
+
+const std::string kPatchPair = R"(ports:
+  - {name: a, type: patch, address: 10.0.0.1/24, peer: b}
+  - {name: b, type: patch, address: 10.0.0.2/24, peer: a}
+)";
+
+INSTANTIATE_TEST_SUITE_P(
+    Syntax, BadFiles,
+    testing::Values(
+        BadFile{"unknown_section", "streems: {}\n", "f.yaml:1:1: error: unknown key 'streems'; did you mean 'streams'?\n"},
+        BadFile{"unknown_key", "streams:\n  lingr: 5s\n", "f.yaml:2:3: error: unknown key 'lingr' in 'streams'; did you mean 'linger'?\n"},
+        BadFile{"unknown_key_like_no_other", "streams:\n  zzzzzz: 5s\n", "f.yaml:2:3: error: unknown key 'zzzzzz' in 'streams'\n"},
+        BadFile{"duplicate_key", "streams:\n  mtu: 1408\n  linger: 5s\n  mtu: 1408\n", "f.yaml:4:3: error: duplicate key 'mtu' in 'streams'\n"},
+        BadFile{"duplicate_section", "streams:\n  mtu: 1408\nstreams:\n  mtu: 1408\n", "f.yaml:3:1: error: duplicate key 'streams'\n"},
+        BadFile{"all_errors_at_once", "streams:\n  lingr: 5s\n  mtu: 1409\nlogging:\n  level: loud\n  level: info\n",
+                "f.yaml:2:3: error: unknown key 'lingr' in 'streams'; did you mean 'linger'?\n"
+                "f.yaml:3:8: error: 'mtu' needs a size from 64 to 65504, a multiple of 32; found '1409'\n"
+                "f.yaml:5:10: error: 'level' needs one of error, warn, info, debug; found 'loud'\n"
+                "f.yaml:6:3: error: duplicate key 'level' in 'logging'\n"},
+        BadFile{"misspelt_word", "logging: {level: inof}\n",
+                "f.yaml:1:18: error: 'level' needs one of error, warn, info, debug; found 'inof'; did you mean 'info'?\n"},
+        BadFile{"no_value", "streams:\n  mtu:\n", "f.yaml:2:3: error: 'mtu' needs a size from 64 to 65504, a multiple of 32; found nothing\n"},
+        BadFile{"list_for_a_map", "streams: [1]\n", "f.yaml:1:10: error: 'streams' needs a map of keys; found a list\n"},
+        BadFile{"scalar_file", "hello\n", "f.yaml:1:1: error: 'the file' needs a map of keys; found a single value\n"},
+        BadFile{"word_for_a_list", "dataplane: {lanes: none}\n", "f.yaml:1:20: error: 'lanes' needs a list or 'auto'; found 'none'\n"},
+        BadFile{"not_yaml", "streams: {mtu: 1408\n", "f.yaml:2:1: error: not YAML: end of map flow not found\n"},
+        BadFile{"alias", "logging: &l {level: info}\n", "f.yaml:1:10: error: anchors are not supported\n"},
+        BadFile{"tag", "logging: !x {level: info}\n", "f.yaml:1:10: error: tags ('!x') are not supported\n"},
+        BadFile{"two_documents", "logging: {}\n---\nlogging: {}\n", "f.yaml:2:1: error: a second document in the file\n"},
+        BadFile{"control_characters_are_not_repeated", "logging: {level: \"a\\x1b[31m\"}\n",
+                "f.yaml:1:18: error: 'level' needs one of error, warn, info, debug; found 'a?[31m'\n"},
+        BadFile{"required_key", "ports:\n  - name: a\n", "f.yaml:2:5: error: 'ports[0]' needs the key 'type'\n"},
+        BadFile{"bool", "streams: {reliable: yes}\n", "f.yaml:1:21: error: 'reliable' needs true or false; found 'yes'\n"},
+        BadFile{"share", "ports: [{name: a, type: kernel, impair: {loss: 101%}}]\n",
+                "f.yaml:1:48: error: 'loss' needs a share from 0% to 100%; found '101%'\n"},
+        BadFile{"duration", "streams: {linger: 5}\n", "f.yaml:1:19: error: 'linger' needs a duration from 0 to 86400s; found '5'\n"},
+        BadFile{"power_of_two", "streams: {term-length: 3MiB}\n",
+                "f.yaml:1:24: error: 'term-length' needs a size from 64KiB to 1GiB, a power of two; found '3MiB'\n"},
+        BadFile{"relative_directory", "instance: {directory: here}\n", "f.yaml:1:23: error: 'directory' needs an absolute path; found 'here'\n"}),
+    [](const auto& test) { return std::string{test.param.name}; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, BadFiles,
+    testing::Values(
+        BadFile{"duplicate_port", "ports:\n  - {name: a, type: kernel}\n  - {name: a, type: loopback}\n", "f.yaml:3:6: error: two ports are called 'a'\n"},
+        BadFile{"two_kernel_ports", "ports:\n  - {name: a, type: kernel}\n  - {name: b, type: kernel}\n",
+                "f.yaml:3:15: error: there can be one kernel port only\n"},
+        BadFile{"missing_peer", "ports:\n  - {name: left, type: patch, address: 10.0.0.1/24, peer: rihgt}\n  - {name: right, type: patch, address: 10.0.0.2/24, peer: left}\n",
+                "f.yaml:2:53: error: no port is called 'rihgt'; did you mean 'right'?\n"
+                "f.yaml:3:54: error: port 'left' must be of type patch and name 'right' as its peer\n"},
+        BadFile{"own_peer", "ports: [{name: a, type: patch, address: 10.0.0.1/24, peer: a}]\n", "f.yaml:1:54: error: port 'a' cannot be its own peer\n"},
+        BadFile{"memif_needs_its_keys", "ports: [{name: a, type: memif, address: 10.0.0.1/24}]\n",
+                "f.yaml:1:9: error: port 'a' of type memif needs the key 'socket'\n"
+                "f.yaml:1:9: error: port 'a' of type memif needs the key 'id'\n"
+                "f.yaml:1:9: error: port 'a' of type memif needs the key 'role'\n"},
+        BadFile{"key_of_another_type", "ports: [{name: a, type: kernel, peer: b}]\n", "f.yaml:1:33: error: 'peer' means nothing for a port of type kernel\n"},
+        BadFile{"same_address", "ports:\n  - {name: a, type: tap, device: t0, address: 10.0.0.1/24}\n  - {name: b, type: tap, device: t1, address: 10.0.0.1/16}\n",
+                "f.yaml:3:38: error: ports 'a' and 'b' have the same address 10.0.0.1\n"},
+        BadFile{"same_subnet", "ports:\n  - {name: a, type: tap, device: t0, address: 10.0.0.1/24}\n  - {name: b, type: tap, device: t1, address: 10.0.0.2/24}\n",
+                "f.yaml:3:38: error: ports 'a' and 'b' overlap in the subnet 10.0.0.0/24: no rule could choose between them\n"},
+        BadFile{"same_device", "ports:\n  - {name: a, type: tap, device: t0, address: 10.0.0.1/24}\n  - {name: b, type: tap, device: t0, address: 10.0.1.2/24}\n",
+                "f.yaml:3:26: error: ports 'a' and 'b' use the same device 't0'\n"},
+        BadFile{"both_memif_servers",
+                "ports:\n  - {name: a, type: memif, address: 10.0.0.1/24, socket: s, id: 0, role: server}\n"
+                "  - {name: b, type: memif, address: 10.0.1.1/24, socket: s, id: 0, role: server}\n",
+                "f.yaml:3:61: error: ports 'a' and 'b' are both server of id 0 on socket 's'\n"},
+        BadFile{"loopback_address_elsewhere", "ports: [{name: a, type: tap, device: t0, address: 127.0.0.1/8}]\n",
+                "f.yaml:1:42: error: 127.0.0.0/8 belongs to the loopback port\n"},
+        BadFile{"network_address", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.0/24}]\n",
+                "f.yaml:1:42: error: '10.0.0.0/24' is the address of the network, not of a host in it\n"},
+        BadFile{"broadcast_address", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.255/24}]\n",
+                "f.yaml:1:42: error: '10.0.0.255/24' is the broadcast address of its network\n"},
+        BadFile{"multicast_address", "ports: [{name: a, type: tap, device: t0, address: 239.0.0.1/24}]\n",
+                "f.yaml:1:42: error: '239.0.0.1/24' is not the address of a host\n"},
+        BadFile{"gateway_elsewhere", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.1/24, gateway: 10.0.1.1}]\n",
+                "f.yaml:1:64: error: gateway 10.0.1.1 must lie in the port's subnet 10.0.0.1/24\n"},
+        BadFile{"multicast_mac", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.1/24, mac: 01:00:5e:00:00:01}]\n",
+                "f.yaml:1:64: error: '01:00:5e:00:00:01' is not the MAC address of one station\n"},
+        BadFile{"mtu_too_large_for_a_port", kPatchPair + "streams: {mtu: 8192, receiver-window: 128KiB}\n",
+                "f.yaml:4:11: error: streams.mtu 8192 and 28 bytes of headers do not fit the mtu 1500 of port 'a'\n"
+                "f.yaml:4:11: error: streams.mtu 8192 and 28 bytes of headers do not fit the mtu 1500 of port 'b'\n"},
+        BadFile{"lane_of_no_port", kPatchPair + "dataplane: {lanes: [{ports: [a, lopback]}]}\n",
+                "f.yaml:4:22: error: no port is called 'lopback'; did you mean 'loopback'?\n"},
+        BadFile{"cpu_twice", "dataplane: {lanes: [{cpu: 2}, {cpu: 2}]}\n", "f.yaml:1:32: error: CPU 2 is given to lane 0 already\n"},
+        BadFile{"port_on_too_many_lanes", kPatchPair + "dataplane: {lanes: [{ports: [a]}, {ports: [a, b]}]}\n",
+                "f.yaml:4:36: error: port 'a' has 1 queue(s), too few for every lane that names it\n"},
+        BadFile{"exclusive_without_cpus", "dataplane: {cpu-mode: exclusive, lanes: [{}]}\n", "f.yaml:1:42: error: cpu-mode exclusive needs a 'cpu' for each lane\n"},
+        BadFile{"window_over_half_a_term", "streams: {term-length: 64KiB, publication-window: 64KiB}\n",
+                "f.yaml:1:31: error: streams.publication-window 64KiB must not exceed half of streams.term-length 64KiB\n"},
+        BadFile{"window_below_mtu", "streams: {receiver-window: 512}\n", "f.yaml:1:11: error: streams.receiver-window must hold at least one datagram of streams.mtu 1408 bytes\n"},
+        BadFile{"window_over_rcvbuf", "streams: {receiver-window: 256KiB}\n", "f.yaml:1:11: error: streams.receiver-window must not exceed streams.socket-rcvbuf 128KiB\n"},
+        BadFile{"unblock_timeout", "streams: {unblock-timeout: 5s}\n",
+                "f.yaml:1:11: error: streams.unblock-timeout 5s must be longer than control-plane.client-liveness-timeout 10s\n"},
+        BadFile{"liveness_timeout", "control-plane: {client-liveness-timeout: 20s}\n",
+                "f.yaml:1:17: error: streams.unblock-timeout 15s must be longer than control-plane.client-liveness-timeout 20s\n"},
+        BadFile{"timer_interval", "control-plane: {timer-interval: 11s}\n",
+                "f.yaml:1:17: error: control-plane.client-liveness-timeout 10s must be longer than control-plane.timer-interval 11s\n"
+                "f.yaml:1:17: error: control-plane.driver-timeout 10s must be longer than control-plane.timer-interval 11s\n"
+                "f.yaml:1:17: error: streams.untethered-window-limit-timeout 5s must be longer than control-plane.timer-interval 11s\n"
+                "f.yaml:1:17: error: streams.untethered-linger-timeout 5s must be longer than control-plane.timer-interval 11s\n"
+                "f.yaml:1:17: error: streams.untethered-resting-timeout 10s must be longer than control-plane.timer-interval 11s\n"},
+        BadFile{"session_range", "control-plane: {reserved-session-id-low: 5, reserved-session-id-high: 4}\n",
+                "f.yaml:1:17: error: control-plane.reserved-session-id-low must not exceed reserved-session-id-high\n"},
+        BadFile{"pool_twice", "memory: {pool: [{term-length: 1MiB, count: 1}, {term-length: 1024KiB, count: 2}]}\n",
+                "f.yaml:1:48: error: the term length 1MiB is listed twice\n"},
+        BadFile{"rules_run_beside_mistakes_elsewhere", "logging: {level: loud}\nstreams: {unblock-timeout: 5s}\n",
+                "f.yaml:1:18: error: 'level' needs one of error, warn, info, debug; found 'loud'\n"
+                "f.yaml:2:11: error: streams.unblock-timeout 5s must be longer than control-plane.client-liveness-timeout 10s\n"}),
+    [](const auto& test) { return std::string{test.param.name}; });
+
+TEST(Overrides, flags_win_over_the_environment_and_that_over_the_file) {
+  const auto overrides = make_overrides({"THALWEG_STREAMS_MTU=1376", "THALWEG_CONTROL_PLANE_POLL_INTERVAL=50us", "THALWEG_LOGGING_LEVEL=warn", "HOME=/x"},
+                                        {"logging.level=debug"});
+  const Loaded loaded = load_text("streams:\n  mtu: 1408\n  linger: 2s\nlogging: {level: error}\n", "f.yaml", overrides);
+  ASSERT_EQ(errors_of(loaded), "");
+  EXPECT_EQ(loaded.config.streams.mtu_bytes, 1376U);
+  EXPECT_EQ(loaded.config.control_plane.poll_interval_ns, 50'000);
+  EXPECT_EQ(loaded.config.logging.level, "debug");
+  EXPECT_EQ(loaded.origins.at("streams.mtu"), "environment THALWEG_STREAMS_MTU");
+  EXPECT_EQ(loaded.origins.at("streams.linger"), "f.yaml:3");
+  EXPECT_EQ(loaded.origins.at("logging.level"), "--set logging.level");
+  EXPECT_EQ(loaded.origins.count("streams.reliable"), 0U);
+}
+
+TEST(Overrides, a_list_item_is_reached_by_its_name_or_number_and_a_list_is_replaced_by_flow_text) {
+  const auto overrides = make_overrides({}, {"ports.b.impair.loss=5%", "ports.0.mtu=9000", "dataplane.lanes=[{ports: [a]}, {}]", "instance.group="});
+  const Loaded loaded = load_text(kPatchPair + "instance: {group: g}\n", "f.yaml", overrides);
+  ASSERT_EQ(errors_of(loaded), "");
+  EXPECT_DOUBLE_EQ(loaded.config.ports[1].impair.loss, 0.05);
+  EXPECT_EQ(loaded.config.ports[0].mtu_bytes, 9000U);
+  EXPECT_EQ(loaded.config.dataplane.lanes.size(), 2U);
+  EXPECT_EQ(loaded.config.instance.group, "");
+}
+
+TEST(Overrides, mistakes_name_the_flag_or_the_variable) {
+  const auto overrides = make_overrides({"THALWEG_STREAMS_MUT=1376", "THALWEG_LOGGING_LEVEL=[", "THALWEG_SOMETHING_ELSE=1"},
+                                        {"streams.mtu=1409", "nonsense", "ports.c.mtu=1500", "streams..mtu=1"});
+  EXPECT_EQ(errors_of(load_text("", "f.yaml", overrides)),
+            "environment THALWEG_LOGGING_LEVEL: error: not YAML: end of sequence flow not found\n"
+            "--set nonsense: error: needs section.key=value\n"
+            "--set streams..mtu: error: 'streams..mtu' is not a path such as streams.mtu\n"
+            "--set ports.c.mtu: error: 'ports' needs a list; found a map\n"
+            "--set streams.mtu: error: 'mtu' needs a size from 64 to 65504, a multiple of 32; found '1409'\n"
+            "environment THALWEG_STREAMS_MUT: error: unknown key 'mut' in 'streams'; did you mean 'mtu'?\n");
+}
+
+TEST(Load, hostile_texts_cost_little_and_never_throw) {
+  EXPECT_EQ(errors_of(load_text(std::string(2U << 20, ' '), "f.yaml")), "f.yaml:1:1: error: larger than 1MiB: not a configuration\n");
+  EXPECT_EQ(errors_of(load_text(std::string(100'000, '['), "f.yaml")), "f.yaml:1:9: error: nested more than 16 deep\n");
+  std::string bomb = "a: &a [x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a]\n";
+  EXPECT_EQ(errors_of(load_text(bomb, "f.yaml")), "f.yaml:1:4: error: anchors are not supported\n");
+  std::string many = "ports: [";
+  for (int i = 0; i < 60'000; ++i) many += "x,";
+  EXPECT_EQ(load_text(many + "]", "f.yaml").errors.size(), 1U);
+  const std::string huge = "logging: {level: " + std::string(500'000, 'x') + "}";
+  EXPECT_EQ(errors_of(load_text(huge, "f.yaml")),
+            "f.yaml:1:18: error: 'level' needs one of error, warn, info, debug; found '" + std::string(40, 'x') + "...'\n");
+  EXPECT_FALSE(load_text(std::string("\0\xFF\xFE%YAML 9.9\n--- {", 17), "f.yaml").errors.empty());
+  EXPECT_FALSE(load_text("? {a: b}\n: c\n", "f.yaml").errors.empty());
+}
+
+TEST(Load, a_file_that_is_missing_or_wrong_is_an_error_with_its_name) {
+  const auto missing = load_file("/nonexistent/thalweg.yaml");
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
+  EXPECT_TRUE(load_file("").has_value()) << "no file: the built-in defaults";
+  const auto wrong = load_file("", {"streams.mtu=1", "logging.level=x"});
+  ASSERT_FALSE(wrong.has_value());
+  EXPECT_EQ(wrong.error().code, ErrorCode::kInvalidConfig);
+  EXPECT_EQ(std::count(wrong.error().message.begin(), wrong.error().message.end(), '\n'), 1);
+}
+
+TEST(Convert, ports_get_a_loopback_and_a_kernel_port_unless_listed) {
+  const auto loaded = load_text(kPatchPair + "  - {name: lo, type: loopback}\n", "f.yaml", make_overrides({}, {"ports.a.mac=02:00:00:00:00:0a", "ports.a.impair.loss=1%"}));
+  ASSERT_EQ(errors_of(loaded), "");
+  const auto ports = port_options(loaded.config);
+  ASSERT_EQ(ports.size(), 4U);
+  EXPECT_EQ(ports[0].kind, shm::PortKind::kPatch);
+  EXPECT_EQ(ports[0].address, 0x0A000001U);
+  EXPECT_EQ(ports[0].prefix_length, 24U);
+  EXPECT_EQ(ports[0].peer, "b");
+  EXPECT_EQ(ports[0].mac.bytes[5], 0x0A);
+  EXPECT_EQ(ports[0].impairment.loss_ppm, 10'000U);
+  EXPECT_EQ(ports[2].kind, shm::PortKind::kLoopback);
+  EXPECT_EQ(ports[3].kind, shm::PortKind::kKernel);
+  EXPECT_EQ(ports[3].name, "kernel");
+}
+
+}  // namespace
+}  // namespace thalweg::config
