@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "dataplane/base/bytes.hpp"
 #include "dataplane/base/result.hpp"
@@ -108,9 +109,14 @@ class CountersManager : public CountersReader {
   void update_key(std::int32_t id, std::span<const std::byte> key) noexcept;
 
  private:
+  struct Freed { std::int32_t id; std::int64_t deadline_ms; };
+  void publish(std::int32_t id, const Spec& spec) noexcept;
+
+  // Which ids are taken is known here; the records are published copies, because clients can write them.
   std::int64_t free_to_reuse_ms_{1000};
   std::int32_t high_water_{-1};
-  std::deque<std::int32_t> free_;
+  std::deque<Freed> free_;  // in the order they were freed
+  std::vector<bool> is_allocated_;
 };
 
 // Key layouts of 5.7, returned as 112 zero-filled bytes.

@@ -1,14 +1,16 @@
 #pragma once
-#include <mutex>
+#include <limits>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "dataplane/base/bytes.hpp"
 
 namespace thalweg::shm {
 
-// Distinct error log (client-protocol 5.9). Writer: threads of the control plane, under its mutex.
+// Distinct error log (client-protocol 5.9). Writer: the control plane alone, which serialises its threads; continues behind the
+// entries that a predecessor left in the section.
 class DistinctErrorLog {
  public:
   DistinctErrorLog() = default;
@@ -17,10 +19,14 @@ class DistinctErrorLog {
   bool record(std::int32_t code, std::string_view text, std::int64_t now_ms);
 
  private:
+  static constexpr std::int32_t kAnyCode = std::numeric_limits<std::int32_t>::min();  // a predecessor's entry: the log has no codes
   struct Known { std::int32_t code; std::size_t offset; std::size_t length; };
+  void recover();
+
   std::span<std::byte> section_;
   std::vector<Known> known_;
   std::size_t next_{};
+  bool is_recovered_{};
 };
 
 struct ErrorLogEntry {

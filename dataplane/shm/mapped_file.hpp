@@ -15,6 +15,7 @@ class MappedFile {
     std::uint32_t mode{0666};     // & ~umask
     bool allocate{true};          // posix_fallocate, so that a full file system is an error here and not a SIGBUS later
     bool populate{false};         // fault all pages in now
+    std::uint64_t allocate_bytes{};  // only this much from the start, the rest stays a hole; 0 = all
   };
   MappedFile() noexcept = default;
   MappedFile(MappedFile&& other) noexcept;

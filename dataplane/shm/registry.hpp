@@ -3,6 +3,7 @@
 #include <atomic>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "dataplane/base/bytes.hpp"
 #include "dataplane/base/result.hpp"
@@ -444,22 +445,30 @@ struct Registry {
 // A mapped registry.dat (mode 0600).
 class RegistryFile {
  public:
+  RegistryFile() noexcept = default;
+  RegistryFile(RegistryFile&& other) noexcept;
+  RegistryFile& operator=(RegistryFile&& other) noexcept;
+  ~RegistryFile();
   // Creates `<dir>/registry.dat`: everything but `texts` really allocated. The file appears complete (made under another name, renamed).
   [[nodiscard]] static Result<RegistryFile> create(const std::string& directory);
   // Maps an existing one; kVersion when magic, version or sizes differ (names both).
   [[nodiscard]] static Result<RegistryFile> open(const std::string& directory, MappedFile::Access access = MappedFile::Access::kReadWrite);
   [[nodiscard]] Registry& operator*() const noexcept { return *registry_; }
   [[nodiscard]] Registry* operator->() const noexcept { return registry_; }
-  // Stores `text` in a free text page; kNoSpace when the page cannot be allocated. Control plane only.
+  [[nodiscard]] explicit operator bool() const noexcept { return registry_ != nullptr; }
+  // Stores `text` (at most 4092 bytes) in a free text page; kNoSpace when no page can be had. An empty text is kNoSlot. Control plane only.
   [[nodiscard]] Result<std::uint32_t> put_text(std::string_view text);
   void free_text(std::uint32_t slot) noexcept;
   [[nodiscard]] std::string_view text(std::uint32_t slot) const noexcept;  // "" for kNoSlot
 
  private:
+  void find_used_texts();
+
   MappedFile file_;
   Registry* registry_{};
-  int fd_{-1};
+  int fd_{-1};  // for the text pages, read-write only
   std::uint32_t next_text_{};
+  std::vector<bool> is_text_used_;  // kept here: looking at a page in the file would allocate it
 };
 
 // Wakes a process waiting on a futex word of the registry (shared futex), and waits on one for at most timeout_ns.

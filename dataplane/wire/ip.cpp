@@ -1,25 +1,249 @@
 #include "dataplane/wire/ip.hpp"
 
 namespace thalweg::wire {
+namespace {
 
-std::uint32_t checksum_add(std::span<const std::byte> bytes, std::uint32_t sum) noexcept {
-  std::uint64_t wide = sum;
-  std::size_t i = 0;
-  for (; i + 4 <= bytes.size(); i += 4) wide += load_be32(bytes.data() + i);
-  if (i + 2 <= bytes.size()) {
-    wide += load_be16(bytes.data() + i);
-    i += 2;
+constexpr std::uint16_t kHardwareEthernet = 1;       // RFC 826
+constexpr std::uint16_t kDontFragment = 0x4000;
+constexpr std::uint16_t kFragmentBits = 0x3FFF;      // more fragments, and the offset
+constexpr std::uint16_t kVlanIdMask = 0x0FFF;
+constexpr std::uint8_t kTosInternetControl = 0xC0;   // RFC 2236, RFC 3376 4: IGMP goes out with this precedence
+constexpr std::uint32_t kRouterAlert = 0x94040000;   // RFC 2113
+constexpr std::size_t kIcmpHeaderLength = 8;
+constexpr std::size_t kIgmpV3QueryLength = 12;
+
+MacAddress load_mac(const std::byte* p) noexcept {
+  MacAddress mac;
+  std::memcpy(mac.bytes.data(), p, mac.bytes.size());
+  return mac;
+}
+void store_mac(std::byte* p, const MacAddress& mac) noexcept { std::memcpy(p, mac.bytes.data(), mac.bytes.size()); }
+
+// Four 64-bit lanes: one load covers 32 bytes, each half of a lane is a 32-bit word and cannot overflow 64 bits of sum.
+using Lanes = std::uint64_t __attribute__((vector_size(32)));
+
+// Sum of the little-endian 32-bit words of `bytes` (a multiple of 32 in length).
+std::uint64_t sum_blocks(const std::byte* p, std::size_t length) noexcept {
+  Lanes even{};
+  Lanes odd{};
+  for (std::size_t i = 0; i < length; i += sizeof(Lanes)) {
+    Lanes words;
+    std::memcpy(&words, p + i, sizeof words);
+    even += words & 0xFFFFFFFF;
+    odd += words >> 32;
   }
-  if (i < bytes.size()) wide += static_cast<std::uint32_t>(bytes[i]) << 8;
-  while (wide >> 32 != 0) wide = (wide & 0xFFFFFFFF) + (wide >> 32);
-  return static_cast<std::uint32_t>((wide & 0xFFFF) + (wide >> 16));
+  even += odd;
+  return even[0] + even[1] + even[2] + even[3];
+}
+
+std::uint16_t fold(std::uint64_t sum) noexcept {
+  sum = (sum & 0xFFFFFFFF) + (sum >> 32);
+  sum = (sum & 0xFFFFFFFF) + (sum >> 32);
+  sum = (sum & 0xFFFF) + (sum >> 16);
+  sum = (sum & 0xFFFF) + (sum >> 16);
+  return static_cast<std::uint16_t>(sum + (sum >> 16));
+}
+
+std::uint16_t checksum_of(std::span<const std::byte> bytes) noexcept { return checksum_fold(checksum_add(bytes, 0)); }
+
+// What every IP header builder starts from; the checksum is left 0.
+void put_ipv4(std::byte* p, std::uint8_t words, std::uint8_t tos, std::size_t total_length, std::uint8_t ttl, std::uint8_t protocol,
+              std::uint32_t source, std::uint32_t destination) noexcept {
+  store_le<std::uint8_t>(p, static_cast<std::uint8_t>(0x40 | words));
+  store_le<std::uint8_t>(p + 1, tos);
+  store_be16(p + 2, static_cast<std::uint16_t>(total_length));
+  store_be16(p + 4, 0);  // identification: never a fragment, so it carries nothing (RFC 6864)
+  store_be16(p + 6, kDontFragment);
+  store_le<std::uint8_t>(p + 8, ttl);
+  store_le<std::uint8_t>(p + 9, protocol);
+  store_be16(p + 10, 0);
+  store_be32(p + 12, source);
+  store_be32(p + 16, destination);
+}
+
+}  // namespace
+
+// Adding 16-bit words modulo 2^16 - 1 does not depend on their byte order (RFC 1071 1B): the bytes are summed as they lie in memory,
+// in the widest words, and swapped once at the end.
+std::uint32_t checksum_add(std::span<const std::byte> bytes, std::uint32_t sum) noexcept {
+  const std::byte* p = bytes.data();
+  std::size_t left = bytes.size();
+  const std::size_t blocks = left & ~(sizeof(Lanes) - 1);
+  std::uint64_t wide = sum_blocks(p, blocks);
+  p += blocks;
+  left -= blocks;
+  for (; left >= 4; p += 4, left -= 4) wide += load_le<std::uint32_t>(p);
+  if (left >= 2) {
+    wide += load_le<std::uint16_t>(p);
+    p += 2;
+    left -= 2;
+  }
+  if (left != 0) wide += static_cast<std::uint8_t>(*p);
+  const std::uint32_t folded_sum = (sum & 0xFFFF) + (sum >> 16);
+  return byteswap16(fold(wide)) + folded_sum;
 }
 
 std::uint16_t udp_checksum(std::uint32_t source, std::uint32_t destination, std::span<const std::byte> udp) noexcept {
-  std::uint32_t sum = (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF) + kIpProtocolUdp +
-                      static_cast<std::uint32_t>(udp.size());
+  const std::uint32_t sum = (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF) + kIpProtocolUdp +
+                            static_cast<std::uint32_t>(udp.size());
   const std::uint16_t folded = checksum_fold(checksum_add(udp, sum));
   return folded == 0 ? std::uint16_t{0xFFFF} : folded;
+}
+
+std::optional<EthernetView> EthernetView::parse(std::span<const std::byte> frame) noexcept {
+  if (frame.size() < kEthernetHeaderLength) return std::nullopt;
+  EthernetView view;
+  view.destination = load_mac(frame.data());
+  view.source = load_mac(frame.data() + 6);
+  view.type = load_be16(frame.data() + 12);
+  view.header_length = kEthernetHeaderLength;
+  if (view.type == kEtherTypeVlan) {
+    if (frame.size() < kEthernetHeaderLength + kVlanTagLength) return std::nullopt;
+    view.vlan = static_cast<std::uint16_t>(load_be16(frame.data() + 14) & kVlanIdMask);
+    view.type = load_be16(frame.data() + 16);
+    view.header_length += kVlanTagLength;
+  }
+  return view;
+}
+
+std::optional<ArpPacket> ArpPacket::parse(std::span<const std::byte> payload) noexcept {
+  if (payload.size() < kLength) return std::nullopt;
+  const std::byte* const p = payload.data();
+  const bool is_ipv4_over_ethernet = load_be16(p) == kHardwareEthernet && load_be16(p + 2) == kEtherTypeIpv4 && load_be16(p + 4) == 0x0604;
+  if (!is_ipv4_over_ethernet) return std::nullopt;
+  ArpPacket arp;
+  arp.operation = load_be16(p + 6);
+  if (arp.operation != kRequest && arp.operation != kReply) return std::nullopt;
+  arp.sender_mac = load_mac(p + 8);
+  arp.sender_ip = load_be32(p + 14);
+  arp.target_mac = load_mac(p + 18);
+  arp.target_ip = load_be32(p + 24);
+  return arp;
+}
+
+void build(std::byte* p, const ArpPacket& arp) noexcept {
+  store_be16(p, kHardwareEthernet);
+  store_be16(p + 2, kEtherTypeIpv4);
+  store_be16(p + 4, 0x0604);  // address lengths
+  store_be16(p + 6, arp.operation);
+  store_mac(p + 8, arp.sender_mac);
+  store_be32(p + 14, arp.sender_ip);
+  store_mac(p + 18, arp.target_mac);
+  store_be32(p + 24, arp.target_ip);
+}
+
+Ipv4View Ipv4View::parse(std::span<const std::byte> packet) noexcept {
+  const auto bad = [](Bad reason) {
+    Ipv4View view;
+    view.bad = reason;
+    return view;
+  };
+  if (packet.size() < kIpv4HeaderLength) return bad(Bad::kTruncated);
+  const std::byte* const p = packet.data();
+  const auto first = load_le<std::uint8_t>(p);
+  if (first >> 4 != 4) return bad(Bad::kVersion);
+  const std::size_t header_length = std::size_t{4} * (first & 0x0F);
+  const std::size_t total_length = load_be16(p + 2);
+  if (header_length < kIpv4HeaderLength || total_length < header_length) return bad(Bad::kLength);
+  if (total_length > packet.size()) return bad(Bad::kTruncated);
+  if (checksum_of(packet.first(header_length)) != 0) return bad(Bad::kChecksum);
+  Ipv4View view;
+  view.protocol = load_le<std::uint8_t>(p + 9);
+  view.ttl = load_le<std::uint8_t>(p + 8);
+  view.source = load_be32(p + 12);
+  view.destination = load_be32(p + 16);
+  view.is_fragment = (load_be16(p + 6) & kFragmentBits) != 0;
+  view.payload = packet.subspan(header_length, total_length - header_length);
+  return view;
+}
+
+std::optional<UdpView> UdpView::parse(std::span<const std::byte> ip_payload) noexcept {
+  if (ip_payload.size() < kUdpHeaderLength) return std::nullopt;
+  const std::byte* const p = ip_payload.data();
+  const std::size_t length = load_be16(p + 4);
+  if (length < kUdpHeaderLength || length > ip_payload.size()) return std::nullopt;
+  UdpView view;
+  view.source_port = load_be16(p);
+  view.destination_port = load_be16(p + 2);
+  view.checksum = load_be16(p + 6);
+  view.payload = ip_payload.subspan(kUdpHeaderLength, length - kUdpHeaderLength);
+  return view;
+}
+
+UdpFrameTemplate::UdpFrameTemplate(const Options& options) noexcept
+    : length_{static_cast<std::uint32_t>(kUdpFrameHeaderLength + (options.vlan ? kVlanTagLength : 0))},
+      source_{options.source.address},
+      destination_{options.destination.address} {
+  std::byte* p = bytes_.data();
+  build_ethernet(p, options.destination_mac, options.source_mac, options.vlan ? kEtherTypeVlan : kEtherTypeIpv4);
+  p += kEthernetHeaderLength;
+  if (options.vlan) {
+    store_be16(p, *options.vlan & kVlanIdMask);
+    store_be16(p + 2, kEtherTypeIpv4);
+    p += kVlanTagLength;
+  }
+  put_ipv4(p, 5, 0, 0, options.ttl, kIpProtocolUdp, source_, destination_);
+  ip_sum_ = checksum_add({p, kIpv4HeaderLength}, 0);
+  store_be16(p + kIpv4HeaderLength, options.source.port);
+  store_be16(p + kIpv4HeaderLength + 2, options.destination.port);
+}
+
+void UdpFrameTemplate::write_udp_checksum(std::byte* out, std::size_t payload_length) const noexcept {
+  std::byte* const udp = out + length_ - kUdpHeaderLength;
+  store_be16(udp + 6, 0);
+  store_be16(udp + 6, udp_checksum(source_, destination_, {udp, kUdpHeaderLength + payload_length}));
+}
+
+std::optional<IcmpView> IcmpView::parse(std::span<const std::byte> ip_payload) noexcept {
+  if (ip_payload.size() < kIcmpHeaderLength || checksum_of(ip_payload) != 0) return std::nullopt;
+  return IcmpView{load_le<std::uint8_t>(ip_payload.data()), load_le<std::uint8_t>(ip_payload.data() + 1), ip_payload.subspan(4)};
+}
+
+std::optional<IgmpView> IgmpView::parse(std::span<const std::byte> ip_payload) noexcept {
+  if (ip_payload.size() < kIgmpV2Length || checksum_of(ip_payload) != 0) return std::nullopt;
+  const std::byte* const p = ip_payload.data();
+  IgmpView view;
+  view.type = load_le<std::uint8_t>(p);
+  if (view.type == kReportV3) {  // the group of the first record
+    if (ip_payload.size() >= kIgmpV3ReportLength && load_be16(p + 6) != 0) view.group = load_be32(p + 12);
+    return view;
+  }
+  view.max_response = load_le<std::uint8_t>(p + 1);
+  view.group = load_be32(p + 4);
+  view.is_v3_query = view.type == kQuery && ip_payload.size() >= kIgmpV3QueryLength;
+  return view;
+}
+
+void build_igmp_v2(std::byte* p, std::uint8_t type, std::uint32_t group) noexcept {
+  std::memset(p, 0, kIgmpV2Length);
+  store_le(p, type);
+  store_be32(p + 4, group);
+  store_be16(p + 2, checksum_of({p, kIgmpV2Length}));
+}
+
+void build_igmp_v3_report(std::byte* p, std::uint8_t record_type, std::uint32_t group) noexcept {
+  std::memset(p, 0, kIgmpV3ReportLength);
+  store_le(p, IgmpView::kReportV3);
+  store_be16(p + 6, 1);  // records
+  store_le(p + 8, record_type);
+  store_be32(p + 12, group);
+  store_be16(p + 2, checksum_of({p, kIgmpV3ReportLength}));
+}
+
+std::size_t build_ipv4(std::byte* p, std::uint8_t protocol, std::uint8_t ttl, std::uint32_t source, std::uint32_t destination,
+                       std::size_t payload_length, bool router_alert) noexcept {
+  const std::size_t header_length = kIpv4HeaderLength + (router_alert ? 4 : 0);
+  put_ipv4(p, static_cast<std::uint8_t>(header_length / 4), router_alert ? kTosInternetControl : std::uint8_t{0},
+           header_length + payload_length, ttl, protocol, source, destination);
+  if (router_alert) store_be32(p + kIpv4HeaderLength, kRouterAlert);
+  store_be16(p + 10, checksum_of({p, header_length}));
+  return header_length;
+}
+
+void build_ethernet(std::byte* p, const MacAddress& destination, const MacAddress& source, std::uint16_t type) noexcept {
+  store_mac(p, destination);
+  store_mac(p + 6, source);
+  store_be16(p + 12, type);
 }
 
 }  // namespace thalweg::wire
