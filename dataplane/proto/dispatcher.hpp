@@ -8,6 +8,7 @@
 // endpoint; fixed capacity, no allocation after construction. Thread: owning lane.
 namespace thalweg::proto {
 
+// kNoInterest is never stored: what is not wanted is asked for again, so that strange sessions cannot fill the table.
 enum class SessionState : std::uint8_t { kUnknown, kLive, kPendingSetup, kInitInProgress, kCoolDown, kNoInterest };
 
 enum class Dispatch : std::uint8_t {
@@ -18,14 +19,18 @@ enum class Dispatch : std::uint8_t {
   kFull,         // table full: caller counts drop_image_limit
 };
 
+inline constexpr std::int64_t kPendingSetupTimeout_ns = 1'000'000'000;  // 1.12, a constant of the protocol
+
 class Dispatcher {
  public:
-  explicit Dispatcher(std::uint32_t session_capacity);   // power of two
+  // Sessions known at once, and interests, each at most `session_capacity` (a power of two).
+  explicit Dispatcher(std::uint32_t session_capacity);
   ~Dispatcher();
   Dispatcher(Dispatcher&&) noexcept;
   Dispatcher& operator=(Dispatcher&&) noexcept;
 
-  // Interests: reference counted per (stream) and (stream, session).
+  // Interests: reference counted per (stream) and (stream, session). add: false when the table is full. remove: what only that interest
+  // wanted is forgotten, live images included (they drain by their own timers, but their packets are strangers from then on).
   bool add_interest(std::int32_t stream_id, bool has_session, std::int32_t session_id);
   void remove_interest(std::int32_t stream_id, bool has_session, std::int32_t session_id);
   [[nodiscard]] bool has_interest() const noexcept;
@@ -34,12 +39,16 @@ class Dispatcher {
   // Hot: one hash look-up. `is_end_of_stream`: EOS flag of the first frame.
   [[nodiscard]] Decision on_data(std::int32_t stream_id, std::int32_t session_id, bool is_end_of_stream, std::int64_t now_ns) noexcept;
   [[nodiscard]] Decision on_setup(std::int32_t stream_id, std::int32_t session_id, std::int64_t now_ns) noexcept;
+  // kImage or kIgnore; changes nothing.
   [[nodiscard]] Decision find(std::int32_t stream_id, std::int32_t session_id) const noexcept;
+  [[nodiscard]] SessionState session_state(std::int32_t stream_id, std::int32_t session_id) const noexcept;
 
-  void image_live(std::int32_t stream_id, std::int32_t session_id, std::uint32_t image) noexcept;
+  // An image is ready. Also after a restart, without a SETUP before. False: table full.
+  bool image_live(std::int32_t stream_id, std::int32_t session_id, std::uint32_t image) noexcept;
   void image_refused(std::int32_t stream_id, std::int32_t session_id) noexcept;   // clears kInitInProgress
+  // 3.12. Ignored when another image has taken the session over.
   void image_removed(std::int32_t stream_id, std::int32_t session_id, std::uint32_t image, bool was_end_of_stream, bool rejoin) noexcept;
-  // 3.3: a pending setup older than 1 s is forgotten, so that the next DATA elicits again.
+  // 3.3: a pending setup older than 1 s is forgotten, so that the next DATA elicits again. Cheap while none is.
   void tick(std::int64_t now_ns) noexcept;
 
  private:

@@ -15,40 +15,61 @@ enum class Insert : std::uint8_t {
   kRejected,     // image rejected by the application
 };
 
+inline constexpr std::int64_t kConnectionTimeout_ns = 5 * kSecond_ns;  // 1.12, a constant of the protocol
+inline constexpr std::int64_t kEosStatusMessages = 5;                  // 1.12: DRAINING lasts this many SM timeouts
+inline constexpr std::int64_t kRttInterval_ns = 100 * kMillisecond_ns; // ours; a request per image, answered by every stock sender
+inline constexpr std::int64_t kRttMax_ns = 10 * kSecond_ns;            // a longer "round trip" is a broken clock or a forged reply
+inline constexpr std::int64_t kNakRetryFloor_ns = 50'000;              // with a measured RTT the retry is max(this, 2 RTT)
+inline constexpr std::int32_t kErrorImageRejected = 13;                // 1.8
+
+// An image as its lane sees it. Thread: owning lane.
 class Image {
  public:
   struct Context {
     shm::ImageSlot::Wanted* desired{};
     shm::ImageState* state{};
     shm::LogBuffer log;
-    shm::Counter rcv_hwm, rcv_pos, rcv_naks;
+    shm::Counter rcv_hwm, rcv_pos, rcv_naks;   // null ones are not published
     LaneCounters counters;
     std::int64_t receiver_id{};
     bool has_group_tag{};
     std::int64_t group_tag{};
   };
   Image() noexcept = default;
-  explicit Image(const Context& context) noexcept : c_{context} {}
+  explicit Image(const Context& context) noexcept;
 
-  void start(std::int64_t now_ns) noexcept;   // 3.4: everything at the join position; first SM due at once
-  void resume(std::int64_t now_ns) noexcept;  // zeroes a half-copied range, timers start anew
+  // 3.4: everything at the join position; first SM due at once. The first connection's control address is the SETUP's source unless the
+  // second form gives one (multicast, explicit `control`).
+  void start(std::int64_t now_ns) noexcept;
+  void start(std::int64_t now_ns, const wire::UdpEndpoint& control) noexcept;
+  // The lane was restarted: zeroes a half-copied range, learns the gaps from the log, timers start anew.
+  void resume(std::int64_t now_ns) noexcept;
 
   // 3.5 for one datagram (DATA or PAD frames, or a heartbeat). `connection`: which receive destination it came by (0 for a normal one).
   // Counts by lane counter itself (under run, over run, heartbeat, invalid, stale, rejected).
+  // Precondition: FrameHeader::parse() accepted it as DATA or PAD, and the dispatcher found this image for its stream and session.
   Insert insert(std::span<const std::byte> datagram, unsigned connection, std::int64_t now_ns) noexcept;
-  // 3.4: SETUP for a live image refreshes or adds the connection. `control` is where SMs and NAKs go.
+  // 3.4: SETUP for a live image refreshes or adds the connection. `control` is where SMs and NAKs go; kept as first seen.
   void on_setup(unsigned connection, const wire::UdpEndpoint& control, std::int64_t now_ns) noexcept;
-  // 3.2: RTT sample (flag clear).
+  // 3.2: RTT sample (flag clear). Replies to anything but our latest request are ignored.
   void on_rtt_reply(const wire::RttMeasurement& rtt, std::int64_t now_ns) noexcept;
+  // 3.2: RTT request (flag set) of a sender.
+  template <DatagramSink Sink>
+  void on_rtt_request(const wire::RttMeasurement& rtt, Sink& sink) noexcept;
+  // 3.13. `reason` must outlive the image (it lies in the registry); cut to 1023 bytes. Call it again after resume().
+  void reject(std::span<const std::byte> reason) noexcept;
+  // 3.4: a newer image took over the same stream and session: silences one that is no longer ACTIVE.
+  void supersede() noexcept;
 
-  // One duty cycle: rebuild tracking (3.6), loss (3.8), status message (3.7), RTT requests. `sink_for(connection index)` gives the sink of a
-  // connection's control address. Work is bounded. Returns frames sent.
+  // One duty cycle: consumption and cleaning (3.6), loss (3.8), status message (3.7), RTT requests. `sink_for(connection index)` gives the
+  // sink of a connection's control address. Work is bounded. Returns frames sent.
   template <typename SinkFor>
   unsigned duty(const SubscriberPositions& subscribers, std::int64_t now_ns, SinkFor&& sink_for) noexcept;
-  [[nodiscard]] std::int64_t next_deadline_ns() const noexcept;   // SM timer, NAK timers
-  [[nodiscard]] bool has_gap() const noexcept;
+  // SM timer, NAK timers, RTT timer; 0 when something is due now. Changes by insert(): ask again after it.
+  [[nodiscard]] std::int64_t next_deadline_ns() const noexcept;
+  [[nodiscard]] bool has_gap() const noexcept { return c_.state->rebuild_position != c_.state->high_water; }
 
-  // Timer step of 3.11. Returns true when `state->lifecycle` changed. `is_end` when kDone.
+  // Timer step of 3.11. Returns true when `state->lifecycle` changed; at most one transition per call. `is_end` when kDone.
   bool tick(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
 
   // Where a subscription that joins now starts (3.4): min of rcv-pos and the active subscribers.
@@ -57,7 +78,56 @@ class Image {
   [[nodiscard]] const Context& context() const noexcept { return c_; }
 
  private:
+  // What the walk over a datagram's frames found.
+  struct Extent {
+    std::int64_t length{};        // in the log, a trailing PAD in full
+    std::size_t copied{};         // bytes of the datagram that go into the log
+    bool is_valid{};
+  };
+  [[nodiscard]] Extent walk(std::span<const std::byte> datagram, std::int32_t term_offset) const noexcept;
+  Insert insert_heartbeat(std::int64_t position, unsigned connection, std::uint8_t frame_flags, std::int64_t now_ns) noexcept;
+  Insert refuse(Insert why, shm::LaneCounter counter) noexcept;
+  void copy_in(std::span<const std::byte> datagram, std::int64_t position) noexcept;
+  void refresh(unsigned connection, std::int64_t now_ns) noexcept;
+  void end_of_stream(unsigned connection, std::int64_t position, bool is_revoked) noexcept;
+
+  [[nodiscard]] bool is_on_wire() const noexcept {  // between creation and removal from the receiver
+    return c_.state->lifecycle == shm::Lifecycle::kActive || c_.state->lifecycle == shm::Lifecycle::kDraining;
+  }
+  [[nodiscard]] bool is_connection_alive(std::size_t index, std::int64_t now_ns) const noexcept;
+  void publish_positions() noexcept;
+  void follow_subscribers(const SubscriberPositions& subscribers) noexcept;
+  [[nodiscard]] bool is_sm_due(std::int64_t now_ns) const noexcept;
+  [[nodiscard]] std::size_t build_sm(std::byte* frame) const noexcept;
+  [[nodiscard]] std::size_t build_error(std::byte* frame) const noexcept;
+  void sm_sent(std::int64_t now_ns, bool was_sent) noexcept;
+  template <typename SinkFor>
+  unsigned send_sm(std::int64_t now_ns, SinkFor&& sink_for) noexcept;
+  template <typename SinkFor>
+  unsigned repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept;
+  template <typename SinkFor>
+  unsigned request_rtt(std::int64_t now_ns, SinkFor&& sink_for) noexcept;
+  // Sends one frame on every alive connection (every used one for ERR). Returns how many took it.
+  template <typename SinkFor>
+  unsigned send_all(std::span<const std::byte> frame, bool also_dead, std::int64_t now_ns, SinkFor&& sink_for) noexcept;
+  // Arms a new gap. True: a NAK (or fill) is due.
+  [[nodiscard]] bool is_gap_due(shm::GapState& gap, std::int64_t now_ns) noexcept;
+  void report_gap(shm::GapState& gap) noexcept;
+  void fill_gap(const shm::GapState& gap) noexcept;
+  [[nodiscard]] std::int64_t first_nak_delay_ns() noexcept;
+  [[nodiscard]] std::int64_t retry_nak_delay_ns() noexcept;
+  [[nodiscard]] std::int64_t group_nak_delay_ns() noexcept;
+  [[nodiscard]] bool has_flag(std::uint32_t flag) const noexcept { return (flags_ & flag) != 0; }
+  void enter(shm::Lifecycle lifecycle, std::int64_t now_ns) noexcept;
+
   Context c_;
+  std::int32_t session_id_{}, stream_id_{}, initial_term_id_{}, term_length_{};
+  std::uint32_t flags_{};
+  int bits_{};
+  std::int32_t window_{};                       // effective receiver window (3.4)
+  std::span<const std::byte> reject_reason_{};
 };
 
 }  // namespace thalweg::proto
+
+#include "dataplane/proto/image_inl.hpp"

@@ -1,4 +1,9 @@
 #pragma once
+#include <algorithm>
+#include <limits>
+
+#include "dataplane/base/time.hpp"
+#include "dataplane/proto/frame_scan.hpp"
 #include "dataplane/proto/sink.hpp"
 #include "dataplane/shm/counters.hpp"
 #include "dataplane/shm/log_buffer.hpp"
@@ -11,6 +16,7 @@
 namespace thalweg::proto {
 
 // Subscriber positions on a log, gathered by the caller from its links: spies on network publications, subscribers on IPC ones and images.
+// They come from counters that clients write; everything here clamps them before use.
 struct SubscriberPositions {
   std::int64_t min{};         // of all that count for flow control (active or lingering tether); valid if count > 0
   std::int64_t max{};
@@ -38,6 +44,12 @@ inline constexpr std::int64_t kSetupInterval_ns = 100'000'000;      // 2.4, a co
 inline constexpr std::int64_t kHeartbeatInterval_ns = 100'000'000;  // 2.6, a constant of the protocol
 inline constexpr int kDatagramsPerSend = 16;                        // ceiling of the reference driver (2.5: 4 by default, 16 at most)
 inline constexpr std::int32_t kCleanBytesPerTurn = 64 << 10;        // design, section 2: bounded turns
+inline constexpr std::int32_t kCleanQuantum = 4 << 10;              // do not clean in smaller steps: a release store and a call each
+inline constexpr int kRetransmitDatagramsPerTurn = 64;              // the rest of a long retransmit follows in later turns
+inline constexpr std::int64_t kRetransmitLingerFloor_ns = 50'000;   // ours; below it duplicates of one NAK would each be served
+inline constexpr std::int64_t kLingerMin_ns = kSecond_ns;           // 2.9: a unicast EOS SM cuts linger to "a following tick" (1 s)
+inline constexpr std::int64_t kNever_ns = std::numeric_limits<std::int64_t>::max();
+inline constexpr std::int32_t kInitialWindowDefault = 128 << 10;    // 2.10: the fixed base of the retransmit clamp
 
 // What one call did, so that the caller can count, wake and reschedule.
 struct SendOutcome {
@@ -45,49 +57,121 @@ struct SendOutcome {
   bool is_blocked{};                // data waits for window or transport
 };
 
-// A publication as its lane sees it. Holds references only; the state lives in the registry. Thread: owning lane.
+// A publication as its lane sees it. Holds references and what the registry fixed for its life; the state lives in the registry.
+// Thread: owning lane.
 class Publication {
  public:
   struct Context {
     shm::PublicationSlot::Wanted* desired{};
     shm::PublicationState* state{};
     shm::LogBuffer log;
-    shm::Counter pub_pos, pub_lmt, snd_pos, snd_lmt, snd_bpe, snd_naks;
+    shm::Counter pub_pos, pub_lmt, snd_pos, snd_lmt, snd_bpe, snd_naks;  // null ones are not published (IPC has no snd_*)
     LaneCounters counters;
   };
   Publication() noexcept = default;
-  explicit Publication(const Context& context) noexcept : c_{context} {}
+  explicit Publication(const Context& context) noexcept;
 
   void start(std::int64_t now_ns) noexcept;   // a new publication: 2.2
   void resume(std::int64_t now_ns) noexcept;  // the lane was restarted: positions stand, timers start anew
 
   // One duty cycle of 2.3: SETUP, data (at most kDatagramsPerSend datagrams), heartbeat, receiver time-outs, retransmit timers.
+  // Nothing for IPC. Calls sink.send_control() with SETUP and heartbeat frames, sink.send_log() with data.
   template <DatagramSink Sink>
   SendOutcome send(std::int64_t now_ns, Sink& sink) noexcept;
-  // True while there may be something to do for send() before next_deadline_ns(): committed frames at the sender position.
+  // True while send() would send data: a committed frame at the sender position and window for it. Everything else that send() may owe
+  // the wire is covered by next_deadline_ns(). Both change by on_status_message(), on_nak() and tick(): ask again after those.
   [[nodiscard]] bool has_data() const noexcept;
-  [[nodiscard]] std::int64_t next_deadline_ns() const noexcept;   // setup, heartbeat, retransmit timers
+  [[nodiscard]] std::int64_t next_deadline_ns() const noexcept;   // setup, heartbeat, receiver, retransmit timers; kNever_ns: none
 
-  // 2.11 steps 1, 2 and 4. Source address is recorded with the receiver.
+  // 2.11 steps 1, 2 and 4. Source address is recorded with the receiver. Counts by itself.
   void on_status_message(const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept;
+  // 2.10. Serves at once what fits one turn. Counts by itself.
   template <DatagramSink Sink>
-  void on_nak(const wire::Nak& nak, std::int64_t now_ns, Sink& sink) noexcept;  // 2.10
-  // 2.13. True: the receiver was known, clients are to be told.
+  void on_nak(const wire::Nak& nak, std::int64_t now_ns, Sink& sink) noexcept;
+  // 2.13. True: the receiver was known, clients are to be told. Counts by itself.
   bool on_error(const wire::ErrorFrame& error, std::int64_t now_ns) noexcept;
   template <DatagramSink Sink>
   void on_rtt_measurement(const wire::RttMeasurement& rtt, Sink& sink) noexcept;  // 2.12
 
-  // 2.8 and client-protocol 7.6: publisher position, connection status, cleaning (bounded), publisher limit. Network and IPC. Returns work done.
+  // 2.8 and client-protocol 7.6: publisher position, connection status, cleaning (bounded), publisher limit. Network and IPC. Call it once
+  // per turn while the stream moves. Returns true while there is more to clean or a counter moved.
   bool update_limit(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
-  // Timer step of 2.9 / client-protocol 8.2: life cycle, revoke, unblocking. Reads desired.state and desired.is_revoked.
+  // Timer step of 2.9 / client-protocol 8.2: life cycle, revoke, unblocking. Reads desired.state and desired.is_revoked. Call it at the
+  // driver's timer interval (1 s) and at once when the slot's door bell rings; at most one transition per call.
   // Returns true when `state->lifecycle` changed.
   bool tick(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
 
   [[nodiscard]] const shm::PublicationState& state() const noexcept { return *c_.state; }
   [[nodiscard]] const Context& context() const noexcept { return c_; }
+  [[nodiscard]] bool is_ipc() const noexcept { return has_flag(shm::PublicationFlags::kIpc); }
 
  private:
+  [[nodiscard]] bool has_flag(std::uint32_t flag) const noexcept { return (flags_ & flag) != 0; }
+  [[nodiscard]] bool is_on_wire() const noexcept {  // between creation and removal from the sender
+    return !is_ipc() && c_.state->lifecycle >= shm::Lifecycle::kActive && c_.state->lifecycle <= shm::Lifecycle::kLinger;
+  }
+  [[nodiscard]] bool is_setup_wanted() const noexcept;
+  [[nodiscard]] bool is_revoked() const noexcept;
+  [[nodiscard]] FrameRules rules() const noexcept { return {session_id_, stream_id_, mtu_, term_length_}; }
+
+  template <DatagramSink Sink>
+  void send_setup(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
+  template <DatagramSink Sink>
+  bool send_data(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
+  template <DatagramSink Sink>
+  void send_heartbeat(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
+  template <DatagramSink Sink>
+  void send_retransmits(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
+  // Sends on from where the action stands; true when it is finished.
+  template <DatagramSink Sink>
+  bool resend(shm::RetransmitAction& action, Sink& sink, SendOutcome& outcome) noexcept;
+
+  void build_setup(std::byte* frame) const noexcept;
+  void build_heartbeat(std::byte* frame) noexcept;
+  void setup_sent(std::int64_t now_ns) noexcept;
+  void note_limited(bool is_data_waiting, SendOutcome& outcome) noexcept;
+  void end_corrupt() noexcept;
+
+  void expire_receivers(std::int64_t now_ns) noexcept;
+  [[nodiscard]] shm::ReceiverState* find_receiver(std::int64_t receiver_id) noexcept;
+  [[nodiscard]] shm::ReceiverState* add_receiver(std::int64_t receiver_id) noexcept;
+  void drop_receiver(shm::ReceiverState& receiver) noexcept;
+  void set_sender_limit(std::int64_t limit) noexcept;
+
+  // The action that is to serve the NAK, its range clamped; nullptr: nothing to do (2.10 steps 1 to 3, and our own limit).
+  [[nodiscard]] shm::RetransmitAction* plan_retransmit(const wire::Nak& nak, std::int64_t now_ns) noexcept;
+  [[nodiscard]] std::int32_t retransmit_allowance(std::int64_t now_ns) noexcept;
+  void retransmit_finished(shm::RetransmitAction& action, std::int64_t now_ns) noexcept;
+  void schedule_retransmits() noexcept;
+
+  std::int64_t sample_producer_position() noexcept;
+  void refresh_connection(std::uint32_t spy_count) noexcept;
+  void set_connected(bool is_connected) noexcept;
+  void set_publisher_limit(std::int64_t limit) noexcept;
+  bool clean_towards(std::int64_t target) noexcept;
+  bool update_limit_network(const SubscriberPositions& subscribers) noexcept;
+  bool update_limit_ipc(const SubscriberPositions& subscribers) noexcept;
+  void close_log_at(std::int64_t position) noexcept;
+  void enter(shm::Lifecycle lifecycle, std::int64_t now_ns) noexcept;
+  void tick_network(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
+  void tick_ipc(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
+  void tick_draining(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
+  void revoke(std::int64_t now_ns) noexcept;
+  void begin_draining(std::int64_t now_ns) noexcept;
+  void check_blocked(std::int64_t consumer_position, std::int64_t now_ns) noexcept;
+  void unblock(std::int64_t position) noexcept;
+
   Context c_;
+  std::int32_t session_id_{}, stream_id_{}, initial_term_id_{}, term_length_{}, mtu_{};
+  std::uint32_t flags_{};
+  int bits_{};
+  std::int32_t window_{};                           // publication window, effective (7.6)
+  std::int64_t retransmit_deadline_ns_{kNever_ns};  // earliest of the actions
+  std::int64_t receiver_deadline_ns_{kNever_ns};    // no receiver or setup hold can expire before
+  std::uint32_t spy_count_{};                       // at the last update
+  bool is_flow_check_due_{};                        // min and tagged: the limit may have to fall at the next idle cycle (4.3)
 };
 
 }  // namespace thalweg::proto
+
+#include "dataplane/proto/publication_inl.hpp"

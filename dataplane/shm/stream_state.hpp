@@ -31,12 +31,14 @@ struct ReceiverState {
 };
 
 struct RetransmitAction {
-  enum class State : std::uint32_t { kInactive = 0, kDelayed, kLingering };
+  enum class State : std::uint32_t { kInactive = 0, kDelayed, kSending, kLingering };  // kSending: more than one turn's budget
   State state{State::kInactive};
   std::int32_t term_id{};
   std::int32_t term_offset{};
   std::int32_t length{};
   std::int64_t expiry_ns{};
+  std::int32_t sent_bytes{};       // of the log, while kSending
+  std::int32_t padding{};
 };
 
 struct PublicationState {
@@ -69,8 +71,10 @@ struct PublicationState {
   std::int64_t retransmit_interval_start_ns{};
   std::int64_t retransmit_interval_bytes{};
   std::int64_t srtt_ns{};                 // smoothed RTT where measured; 0 unknown
-  std::uint32_t receiver_count{};
-  std::uint32_t padding{};
+  std::uint32_t receiver_count{};         // live ones
+  std::uint16_t receivers_untracked{};    // SMs of receivers the table had no room for; saturates
+  std::uint8_t is_setup_hold_wanted{};    // 4.4: a matching receiver elicited, its SETUP not yet sent
+  std::uint8_t padding{};
   RetransmitAction retransmits[kRetransmitsMax];
   ReceiverState receivers[kReceiversMax];
 };
@@ -88,8 +92,10 @@ struct ConnectionState {
 
 struct GapState {
   std::int64_t position{};    // start of the gap
-  std::int64_t length{};      // bytes; 0: unused
-  std::int64_t deadline_ns{};
+  std::int64_t length{};      // bytes; never crosses a term
+  std::int64_t deadline_ns{}; // of the next NAK or fill; 0: gap is new or changed its size, not yet armed
+  std::uint32_t is_reported{};  // counted in gaps_seen and bytes_lost
+  std::uint32_t padding{};
 };
 
 struct ImageState {
@@ -108,22 +114,25 @@ struct ImageState {
   std::uint8_t is_sending_eos_sm{};
   std::uint8_t padding0[7]{};
   // Touched by every rebuild step.
-  alignas(kCacheLine) std::int64_t rebuild_position{};  // rcv-pos
+  alignas(kCacheLine) std::int64_t rebuild_position{};  // rcv-pos: everything below is there
   std::int64_t next_sm_position{};
   std::int64_t sm_deadline_ns{};
   std::int64_t clean_position{};
+  std::int64_t tracked_until{};         // gaps[] is exact up to here; below high_water only while more than kGapsMax gaps are open
   std::int32_t next_sm_window{};
-  std::int32_t is_sm_scheduled{};
-  std::int64_t end_of_stream_position{};
-  std::int64_t join_position{};
+  std::uint16_t is_sm_scheduled{};
+  std::uint16_t gap_count{};
   std::int64_t lifecycle_since_ns{};
+  std::int64_t end_of_stream_position{};
+  // Cold.
+  alignas(kCacheLine) std::int64_t join_position{};
   std::int64_t drain_sm_since_ns{};
   std::int64_t last_rtt_request_ns{};
   std::int64_t srtt_ns{};
   std::int64_t gaps_seen{};             // distinct gaps, for the loss report
   std::int64_t bytes_lost{};
   std::uint64_t random_state{};         // group NAK back-off
-  GapState gaps[kGapsMax];              // stock rules use the first only
+  GapState gaps[kGapsMax];              // in order of position; stock rules NAK the first only
   ConnectionState connections[kConnectionsMax];
 };
 

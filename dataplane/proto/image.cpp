@@ -1,0 +1,286 @@
+#include "dataplane/proto/image.hpp"
+
+#include <cmath>
+
+#include "dataplane/base/assert.hpp"
+
+namespace thalweg::proto {
+
+using shm::ImageFlags;
+using shm::ImageState;
+using shm::LaneCounter;
+using shm::Lifecycle;
+
+Image::Image(const Context& context) noexcept
+    : c_{context},
+      session_id_{context.desired->session_id},
+      stream_id_{context.desired->stream_id},
+      initial_term_id_{context.desired->initial_term_id},
+      term_length_{context.desired->term_length},
+      flags_{context.desired->flags},
+      bits_{wire::position_bits(context.desired->term_length)},
+      window_{std::min(context.desired->window_length, context.desired->term_length / 2)} {
+  THALWEG_ASSERT(c_.log.is_mapped() && c_.log.term_length() == term_length_);
+}
+
+void Image::start(std::int64_t now_ns) noexcept { start(now_ns, {c_.desired->source_address, c_.desired->source_port}); }
+
+void Image::start(std::int64_t now_ns, const wire::UdpEndpoint& control) noexcept {
+  ImageState& s = *c_.state;
+  s = ImageState{};
+  const std::int64_t position = c_.desired->join_position;
+  s.join_position = s.high_water = s.rebuild_position = s.tracked_until = position;
+  s.last_sm_position = s.next_sm_position = s.clean_position = position;
+  s.overrun_threshold = position + term_length_ / 2;
+  s.next_sm_window = window_;
+  s.sm_deadline_ns = now_ns - 1;
+  s.last_packet_ns = now_ns;
+  s.lifecycle = Lifecycle::kActive;
+  s.lifecycle_since_ns = now_ns;
+  s.end_of_stream_position = std::numeric_limits<std::int64_t>::max();
+  s.last_rtt_request_ns = now_ns - kRttInterval_ns - 1;
+  // Receivers of one group must not draw the same back-offs.
+  s.random_state = (static_cast<std::uint64_t>(c_.receiver_id) * 0x9E3779B97F4A7C15U ^ static_cast<std::uint64_t>(now_ns)) | 1U;
+  on_setup(0, control, now_ns);
+  if (c_.rcv_hwm) c_.rcv_hwm.set(position);
+  if (c_.rcv_pos) c_.rcv_pos.set(position);
+}
+
+void Image::resume(std::int64_t now_ns) noexcept {
+  ImageState& s = *c_.state;
+  const std::int64_t length = s.insert_end - s.insert_begin;
+  const bool is_half_copied = length > 0 && length <= wire::kMtuMax && s.insert_begin >= 0 &&
+                              wire::term_offset_of(s.insert_begin, bits_) + length <= term_length_;
+  if (is_half_copied) std::memset(c_.log.at(s.insert_begin), 0, static_cast<std::size_t>(length));
+  s.insert_begin = s.insert_end = 0;
+  GapList{s, c_.log}.rebuild();
+  s.last_packet_ns = now_ns;
+  s.sm_deadline_ns = now_ns - 1;
+  s.last_rtt_request_ns = now_ns - kRttInterval_ns - 1;
+  for (shm::ConnectionState& c : s.connections) c.last_activity_ns = now_ns;
+}
+
+void Image::on_setup(unsigned connection, const wire::UdpEndpoint& control, std::int64_t now_ns) noexcept {
+  if (connection >= shm::kConnectionsMax) return;
+  ImageState& s = *c_.state;
+  shm::ConnectionState& c = s.connections[connection];
+  c.last_activity_ns = now_ns;
+  if (c.is_used) return;
+  c.is_used = 1;
+  c.control_address = control.address;
+  c.control_port = control.port;
+  std::int32_t used = 0;
+  for (const shm::ConnectionState& each : s.connections) used += each.is_used;
+  c_.log.store<std::int32_t>(shm::meta::kActiveTransportCount, used);
+}
+
+void Image::on_rtt_reply(const wire::RttMeasurement& rtt, std::int64_t now_ns) noexcept {
+  ImageState& s = *c_.state;
+  if (rtt.is_request || (rtt.receiver_id != 0 && rtt.receiver_id != c_.receiver_id) || !has_flag(ImageFlags::kMeasureRtt)) return;
+  if (rtt.echo_timestamp_ns != s.last_rtt_request_ns) return;
+  const std::int64_t sample = now_ns - rtt.echo_timestamp_ns;
+  if (rtt.reception_delta_ns < 0 || rtt.reception_delta_ns >= sample || sample > kRttMax_ns) return;
+  const std::int64_t rtt_ns = sample - rtt.reception_delta_ns;
+  s.srtt_ns = s.srtt_ns == 0 ? rtt_ns : s.srtt_ns + (rtt_ns - s.srtt_ns) / 8;  // RFC 6298 2.3
+}
+
+void Image::reject(std::span<const std::byte> reason) noexcept {
+  c_.state->is_rejected = 1;
+  reject_reason_ = reason.first(std::min<std::size_t>(reason.size(), wire::kErrorTextMax));
+}
+
+void Image::supersede() noexcept {
+  if (c_.state->lifecycle != Lifecycle::kActive) c_.state->is_superseded = 1;
+}
+
+Insert Image::refuse(Insert why, LaneCounter counter) noexcept {
+  c_.counters.add(counter);
+  return why;
+}
+
+Insert Image::insert_heartbeat(std::int64_t position, unsigned connection, std::uint8_t frame_flags, std::int64_t now_ns) noexcept {
+  ImageState& s = *c_.state;
+  if (position > s.overrun_threshold) return refuse(Insert::kOverrun, LaneCounter::kOverRuns);
+  if (position < std::max<std::int64_t>(0, s.last_sm_position - term_length_)) return refuse(Insert::kUnderrun, LaneCounter::kUnderRuns);
+  refresh(connection, now_ns);
+  if ((frame_flags & wire::flag::kEndOfStream) != 0) end_of_stream(connection, position, (frame_flags & wire::flag::kRevoked) != 0);
+  GapList{s, c_.log}.extend(position);
+  c_.counters.add(LaneCounter::kHeartbeatsReceived);
+  return Insert::kHeartbeat;
+}
+
+// 3.10: the stream ends when every connection has said so, at the highest position any of them named.
+void Image::end_of_stream(unsigned connection, std::int64_t position, bool is_revoked) noexcept {
+  ImageState& s = *c_.state;
+  if (connection >= shm::kConnectionsMax || s.is_end_of_stream) return;
+  s.connections[connection].is_end_of_stream = 1;
+  s.connections[connection].end_of_stream_position = position;
+  std::int64_t end = 0;
+  for (const shm::ConnectionState& c : s.connections) {
+    if (c.is_used && !c.is_end_of_stream) return;
+    if (c.is_used) end = std::max(end, c.end_of_stream_position);
+  }
+  s.is_end_of_stream = 1;
+  s.end_of_stream_position = end;
+  if (is_revoked) {
+    s.is_revoked = 1;
+    c_.log.store<std::uint8_t>(shm::meta::kIsPublicationRevoked, 1);
+  }
+  c_.log.store<std::int64_t>(shm::meta::kEndOfStreamPosition, end);
+}
+
+bool Image::is_connection_alive(std::size_t index, std::int64_t now_ns) const noexcept {
+  const shm::ConnectionState& c = c_.state->connections[index];
+  return c.is_used && now_ns <= c.last_activity_ns + kConnectionTimeout_ns;
+}
+
+std::size_t Image::build_sm(std::byte* frame) const noexcept {
+  const ImageState& s = *c_.state;
+  wire::StatusMessage sm;
+  sm.flags = s.is_sending_eos_sm ? wire::flag::kSmEndOfStream : std::uint8_t{0};
+  sm.session_id = session_id_;
+  sm.stream_id = stream_id_;
+  sm.consumption_term_id = wire::term_id_of(s.next_sm_position, initial_term_id_, bits_);
+  sm.consumption_term_offset = wire::term_offset_of(s.next_sm_position, bits_);
+  sm.window_length = s.next_sm_window;
+  sm.receiver_id = c_.receiver_id;
+  if (c_.has_group_tag) sm.group_tag = c_.group_tag;
+  wire::build(frame, sm);
+  return sm.length();
+}
+
+std::size_t Image::build_error(std::byte* frame) const noexcept {
+  wire::ErrorFrame error;
+  error.session_id = session_id_;
+  error.stream_id = stream_id_;
+  error.receiver_id = c_.receiver_id;
+  if (c_.has_group_tag) error.group_tag = c_.group_tag;
+  error.code = kErrorImageRejected;
+  error.text = reject_reason_;
+  wire::build(frame, error);
+  return error.length();
+}
+
+// The deadline moves even when nobody took the frame: with all connections dead there is nobody to try again for. A full transport keeps
+// a scheduled SM scheduled.
+void Image::sm_sent(std::int64_t now_ns, bool was_sent) noexcept {
+  ImageState& s = *c_.state;
+  s.sm_deadline_ns = now_ns + c_.desired->sm_timeout_ns;
+  if (s.is_rejected) return;
+  if (was_sent) s.is_sm_scheduled = 0;
+  s.last_sm_position = s.next_sm_position;
+  s.overrun_threshold = s.next_sm_position + term_length_ / 2;
+}
+
+// ---- loss ----
+
+bool Image::is_gap_due(shm::GapState& gap, std::int64_t now_ns) noexcept {
+  if (gap.deadline_ns == 0) gap.deadline_ns = now_ns + first_nak_delay_ns();
+  return now_ns >= gap.deadline_ns;
+}
+
+void Image::report_gap(shm::GapState& gap) noexcept {
+  if (gap.is_reported) return;
+  gap.is_reported = 1;
+  ++c_.state->gaps_seen;
+  c_.state->bytes_lost += gap.length;
+}
+
+// reliable=false (3.8): one PAD over the gap. The application sees a jump.
+void Image::fill_gap(const shm::GapState& gap) noexcept {
+  const std::int64_t position = gap.position;
+  const std::int64_t length = gap.length;
+  wire::DataHeader pad;
+  pad.frame_length = static_cast<std::int32_t>(length);
+  pad.type = wire::FrameType::kPad;
+  pad.term_offset = wire::term_offset_of(position, bits_);
+  pad.session_id = session_id_;
+  pad.stream_id = stream_id_;
+  pad.term_id = wire::term_id_of(position, initial_term_id_, bits_);
+  std::byte frame[wire::kDataHeaderLength];
+  wire::build(frame, pad);
+  copy_in(frame, position);
+  GapList{*c_.state, c_.log}.filled(position, position + length);
+  c_.counters.add(LaneCounter::kLossGapFills);
+}
+
+std::int64_t Image::first_nak_delay_ns() noexcept {
+  if (!has_flag(ImageFlags::kReliable)) return 0;
+  return has_flag(ImageFlags::kGroup) ? group_nak_delay_ns() : c_.desired->nak_delay_ns;
+}
+
+// With a measured round trip the next NAK waits for two of them: earlier the answer cannot be here, later only costs time.
+std::int64_t Image::retry_nak_delay_ns() noexcept {
+  if (has_flag(ImageFlags::kGroup)) return group_nak_delay_ns();
+  if (has_flag(ImageFlags::kMeasureRtt) && c_.state->srtt_ns > 0) return std::max(kNakRetryFloor_ns, 2 * c_.state->srtt_ns);
+  return c_.desired->nak_retry_ns;
+}
+
+// Optimal multicast feedback (3.8): D = (T / lambda) ln(1 + u (e^lambda - 1)), lambda = ln(N) + 1.
+std::int64_t Image::group_nak_delay_ns() noexcept {
+  std::uint64_t& x = c_.state->random_state;  // xorshift64*
+  x ^= x >> 12;
+  x ^= x << 25;
+  x ^= x >> 27;
+  const double u = static_cast<double>((x * 0x2545F4914F6CDD1DU) >> 11) * 0x1.0p-53;
+  const double lambda = std::log(static_cast<double>(std::max(c_.desired->nak_group_size, 1))) + 1.0;
+  const double delay = static_cast<double>(c_.desired->nak_max_backoff_ns) / lambda * std::log1p(u * std::expm1(lambda));
+  return static_cast<std::int64_t>(delay);
+}
+
+std::int64_t Image::next_deadline_ns() const noexcept {
+  if (!is_on_wire()) return kNever_ns;
+  const ImageState& s = *c_.state;
+  if (s.is_sm_scheduled && !s.is_rejected) return 0;
+  if (s.tracked_until < s.high_water && s.gap_count < shm::kGapsMax / 2) return 0;
+  std::int64_t deadline = s.is_superseded && !s.is_rejected ? kNever_ns : s.sm_deadline_ns + 1;
+  const std::size_t watched = has_flag(ImageFlags::kNakAllGaps) ? s.gap_count : std::min<std::size_t>(s.gap_count, 1);
+  for (std::size_t i = 0; i < watched; ++i) deadline = std::min(deadline, s.gaps[i].deadline_ns);
+  if (has_flag(ImageFlags::kMeasureRtt)) deadline = std::min(deadline, s.last_rtt_request_ns + kRttInterval_ns + 1);
+  return deadline;
+}
+
+// ---- life cycle ----
+
+void Image::enter(Lifecycle lifecycle, std::int64_t now_ns) noexcept {
+  c_.state->lifecycle = lifecycle;
+  c_.state->lifecycle_since_ns = now_ns;
+}
+
+bool Image::tick(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept {
+  ImageState& s = *c_.state;
+  const bool is_released = c_.desired->state.load(std::memory_order_acquire) == shm::Desired::kClosing;
+  switch (s.lifecycle) {
+    case Lifecycle::kActive: {
+      const bool is_silent = now_ns > s.last_packet_ns + c_.desired->liveness_timeout_ns;
+      const bool is_complete = s.is_end_of_stream && s.rebuild_position >= s.high_water;
+      if (subscribers.count > 0 && !is_released && !is_silent && !is_complete && !s.is_revoked) return false;
+      s.is_sending_eos_sm = s.is_revoked ? 0 : 1;
+      s.drain_sm_since_ns = now_ns;
+      enter(Lifecycle::kDraining, now_ns);
+      return true;
+    }
+    case Lifecycle::kDraining: {
+      const bool is_drained = subscribers.count == 0 || subscribers.min >= s.rebuild_position;
+      const bool has_told = now_ns > s.drain_sm_since_ns + kEosStatusMessages * c_.desired->sm_timeout_ns;
+      if (!s.is_revoked && !(is_drained && has_told)) return false;
+      enter(Lifecycle::kLinger, now_ns);
+      return true;
+    }
+    case Lifecycle::kLinger:
+      if (!is_released && subscribers.count > 0 && now_ns <= s.lifecycle_since_ns + c_.desired->liveness_timeout_ns) return false;
+      enter(Lifecycle::kDone, now_ns);
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::int64_t Image::join_position(const SubscriberPositions& subscribers) const noexcept {
+  const ImageState& s = *c_.state;
+  if (subscribers.count == 0) return s.rebuild_position;
+  return std::clamp(subscribers.min, std::min(s.next_sm_position, s.rebuild_position), s.rebuild_position) &
+         ~std::int64_t{wire::kFrameAlignment - 1};
+}
+
+}  // namespace thalweg::proto

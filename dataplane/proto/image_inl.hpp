@@ -1,0 +1,231 @@
+#pragma once
+#include "dataplane/proto/gap_list.hpp"
+
+// Bodies of image.hpp that run per datagram or call a sink.
+namespace thalweg::proto {
+
+// One pass over the headers (3.5 step 2). Stricter than the rule in two points that no sender can meet: every frame of the datagram must
+// belong to the first one's stream, and a length below a header is invalid; both would be delivered to clients as they stand.
+inline Image::Extent Image::walk(std::span<const std::byte> datagram, std::int32_t term_offset) const noexcept {
+  const std::byte* const p = datagram.data();
+  const auto size = static_cast<std::int32_t>(datagram.size());
+  const auto stream_and_term = load_le<std::uint64_t>(p + 16);
+  const std::int32_t term_left = term_length_ - term_offset;
+  std::int32_t at = 0;
+  do {
+    const auto word = load_le<std::uint64_t>(p + at);
+    const std::int32_t length = length_of_word(word);
+    const bool is_foreign = (word & kForeignBits) != 0 || length < wire::kDataHeaderLength || length > term_left - at ||
+                            load_le<std::uint64_t>(p + at + 8) != word_pair(term_offset + at, session_id_) ||
+                            load_le<std::uint64_t>(p + at + 16) != stream_and_term;
+    if (is_foreign) [[unlikely]] return {};
+    const std::int32_t next = at + wire::align_frame(length);
+    if (next > size) {
+      if (!is_pad_word(word)) return {};
+      return {.length = next, .copied = static_cast<std::size_t>(at + wire::kDataHeaderLength), .is_valid = true};
+    }
+    at = next;
+  } while (at < size);
+  return {.length = at, .copied = static_cast<std::size_t>(at), .is_valid = true};
+}
+
+// Everything but the first word, then that word with release: the datagram appears at once (3.5, client-protocol 7.7). The range is
+// recorded around the copy, so that a restart can zero what a crash left half done; the fences only keep the compiler from moving it.
+inline void Image::copy_in(std::span<const std::byte> datagram, std::int64_t position) noexcept {
+  shm::ImageState& s = *c_.state;
+  std::byte* to = c_.log.at(position);
+  const std::byte* from = datagram.data();
+  s.insert_begin = position;
+  s.insert_end = position + static_cast<std::int64_t>(datagram.size());
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  std::memcpy(to + 8, from + 8, 24);
+  constexpr std::size_t kInlineMax = 512;  // beyond, the library's copy is faster than this loop
+  if (datagram.size() <= kInlineMax) {
+    for (std::size_t i = 32; i < datagram.size(); i += 32) std::memcpy(to + i, from + i, 32);
+  } else {
+    std::memcpy(to + 32, from + 32, datagram.size() - 32);
+  }
+  frame_word_release(to, load_le<std::uint64_t>(from));  // pairs with the acquire load of readers (client-protocol 7.7)
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  s.insert_begin = s.insert_end;
+}
+
+inline void Image::refresh(unsigned connection, std::int64_t now_ns) noexcept {
+  shm::ImageState& s = *c_.state;
+  s.last_packet_ns = now_ns;
+  if (connection >= shm::kConnectionsMax) return;
+  shm::ConnectionState& c = s.connections[connection];
+  c.last_activity_ns = now_ns;
+  c.last_frame_ns = now_ns;
+}
+
+inline Insert Image::insert(std::span<const std::byte> datagram, unsigned connection, std::int64_t now_ns) noexcept {
+  shm::ImageState& s = *c_.state;
+  if (s.is_rejected || !is_on_wire()) [[unlikely]] return refuse(Insert::kRejected, shm::LaneCounter::kDropImageRejected);
+  const wire::DataView first{datagram.data()};
+  const std::int32_t term_count = wire::wrapping_sub(first.term_id(), initial_term_id_);
+  if (term_count < 0) [[unlikely]] return refuse(Insert::kStaleTerm, shm::LaneCounter::kDropStaleTerm);
+  const std::int32_t offset = first.term_offset();
+  const std::int64_t position = (static_cast<std::int64_t>(term_count) << bits_) + offset;
+  const bool is_in_term = static_cast<std::uint32_t>(offset) < static_cast<std::uint32_t>(term_length_) &&
+                          (offset & (wire::kFrameAlignment - 1)) == 0;
+  if (!is_in_term) [[unlikely]] return refuse(Insert::kInvalid, shm::LaneCounter::kDropInvalidFrame);
+  if (first.frame_length() == 0 && datagram.size() == wire::kDataHeaderLength) {
+    return insert_heartbeat(position, connection, first.flags(), now_ns);
+  }
+  const Extent extent = walk(datagram, offset);
+  if (!extent.is_valid) [[unlikely]] return refuse(Insert::kInvalid, shm::LaneCounter::kDropInvalidFrame);
+  const std::int64_t end = position + extent.length;
+  if (end > s.overrun_threshold) [[unlikely]] return refuse(Insert::kOverrun, shm::LaneCounter::kOverRuns);
+  if (position < s.last_sm_position) [[unlikely]] {
+    // A late duplicate says that the connection lives, a packet from far below says nothing.
+    if (end >= s.last_sm_position - window_ && connection < shm::kConnectionsMax) s.connections[connection].last_activity_ns = now_ns;
+    return refuse(Insert::kUnderrun, shm::LaneCounter::kUnderRuns);
+  }
+  refresh(connection, now_ns);
+  c_.counters.add(shm::LaneCounter::kDataFramesReceived);
+  if (position == s.high_water && s.rebuild_position == position) {  // in order, no gap: nothing to look up
+    copy_in(datagram.first(extent.copied), position);
+    s.high_water = s.tracked_until = s.rebuild_position = end;
+    return Insert::kInserted;
+  }
+  if (position < s.rebuild_position) return Insert::kInserted;  // duplicate
+  GapList gaps{s, c_.log};
+  if (gaps.is_empty_at(position)) {
+    copy_in(datagram.first(extent.copied), position);
+    gaps.filled(position, end);
+  }
+  return Insert::kInserted;
+}
+
+template <typename SinkFor>
+unsigned Image::duty(const SubscriberPositions& subscribers, std::int64_t now_ns, SinkFor&& sink_for) noexcept {
+  shm::ImageState& s = *c_.state;
+  if (!is_on_wire()) [[unlikely]] return 0;
+  unsigned sent = 0;
+  if (subscribers.count > 0 && !s.is_revoked) {
+    publish_positions();
+    follow_subscribers(subscribers);
+    if (has_gap()) sent += repair(now_ns, sink_for);
+  }
+  if (is_sm_due(now_ns)) sent += send_sm(now_ns, sink_for);
+  if (has_flag(shm::ImageFlags::kMeasureRtt) && now_ns - s.last_rtt_request_ns > kRttInterval_ns) sent += request_rtt(now_ns, sink_for);
+  return sent;
+}
+
+inline void Image::publish_positions() noexcept {
+  shm::ImageState& s = *c_.state;
+  if (c_.rcv_hwm && c_.rcv_hwm.get_plain() != s.high_water) c_.rcv_hwm.set(s.high_water);
+  if (c_.rcv_pos && c_.rcv_pos.get_plain() != s.rebuild_position) c_.rcv_pos.set(s.rebuild_position);
+}
+
+// 3.6 step 5 and the cleaning behind the slowest subscriber, in bounded steps. A subscriber's word is believed only between what we last
+// acknowledged and what we have.
+inline void Image::follow_subscribers(const SubscriberPositions& subscribers) noexcept {
+  shm::ImageState& s = *c_.state;
+  const std::int64_t consumed = std::clamp(subscribers.min, s.next_sm_position, s.rebuild_position) & ~std::int64_t{wire::kFrameAlignment - 1};
+  const std::int64_t clean_target = consumed - term_length_;
+  if (clean_target - s.clean_position >= kCleanQuantum) [[unlikely]] {
+    const std::int64_t term_end = (s.clean_position | (term_length_ - 1)) + 1;
+    const std::int64_t to = std::min({clean_target, term_end, s.clean_position + kCleanBytesPerTurn});
+    shm::clean_log(c_.log, s.clean_position, to);
+    s.clean_position = to;
+  }
+  if (consumed <= s.next_sm_position + window_ / 4) return;
+  // The sender may go half a term beyond the position we send; all of that must be clean, with as much again to spare.
+  if (consumed - s.clean_position > 2 * std::int64_t{term_length_}) [[unlikely]] return;
+  s.next_sm_position = consumed;
+  s.next_sm_window = window_;
+  s.is_sm_scheduled = 1;
+}
+
+inline bool Image::is_sm_due(std::int64_t now_ns) const noexcept {
+  const shm::ImageState& s = *c_.state;
+  if (s.is_rejected) return now_ns > s.sm_deadline_ns;
+  return s.is_sm_scheduled || (now_ns > s.sm_deadline_ns && !s.is_superseded);
+}
+
+template <typename SinkFor>
+unsigned Image::send_all(std::span<const std::byte> frame, bool also_dead, std::int64_t now_ns, SinkFor&& sink_for) noexcept {
+  unsigned sent = 0;
+  for (std::size_t i = 0; i < shm::kConnectionsMax; ++i) {
+    const bool is_wanted = also_dead ? c_.state->connections[i].is_used != 0 : is_connection_alive(i, now_ns);
+    if (!is_wanted) continue;
+    auto&& sink = sink_for(i);
+    if (sink.send_control(frame)) ++sent;
+  }
+  return sent;
+}
+
+template <typename SinkFor>
+unsigned Image::send_sm(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
+  std::byte frame[wire::ErrorFrame::kHeaderLength + wire::kErrorTextMax];
+  const bool is_rejected = c_.state->is_rejected != 0;
+  const std::size_t length = is_rejected ? build_error(frame) : build_sm(frame);
+  const unsigned sent = send_all({frame, length}, is_rejected, now_ns, sink_for);
+  c_.counters.add(is_rejected ? shm::LaneCounter::kErrorFramesSent : shm::LaneCounter::kStatusMessagesSent, sent);
+  sm_sent(now_ns, sent > 0);
+  return sent;
+}
+
+// 3.8. Stock rules look at the first gap only; with nak-all-gaps each known gap has its own timer.
+template <typename SinkFor>
+unsigned Image::repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
+  shm::ImageState& s = *c_.state;
+  if (GapList gaps{s, c_.log}; gaps.has_more_to_learn()) gaps.advance();
+  const std::size_t watched = has_flag(shm::ImageFlags::kNakAllGaps) ? s.gap_count : std::min<std::size_t>(s.gap_count, 1);
+  unsigned sent = 0;
+  for (std::size_t i = 0; i < watched; ++i) {
+    shm::GapState& gap = s.gaps[i];
+    if (!is_gap_due(gap, now_ns)) continue;
+    report_gap(gap);
+    if (!has_flag(shm::ImageFlags::kReliable)) {
+      fill_gap(gap);
+      break;  // the list has moved; the next one follows in the next turn
+    }
+    wire::Nak nak;
+    nak.session_id = session_id_;
+    nak.stream_id = stream_id_;
+    nak.term_id = wire::term_id_of(gap.position, initial_term_id_, bits_);
+    nak.term_offset = wire::term_offset_of(gap.position, bits_);
+    nak.length = static_cast<std::int32_t>(gap.length);
+    std::byte frame[wire::Nak::kLength];
+    wire::build(frame, nak);
+    const unsigned taken = send_all(frame, false, now_ns, sink_for);
+    c_.counters.add(shm::LaneCounter::kNaksSent, taken);
+    if (c_.rcv_naks && taken > 0) c_.rcv_naks.add(1);
+    gap.deadline_ns = now_ns + retry_nak_delay_ns();
+    sent += taken;
+  }
+  return sent;
+}
+
+template <typename SinkFor>
+unsigned Image::request_rtt(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
+  wire::RttMeasurement request;
+  request.is_request = true;
+  request.session_id = session_id_;
+  request.stream_id = stream_id_;
+  request.echo_timestamp_ns = now_ns;
+  request.receiver_id = c_.receiver_id;
+  std::byte frame[wire::RttMeasurement::kLength];
+  wire::build(frame, request);
+  c_.state->last_rtt_request_ns = now_ns;
+  const unsigned sent = send_all(frame, false, now_ns, sink_for);
+  c_.counters.add(shm::LaneCounter::kRttRequestsSent, sent);
+  return sent;
+}
+
+template <DatagramSink Sink>
+void Image::on_rtt_request(const wire::RttMeasurement& rtt, Sink& sink) noexcept {
+  if (!rtt.is_request || !is_on_wire() || (rtt.receiver_id != 0 && rtt.receiver_id != c_.receiver_id)) return;
+  wire::RttMeasurement reply = rtt;
+  reply.is_request = false;
+  reply.reception_delta_ns = 0;
+  reply.receiver_id = c_.receiver_id;
+  std::byte frame[wire::RttMeasurement::kLength];
+  wire::build(frame, reply);
+  if (sink.send_control(frame)) c_.counters.add(shm::LaneCounter::kRttRepliesSent);
+}
+
+}  // namespace thalweg::proto

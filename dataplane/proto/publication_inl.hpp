@@ -1,0 +1,166 @@
+#pragma once
+// Bodies of publication.hpp that run per frame or call a sink.
+namespace thalweg::proto {
+
+inline bool Publication::is_setup_wanted() const noexcept {
+  const shm::PublicationState& s = *c_.state;
+  return !s.has_initial_connection || s.is_setup_elicited;
+}
+
+template <DatagramSink Sink>
+SendOutcome Publication::send(std::int64_t now_ns, Sink& sink) noexcept {
+  SendOutcome outcome;
+  if (!is_on_wire()) return outcome;
+  shm::PublicationState& s = *c_.state;
+  if (is_setup_wanted() && now_ns - s.last_setup_ns > kSetupInterval_ns) send_setup(now_ns, sink, outcome);
+  if (!send_data(now_ns, sink, outcome)) {
+    if (now_ns - s.last_send_ns > kHeartbeatInterval_ns && s.has_initial_connection) send_heartbeat(now_ns, sink, outcome);
+    if (now_ns >= receiver_deadline_ns_ || is_flow_check_due_) expire_receivers(now_ns);
+  }
+  if (now_ns > retransmit_deadline_ns_) send_retransmits(now_ns, sink, outcome);
+  return outcome;
+}
+
+// Returns true when at least one datagram went out. A batch ends with its term (2.5). Unlike the reference driver we know how many
+// datagrams of a batch the transport took, so the position moves by exactly those.
+template <DatagramSink Sink>
+bool Publication::send_data(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept {
+  shm::PublicationState& s = *c_.state;
+  if (s.is_revoked) return false;
+  std::int64_t window = s.sender_limit - s.sender_position;
+  const std::int64_t start = s.sender_position;
+  const std::int32_t start_offset = wire::term_offset_of(start, bits_);
+  std::byte* const term = c_.log.term(wire::partition_of(start, bits_));
+  if (window <= 0) {
+    note_limited(frame_word_acquire(term + start_offset) << 32 != 0, outcome);
+    return false;
+  }
+  const std::int32_t term_id = wire::term_id_of(start, initial_term_id_, bits_);
+  const FrameRules frame_rules = rules();
+  std::int32_t offset = start_offset;
+  std::uint32_t bytes = 0;
+  for (int i = 0; i < kDatagramsPerSend && offset < term_length_; ++i) {
+    const DatagramScan scan =
+        scan_datagram(term, offset, term_id, static_cast<std::int32_t>(std::min<std::int64_t>(window, mtu_)), frame_rules);
+    if (scan.bytes == 0) {
+      if (scan.is_corrupt) [[unlikely]] end_corrupt();
+      if (scan.is_too_large || window <= 0) note_limited(scan.is_too_large, outcome);
+      break;
+    }
+    if (!sink.send_log({term + offset, static_cast<std::size_t>(scan.bytes)})) {
+      outcome.is_blocked = true;
+      break;
+    }
+    bytes += static_cast<std::uint32_t>(scan.bytes);
+    offset += scan.bytes + scan.skipped;
+    window -= scan.bytes + scan.skipped;
+    if (window <= 0) break;  // the next cycle counts the stall, if there is one
+  }
+  if (bytes == 0) return false;
+  s.sender_position = start + (offset - start_offset);
+  s.last_send_ns = now_ns;
+  s.is_limited = 0;
+  if (c_.snd_pos) c_.snd_pos.set(s.sender_position);
+  outcome.bytes += bytes;
+  return true;
+}
+
+inline bool Publication::has_data() const noexcept {
+  const shm::PublicationState& s = *c_.state;
+  if (!is_on_wire() || s.is_revoked || s.sender_position >= s.sender_limit) return false;
+  return shm::frame_length_acquire(c_.log.at(s.sender_position)) > 0;
+}
+
+template <DatagramSink Sink>
+void Publication::send_setup(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept {
+  std::byte frame[wire::Setup::kLength];
+  build_setup(frame);
+  if (!sink.send_control(frame)) {
+    outcome.is_blocked = true;
+    return;
+  }
+  outcome.bytes += sizeof frame;
+  setup_sent(now_ns);
+}
+
+template <DatagramSink Sink>
+void Publication::send_heartbeat(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept {
+  std::byte frame[wire::kDataHeaderLength];
+  build_heartbeat(frame);
+  if (!sink.send_control(frame)) {
+    outcome.is_blocked = true;
+    return;
+  }
+  outcome.bytes += sizeof frame;
+  c_.state->last_send_ns = now_ns;
+  c_.counters.add(shm::LaneCounter::kHeartbeatsSent);
+}
+
+template <DatagramSink Sink>
+void Publication::on_nak(const wire::Nak& nak, std::int64_t now_ns, Sink& sink) noexcept {
+  shm::RetransmitAction* action = plan_retransmit(nak, now_ns);
+  if (action == nullptr) return;
+  if (action->state == shm::RetransmitAction::State::kSending) {
+    SendOutcome outcome;
+    if (resend(*action, sink, outcome)) retransmit_finished(*action, now_ns);
+  }
+  schedule_retransmits();
+}
+
+template <DatagramSink Sink>
+void Publication::send_retransmits(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept {
+  using State = shm::RetransmitAction::State;
+  for (shm::RetransmitAction& action : c_.state->retransmits) {
+    if (action.state == State::kInactive || now_ns <= action.expiry_ns) continue;
+    if (action.state == State::kLingering) {
+      action.state = State::kInactive;
+      continue;
+    }
+    action.state = State::kSending;
+    if (resend(action, sink, outcome)) retransmit_finished(action, now_ns);
+  }
+  schedule_retransmits();
+}
+
+// A frame that fails its check here only ends the retransmit: a peer may NAK an offset between two frames, and that must not look like
+// a corrupt log.
+template <DatagramSink Sink>
+bool Publication::resend(shm::RetransmitAction& action, Sink& sink, SendOutcome& outcome) noexcept {
+  shm::PublicationState& s = *c_.state;
+  const std::int64_t begin = wire::position_of(action.term_id, action.term_offset, initial_term_id_, bits_);
+  const std::int64_t oldest = s.sender_position - term_length_ / 2 - wire::max_message_length(term_length_);
+  if (begin < 0 || begin < oldest || begin >= s.sender_position) return true;
+  const auto length = static_cast<std::int32_t>(std::min<std::int64_t>(action.length, s.sender_position - begin));
+  std::byte* const term = c_.log.term(wire::partition_of(begin, bits_));
+  const FrameRules frame_rules = rules();
+  for (int i = 0; i < kRetransmitDatagramsPerTurn; ++i) {
+    const std::int32_t left = length - action.sent_bytes;
+    if (left <= 0) return true;
+    const std::int32_t offset = action.term_offset + action.sent_bytes;
+    const DatagramScan scan = scan_datagram(term, offset, action.term_id, std::min(left, mtu_), frame_rules);
+    if (scan.bytes == 0) return true;
+    if (!sink.send_log({term + offset, static_cast<std::size_t>(scan.bytes)})) {
+      outcome.is_blocked = true;
+      return false;
+    }
+    if (action.sent_bytes == 0) c_.counters.add(shm::LaneCounter::kRetransmitsSent);
+    action.sent_bytes += scan.bytes + scan.skipped;
+    outcome.bytes += static_cast<std::uint32_t>(scan.bytes);
+    s.retransmit_interval_bytes += scan.bytes;
+    c_.counters.add(shm::LaneCounter::kRetransmittedBytes, static_cast<std::uint64_t>(scan.bytes));
+  }
+  return action.sent_bytes >= length;
+}
+
+template <DatagramSink Sink>
+void Publication::on_rtt_measurement(const wire::RttMeasurement& rtt, Sink& sink) noexcept {
+  if (!rtt.is_request || !is_on_wire()) return;
+  wire::RttMeasurement reply = rtt;
+  reply.is_request = false;
+  reply.reception_delta_ns = 0;
+  std::byte frame[wire::RttMeasurement::kLength];
+  wire::build(frame, reply);
+  if (sink.send_control(frame)) c_.counters.add(shm::LaneCounter::kRttRepliesSent);
+}
+
+}  // namespace thalweg::proto
