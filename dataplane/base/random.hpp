@@ -29,7 +29,8 @@ class Random {
   }
   // Uniform in [0, bound); bound > 0. Bias below 2^-32 for bounds that fit 32 bits.
   [[nodiscard]] std::uint64_t below(std::uint64_t bound) noexcept {
-    return static_cast<std::uint64_t>((static_cast<unsigned __int128>(next()) * bound) >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
   }
   // Uniform in [0, 1).
   [[nodiscard]] double unit() noexcept { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
