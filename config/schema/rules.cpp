@@ -48,21 +48,22 @@ struct TypedKey {
   std::string_view key;
   std::vector<std::string_view> types;           // that use the key
   std::vector<std::string_view> required_types;  // that cannot do without
+  bool (*is_default)(const Port&);               // a default is no mistake anywhere: `config show --effective` prints it
 };
 const std::vector<TypedKey>& typed_keys() {
+  static const std::vector<std::string_view> kFrames{"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"};
+  static const std::vector<std::string_view> kAddressed{"patch", "loopback", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"};
   static const std::vector<TypedKey> kKeys{
-      {"peer", {"patch"}, {"patch"}},
-      {"device", {"af_packet", "af_xdp", "tap", "pci", "pcap"}, {"af_packet", "af_xdp", "tap", "pci"}},
-      {"device-tx", {"pcap"}, {}},
-      {"socket", {"memif"}, {"memif"}},
-      {"id", {"memif"}, {"memif"}},
-      {"role", {"memif"}, {"memif"}},
-      {"address",
-       {"patch", "loopback", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"},
-       {"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"}},
-      {"gateway", {"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"}, {}},
-      {"mac", {"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"}, {}},
-      {"vlan", {"patch", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci"}, {}},
+      {"peer", {"patch"}, {"patch"}, [](const Port& p) { return p.peer.empty(); }},
+      {"device", {"af_packet", "af_xdp", "tap", "pci", "pcap"}, {"af_packet", "af_xdp", "tap", "pci"}, [](const Port& p) { return p.device.empty(); }},
+      {"device-tx", {"pcap"}, {}, [](const Port& p) { return p.device_tx.empty(); }},
+      {"socket", {"memif"}, {"memif"}, [](const Port& p) { return p.socket == Port{}.socket; }},
+      {"id", {"memif"}, {"memif"}, [](const Port& p) { return p.id == Port{}.id; }},
+      {"role", {"memif"}, {"memif"}, [](const Port& p) { return p.role == Port{}.role; }},
+      {"address", kAddressed, kFrames, [](const Port& p) { return p.address.empty(); }},
+      {"gateway", kFrames, {}, [](const Port& p) { return p.gateway.empty(); }},
+      {"mac", kFrames, {}, [](const Port& p) { return p.mac.empty(); }},
+      {"vlan", kFrames, {}, [](const Port& p) { return p.vlan == 0; }},
   };
   return kKeys;
 }
@@ -71,7 +72,7 @@ void check_typed_keys(const Port& port, std::size_t index, Findings& findings) {
   const auto holds = [&](const std::vector<std::string_view>& types) { return std::find(types.begin(), types.end(), port.type) != types.end(); };
   for (const TypedKey& key : typed_keys()) {
     const std::string path = path_of("ports", index, key.key);
-    if (findings.has(path) && !holds(key.types)) {
+    if (findings.has(path) && !holds(key.types) && !key.is_default(port)) {
       findings.error_at(path, "'" + std::string{key.key} + "' means nothing for a port of type " + port.type);
     } else if (!findings.has(path) && holds(key.required_types)) {
       findings.error_at(path_of("ports", index), "port '" + port.name + "' of type " + port.type + " needs the key '" + std::string{key.key} + "'");
@@ -119,8 +120,8 @@ void check_mtu(const Config& config, const Port& port, std::size_t index, Findin
 }
 
 void check_peer(const Config& config, const Port& port, std::size_t index, Findings& findings) {
-  if (port.type != "patch" || port.peer.empty()) return;
   const std::string path = path_of("ports", index, "peer");
+  if (port.type != "patch" || !findings.has(path)) return;
   const auto peer = std::find_if(config.ports.begin(), config.ports.end(), [&](const Port& other) { return other.name == port.peer; });
   if (peer == config.ports.end()) {
     std::vector<std::string> names;

@@ -131,6 +131,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "f.yaml:1:9: error: port 'a' of type memif needs the key 'id'\n"
                 "f.yaml:1:9: error: port 'a' of type memif needs the key 'role'\n"},
         BadFile{"key_of_another_type", "ports: [{name: a, type: kernel, peer: b}]\n", "f.yaml:1:33: error: 'peer' means nothing for a port of type kernel\n"},
+        BadFile{"empty_peer", "ports: [{name: a, type: patch, address: 10.0.0.1/24, peer: \"\"}]\n",
+                "f.yaml:1:54: error: no port is called ''\n"},
         BadFile{"same_address", "ports:\n  - {name: a, type: tap, device: t0, address: 10.0.0.1/24}\n  - {name: b, type: tap, device: t1, address: 10.0.0.1/16}\n",
                 "f.yaml:3:38: error: ports 'a' and 'b' have the same address 10.0.0.1\n"},
         BadFile{"same_subnet", "ports:\n  - {name: a, type: tap, device: t0, address: 10.0.0.1/24}\n  - {name: b, type: tap, device: t1, address: 10.0.0.2/24}\n",
