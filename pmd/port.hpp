@@ -63,6 +63,7 @@ class Port {
     std::int32_t socket_rcvbuf{};
     std::int32_t socket_sndbuf{};
     std::uint8_t ttl{};
+    std::uint16_t queue{};  // rx queue that shall get this address's frames, where the port can choose (loopback, kernel)
   };
   [[nodiscard]] virtual Result<wire::UdpEndpoint> bind(const BindOptions& options) = 0;
   virtual void unbind(const wire::UdpEndpoint& local) = 0;

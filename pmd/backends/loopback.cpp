@@ -1,0 +1,153 @@
+#include "pmd/backends/loopback.hpp"
+
+#include <rte_errno.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+
+#include <algorithm>
+
+#include "dataplane/base/units.hpp"
+#include "pmd/frame.hpp"
+
+namespace thalweg::pmd {
+namespace {
+
+constexpr std::uint32_t kLocalhost = 0x7F000001;
+
+}  // namespace
+
+Result<std::unique_ptr<Port>> LoopbackPort::create(const PortOptions& options, const SocketTable& kernel_sockets, rte_mempool* pool,
+                                                   const SocketInterval& interval) {
+  std::unique_ptr<LoopbackPort> port{new LoopbackPort{options, kernel_sockets, pool, interval}};
+  if (auto opened = port->table_.open_queues(port->capabilities_.rx_queue_count); !opened)
+    return tl::unexpected<Error>{std::move(opened.error())};
+  static std::atomic<unsigned> next_id{};  // ring names are unique in the process
+  const std::string prefix = "loop" + std::to_string(next_id.fetch_add(1)) + "_";
+  for (std::size_t i = 0; i < port->queues_.size() * port->queues_.size(); ++i) {
+    const std::string name = prefix + std::to_string(i);
+    rte_ring* const ring =
+        rte_ring_create(name.c_str(), options.ring_size, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
+    if (ring == nullptr)
+      return fail(ErrorCode::kNoSpace, "loopback ring of " + std::to_string(options.ring_size) + ": " + rte_strerror(rte_errno),
+                  "lower the port's ring-size, or give the data plane more memory");
+    port->rings_.push_back(ring);
+  }
+  return port;
+}
+
+LoopbackPort::LoopbackPort(const PortOptions& options, const SocketTable& kernel_sockets, rte_mempool* pool, const SocketInterval& interval)
+    : kernel_sockets_{kernel_sockets} {
+  const auto count = std::max<std::uint16_t>(options.queues, 1);
+  for (std::uint16_t queue = 0; queue < count; ++queue) queues_.emplace_back(table_, queue, pool, interval);
+  // The mbuf arrives as it was sent, and receivers want it contiguous: so no chains.
+  capabilities_ = {.has_multi_segment_tx = false,
+                   .needs_arp = false,
+                   .is_real_wire = false,
+                   .rx_queue_count = count,
+                   .tx_queue_count = count};
+}
+
+LoopbackPort::~LoopbackPort() {
+  for (rte_ring* const ring : rings_) {
+    void* frame = nullptr;
+    while (rte_ring_sc_dequeue(ring, &frame) == 0) rte_pktmbuf_free(static_cast<rte_mbuf*>(frame));
+    rte_ring_free(ring);
+  }
+}
+
+std::uint16_t LoopbackPort::rx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept {
+  SocketQueue& sockets = queues_[queue];
+  unsigned taken = 0;
+  for (std::uint16_t from = 0; from < queues_.size() && taken < count; ++from)
+    taken += rte_ring_sc_dequeue_burst(ring(from, queue), reinterpret_cast<void**>(frames + taken), count - taken, nullptr);
+  if (taken != 0) {
+    std::uint64_t bytes = 0;
+    for (unsigned i = 0; i < taken; ++i) bytes += frames[i]->pkt_len;
+    sockets.counters.rx_frames.add(taken);
+    sockets.counters.rx_bytes.add(bytes);
+  }
+  if (taken < count)
+    taken += sockets.receive(now_ns_.load(std::memory_order_relaxed), frames + taken, static_cast<std::uint16_t>(count - taken));
+  return static_cast<std::uint16_t>(taken);
+}
+
+LoopbackPort::Target LoopbackPort::classify(rte_mbuf* frame) const noexcept {
+  UdpFrame view;
+  if (!UdpFrame::parse(frame, view)) return {};
+  if (const std::uint32_t slot = table_.find_or_wildcard(view.destination); slot != SocketTable::kNone) {
+    if (view.source.address == 0) {  // sent from a wildcard endpoint: the kernel would have put this in
+      rewrite_source(frame, 0, kLocalhost);
+      view.source.address = kLocalhost;
+    }
+    // A connected socket hears its peer only (wire-protocol 5.2); in memory we have to see to that.
+    const wire::UdpEndpoint peer = table_.remote(slot);
+    if (peer.port != 0 && peer != view.source) return {};
+    return {.kind = Target::Kind::kRing, .queue = table_.queue(slot)};
+  }
+  if (const std::uint32_t slot = table_.find(view.source); slot != SocketTable::kNone && table_.fd(slot) >= 0)
+    return {.kind = Target::Kind::kSocket, .fd = table_.fd(slot), .remote = table_.remote(slot)};
+  if (const std::uint32_t slot = kernel_sockets_.find({0, view.source.port}); slot != SocketTable::kNone)
+    return {.kind = Target::Kind::kSocket, .fd = kernel_sockets_.fd(slot), .remote = kernel_sockets_.remote(slot)};
+  return {};
+}
+
+std::uint16_t LoopbackPort::dispatch(const Target& target, std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept {
+  SocketQueue& sockets = queues_[queue];
+  switch (target.kind) {
+    case Target::Kind::kSocket: return sockets.send(target.fd, target.remote, frames, count);
+    case Target::Kind::kRing: {
+      rte_ring* const to = ring(queue, target.queue);
+      const unsigned room = std::min<unsigned>(count, rte_ring_free_count(to));
+      if (room == 0) return 0;
+      std::uint64_t bytes = 0;
+      for (unsigned i = 0; i < room; ++i) bytes += frames[i]->pkt_len;  // read before the frames belong to the receiver
+      rte_ring_sp_enqueue_bulk(to, reinterpret_cast<void**>(frames), room, nullptr);
+      sockets.counters.tx_frames.add(room);
+      sockets.counters.tx_bytes.add(bytes);
+      return static_cast<std::uint16_t>(room);
+    }
+    case Target::Kind::kDrop: break;
+  }
+  sockets.counters.tx_errors.add(count);
+  rte_pktmbuf_free_bulk(frames, count);
+  return count;
+}
+
+std::uint16_t LoopbackPort::tx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept {
+  std::uint16_t done = 0;
+  Target next = count != 0 ? classify(frames[0]) : Target{};
+  while (done < count) {
+    const Target target = next;
+    auto end = static_cast<std::uint16_t>(done + 1);
+    for (; end < count; ++end) {
+      next = classify(frames[end]);
+      if (next != target) break;
+    }
+    const std::uint16_t gone = dispatch(target, queue, frames + done, static_cast<std::uint16_t>(end - done));
+    done = static_cast<std::uint16_t>(done + gone);
+    if (done < end) break;
+  }
+  return done;
+}
+
+PortStatistics LoopbackPort::statistics() noexcept {
+  PortStatistics sum;
+  for (const SocketQueue& queue : queues_) queue.counters.add_to(sum);
+  return sum;
+}
+
+Result<wire::UdpEndpoint> LoopbackPort::bind(const BindOptions& options) {
+  const std::uint32_t address = options.local.address;
+  if (address != 0 && !wire::is_loopback_ipv4(address))
+    return fail(wire::is_multicast_ipv4(address) ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument,
+                "the loopback port does not own " + format_ipv4(address), "it owns 127.0.0.0/8; see `thalweg route get`");
+  BindOptions wanted = options;
+  if (address == 0 && !options.is_receive && options.remote.port != 0) wanted.local.address = kLocalhost;
+  if (wanted.local.address != 0) return table_.bind(wanted);
+  if (wanted.local.port == 0)
+    return fail(ErrorCode::kInvalidArgument, "0.0.0.0 without a port number on the loopback port",
+                "bind the kernel port first and use the number it gives");
+  return table_.reserve(wanted);
+}
+
+}  // namespace thalweg::pmd

@@ -1,0 +1,36 @@
+#include "pmd/port_factory.hpp"
+
+#include "pmd/backends/kernel.hpp"
+#include "pmd/backends/loopback.hpp"
+#include "pmd/decorators/impaired.hpp"
+
+namespace thalweg::pmd {
+namespace {
+
+Result<std::unique_ptr<Port>> make_backend(const PortOptions& options, PortContext& context) {
+  switch (options.kind) {
+    case shm::PortKind::kPatch: return PatchPort::create(options, context.patches);
+    case shm::PortKind::kLoopback: return LoopbackPort::create(options, context.kernel_sockets, context.pool, context.socket_interval);
+    case shm::PortKind::kKernel: return KernelPort::create(options, context.kernel_sockets, context.pool, context.socket_interval);
+    case shm::PortKind::kMemif:
+    case shm::PortKind::kAfPacket:
+    case shm::PortKind::kAfXdp:
+    case shm::PortKind::kTap:
+    case shm::PortKind::kPcap:
+    case shm::PortKind::kPci:
+    case shm::PortKind::kNone: break;
+  }
+  return fail(ErrorCode::kUnsupported, "this type of port is not supported");
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Port>> make_port(const PortOptions& options, PortContext& context) {
+  auto made = make_backend(options, context);
+  if (!made) return tl::unexpected<Error>{std::move(made.error()).with_context("port " + options.name)};
+  std::unique_ptr<Port> port = std::move(*made);
+  if (options.impairment.is_active()) port = std::make_unique<ImpairedPort>(std::move(port), options.impairment);
+  return port;
+}
+
+}  // namespace thalweg::pmd

@@ -1,0 +1,24 @@
+#pragma once
+#include <memory>
+
+#include "pmd/backends/patch.hpp"
+#include "pmd/backends/socket_queue.hpp"
+#include "pmd/backends/socket_table.hpp"
+#include "pmd/port.hpp"
+
+namespace thalweg::pmd {
+
+// What the ports of one data plane share. Outlives them.
+struct PortContext {
+  rte_mempool* pool{};              // received frames; its buffers hold the port's MTU. May be changed between two make_port() calls
+  PatchPanel patches;
+  SocketTable kernel_sockets;       // the kernel port's; the loopback port sends from its wildcard sockets
+  SocketInterval socket_interval;
+};
+
+// Makes a port and puts the impaired decorator (when anything is impaired) around it. A link that is down is not an error.
+// Errors say what was needed, what was found and what to do about it: kInvalidConfig, kNotFound (device), kPermission, kInUse,
+// kNoSpace (memory), kUnsupported. Steward.
+[[nodiscard]] Result<std::unique_ptr<Port>> make_port(const PortOptions& options, PortContext& context);
+
+}  // namespace thalweg::pmd
