@@ -37,7 +37,8 @@ struct Clock {
 struct Context {
   std::string directory;                               // empty: AERON_DIR, else /dev/shm/aeron-<user>
   std::string client_name;                             // shown in the driver's client-heartbeat counter; cut to 100 bytes
-  std::chrono::nanoseconds driver_timeout{std::chrono::seconds{10}};         // connect, commands, and age of the driver's heartbeat
+  std::chrono::nanoseconds connect_timeout{std::chrono::seconds{10}};        // how long connect() waits for a driver to appear
+  std::chrono::nanoseconds driver_timeout{std::chrono::seconds{10}};         // answers to commands, and age of the driver's heartbeat
   std::chrono::nanoseconds keepalive_interval{std::chrono::milliseconds{500}};
   std::chrono::nanoseconds idle_sleep{std::chrono::milliseconds{16}};        // own thread, nothing pending
   std::chrono::nanoseconds resource_linger{std::chrono::seconds{3}};         // mappings outlive their last user by this much

@@ -1,0 +1,159 @@
+#include "dataplane/client/client.hpp"
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+
+#include "dataplane/client/detail/conductor.hpp"
+
+namespace thalweg::client {
+
+using detail::Conductor;
+using detail::Registration;
+using detail::ResourceKind;
+
+namespace {
+// The resource inside a taken registration, made into its handle.
+template <typename Handle>
+Handle handle_of(Registration registration) {
+  if constexpr (std::is_same_v<Handle, Subscription>) {
+    return Handle{std::move(registration.subscription)};
+  } else if constexpr (std::is_same_v<Handle, ClientCounter>) {
+    return Handle{std::move(registration.counter)};
+  } else {
+    return Handle{std::move(registration.publication)};
+  }
+}
+
+template <typename Handle>
+Result<Handle> wait_for(Conductor& conductor, Result<RegistrationId> id, ResourceKind kind) {
+  if (!id) return tl::unexpected<Error>{std::move(id.error())};
+  auto registration = conductor.await(*id, kind);
+  if (!registration) return tl::unexpected<Error>{std::move(registration.error())};
+  return handle_of<Handle>(std::move(*registration));
+}
+
+template <typename Handle>
+Result<std::optional<Handle>> find(Conductor& conductor, RegistrationId id, ResourceKind kind) {
+  auto taken = conductor.take(id, kind);
+  if (!taken) return tl::unexpected<Error>{std::move(taken.error())};
+  if (!taken->has_value()) return std::optional<Handle>{};
+  return std::optional<Handle>{handle_of<Handle>(std::move(**taken))};
+}
+
+Result<> wait_for_command(Conductor& conductor, shm::Command type, std::int64_t registration_id, std::string_view channel) {
+  const auto id = conductor.command(type, registration_id, channel);
+  if (!id) return tl::unexpected<Error>{id.error()};
+  auto registration = conductor.await(*id, ResourceKind::kCommand);
+  if (!registration) return tl::unexpected<Error>{std::move(registration.error())};
+  return {};
+}
+}  // namespace
+
+Context Context::from_environment() {
+  Context context;
+  if (const char* directory = std::getenv("AERON_DIR")) context.directory = directory;
+  if (const char* name = std::getenv("AERON_CLIENT_NAME")) context.client_name = name;
+  if (const char* timeout = std::getenv("AERON_DRIVER_TIMEOUT")) {
+    std::int64_t timeout_ms = 0;
+    const char* end = timeout + std::strlen(timeout);
+    const auto [parsed, status] = std::from_chars(timeout, end, timeout_ms);
+    if (status == std::errc{} && parsed == end && timeout_ms > 0) {
+      context.driver_timeout = context.connect_timeout = std::chrono::milliseconds{timeout_ms};
+    }
+  }
+  return context;
+}
+
+Result<Client> Client::connect(Context context) {
+  auto conductor = Conductor::connect(std::move(context));
+  if (!conductor) return tl::unexpected<Error>{std::move(conductor.error())};
+  return Client{std::move(*conductor)};
+}
+
+Client::Client(std::shared_ptr<Conductor> conductor) noexcept : conductor_{std::move(conductor)} {}
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&& other) noexcept {
+  if (this != &other) {
+    close();
+    conductor_ = std::move(other.conductor_);
+  }
+  return *this;
+}
+Client::~Client() { close(); }
+
+void Client::close() {
+  if (conductor_ == nullptr) return;
+  conductor_->close();
+  conductor_->stop_thread();
+}
+
+Result<RegistrationId> Client::async_add_publication(std::string_view channel, std::int32_t stream_id) {
+  return conductor_->add({.kind = ResourceKind::kPublication, .channel = channel, .stream_id = stream_id});
+}
+Result<RegistrationId> Client::async_add_exclusive_publication(std::string_view channel, std::int32_t stream_id) {
+  return conductor_->add({.kind = ResourceKind::kExclusivePublication, .channel = channel, .stream_id = stream_id});
+}
+Result<RegistrationId> Client::async_add_subscription(std::string_view channel, std::int32_t stream_id, SubscriptionHandlers handlers) {
+  return conductor_->add({.kind = ResourceKind::kSubscription,
+                          .channel = channel,
+                          .stream_id = stream_id,
+                          .on_available_image = std::move(handlers.on_available_image),
+                          .on_unavailable_image = std::move(handlers.on_unavailable_image)});
+}
+Result<RegistrationId> Client::async_add_counter(std::int32_t type_id, std::span<const std::byte> key, std::string_view label) {
+  if (key.size() > shm::kCounterKeyMax || label.size() > shm::kCounterLabelMax) {
+    return fail(ErrorCode::kInvalidArgument, "a counter's key has at most 112 bytes and its label at most 380");
+  }
+  return conductor_->add({.kind = ResourceKind::kCounter, .stream_id = type_id, .key = key, .label = label});
+}
+
+Result<Publication> Client::add_publication(std::string_view channel, std::int32_t stream_id) {
+  return wait_for<Publication>(*conductor_, async_add_publication(channel, stream_id), ResourceKind::kPublication);
+}
+Result<ExclusivePublication> Client::add_exclusive_publication(std::string_view channel, std::int32_t stream_id) {
+  return wait_for<ExclusivePublication>(*conductor_, async_add_exclusive_publication(channel, stream_id), ResourceKind::kExclusivePublication);
+}
+Result<Subscription> Client::add_subscription(std::string_view channel, std::int32_t stream_id, SubscriptionHandlers handlers) {
+  return wait_for<Subscription>(*conductor_, async_add_subscription(channel, stream_id, std::move(handlers)), ResourceKind::kSubscription);
+}
+Result<ClientCounter> Client::add_counter(std::int32_t type_id, std::span<const std::byte> key, std::string_view label) {
+  return wait_for<ClientCounter>(*conductor_, async_add_counter(type_id, key, label), ResourceKind::kCounter);
+}
+
+Result<std::optional<Publication>> Client::find_publication(RegistrationId id) {
+  return find<Publication>(*conductor_, id, ResourceKind::kPublication);
+}
+Result<std::optional<ExclusivePublication>> Client::find_exclusive_publication(RegistrationId id) {
+  return find<ExclusivePublication>(*conductor_, id, ResourceKind::kExclusivePublication);
+}
+Result<std::optional<Subscription>> Client::find_subscription(RegistrationId id) {
+  return find<Subscription>(*conductor_, id, ResourceKind::kSubscription);
+}
+Result<std::optional<ClientCounter>> Client::find_counter(RegistrationId id) {
+  return find<ClientCounter>(*conductor_, id, ResourceKind::kCounter);
+}
+
+// Publications are named by their original id: stock drivers look no other up (client-protocol 6.5, Destinations).
+Result<> Client::add_destination(const PublicationHandle& publication, std::string_view channel) {
+  return wait_for_command(*conductor_, shm::Command::kAddDestination, publication.original_registration_id(), channel);
+}
+Result<> Client::remove_destination(const PublicationHandle& publication, std::string_view channel) {
+  return wait_for_command(*conductor_, shm::Command::kRemoveDestination, publication.original_registration_id(), channel);
+}
+Result<> Client::add_destination(const Subscription& subscription, std::string_view channel) {
+  return wait_for_command(*conductor_, shm::Command::kAddReceiveDestination, subscription.registration_id(), channel);
+}
+Result<> Client::remove_destination(const Subscription& subscription, std::string_view channel) {
+  return wait_for_command(*conductor_, shm::Command::kRemoveReceiveDestination, subscription.registration_id(), channel);
+}
+
+shm::CountersReader Client::counters() const noexcept { return conductor_->counters(); }
+std::span<const std::byte> Client::error_log() const noexcept { return conductor_->cnc().error_log(); }
+int Client::do_work() { return conductor_->context().mode == ConductorMode::kInvoker ? conductor_->do_work() : 0; }
+bool Client::is_closed() const noexcept { return conductor_ == nullptr || conductor_->is_closed(); }
+std::int64_t Client::client_id() const noexcept { return conductor_->client_id(); }
+const std::string& Client::directory() const noexcept { return conductor_->context().directory; }
+std::int64_t Client::driver_pid() const noexcept { return conductor_->cnc().pid(); }
+
+}  // namespace thalweg::client

@@ -1,0 +1,3 @@
+#pragma once
+// <thalweg/thalweg.hpp>: needs -I<prefix>/include -I<prefix>/include/thalweg -std=c++20, and tl::expected.
+#include "dataplane/client/thalweg.hpp"
