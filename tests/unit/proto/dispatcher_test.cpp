@@ -1,0 +1,175 @@
+#include "tests/unit/proto/proto_fixture.hpp"
+
+// wire-protocol 3.2, 3.3, 3.12.
+namespace thalweg::proto::test {
+namespace {
+
+using Decision = Dispatcher::Decision;
+constexpr std::int32_t kA = 10, kB = -11;
+
+class Dispatching : public ::testing::Test {
+ protected:
+  Dispatch data(std::int32_t session, std::int64_t t = 0, bool eos = false) { return d.on_data(kStream, session, eos, kStart_ns + t).what; }
+  Dispatch setup(std::int32_t session, std::int64_t t = 0) { return d.on_setup(kStream, session, kStart_ns + t).what; }
+  Dispatcher d{64};
+};
+
+TEST_F(Dispatching, a_stream_nobody_wants_is_ignored) {
+  EXPECT_FALSE(d.has_interest());
+  EXPECT_EQ(data(kA), Dispatch::kIgnore);
+  EXPECT_EQ(setup(kA), Dispatch::kIgnore);
+  d.add_interest(kStream + 1, false, 0);
+  EXPECT_EQ(data(kA), Dispatch::kIgnore);
+  EXPECT_EQ(d.session_state(kStream, kA), SessionState::kNoInterest);
+}
+
+TEST_F(Dispatching, data_of_an_unknown_session_elicits_a_setup_once_per_second) {
+  d.add_interest(kStream, false, 0);
+  EXPECT_EQ(data(kA), Dispatch::kElicitSetup);
+  EXPECT_EQ(data(kA, 10 * kMs), Dispatch::kIgnore);
+  d.tick(kStart_ns + kSecond_ns);
+  EXPECT_EQ(data(kA, kSecond_ns), Dispatch::kIgnore);
+  d.tick(kStart_ns + kSecond_ns + 1);
+  EXPECT_EQ(data(kA, kSecond_ns + 1), Dispatch::kElicitSetup);
+}
+
+TEST_F(Dispatching, data_that_ends_a_stream_elicits_nothing) {
+  d.add_interest(kStream, false, 0);
+  EXPECT_EQ(data(kA, 0, true), Dispatch::kIgnore);
+  EXPECT_EQ(d.session_state(kStream, kA), SessionState::kUnknown);
+}
+
+TEST_F(Dispatching, a_setup_asks_for_an_image_once_whether_it_was_elicited_or_not) {
+  d.add_interest(kStream, false, 0);
+  EXPECT_EQ(setup(kA), Dispatch::kCreateImage);
+  EXPECT_EQ(setup(kA), Dispatch::kIgnore);
+  EXPECT_EQ(data(kA), Dispatch::kIgnore);
+  EXPECT_EQ(data(kB), Dispatch::kElicitSetup);
+  EXPECT_EQ(setup(kB), Dispatch::kCreateImage);
+  d.tick(kStart_ns + 5 * kSecond_ns);
+  EXPECT_EQ(d.session_state(kStream, kB), SessionState::kInitInProgress) << "not a pending setup any more";
+}
+
+TEST_F(Dispatching, a_refused_image_is_asked_for_again_by_the_next_setup) {
+  d.add_interest(kStream, false, 0);
+  setup(kA);
+  d.image_refused(kStream, kA);
+  EXPECT_EQ(setup(kA), Dispatch::kCreateImage);
+}
+
+TEST_F(Dispatching, a_live_image_gets_data_and_setups) {
+  d.add_interest(kStream, false, 0);
+  setup(kA);
+  d.image_live(kStream, kA, 42);
+  for (const Decision decision : {d.on_data(kStream, kA, false, 0), d.on_data(kStream, kA, true, 0), d.on_setup(kStream, kA, 0), d.find(kStream, kA)}) {
+    EXPECT_EQ(decision.what, Dispatch::kImage);
+    EXPECT_EQ(decision.image, 42U);
+  }
+  EXPECT_EQ(d.find(kStream, kB).what, Dispatch::kIgnore);
+  EXPECT_EQ(d.find(kStream + 1, kA).what, Dispatch::kIgnore);
+}
+
+TEST_F(Dispatching, an_image_that_ended_leaves_nothing_behind_but_its_last_heartbeats_do_not_bring_it_back) {
+  d.add_interest(kStream, false, 0);
+  d.image_live(kStream, kA, 1);
+  d.image_removed(kStream, kA, 1, true, false);
+  EXPECT_EQ(data(kA, 0, true), Dispatch::kIgnore);
+  EXPECT_EQ(data(kA), Dispatch::kElicitSetup);
+}
+
+TEST_F(Dispatching, an_image_that_timed_out_comes_back_only_with_rejoin) {
+  d.add_interest(kStream, false, 0);
+  d.image_live(kStream, kA, 1);
+  d.image_live(kStream, kB, 2);
+  d.image_removed(kStream, kA, 1, false, true);
+  d.image_removed(kStream, kB, 2, false, false);
+  EXPECT_EQ(data(kA), Dispatch::kElicitSetup);
+  EXPECT_EQ(data(kB), Dispatch::kIgnore);
+  EXPECT_EQ(setup(kB), Dispatch::kIgnore);
+  EXPECT_EQ(d.session_state(kStream, kB), SessionState::kCoolDown);
+  d.add_interest(kStream, false, 0);
+  EXPECT_EQ(data(kB), Dispatch::kIgnore) << "another subscription does not end a cool-down";
+  d.remove_interest(kStream, false, 0);
+  d.remove_interest(kStream, false, 0);
+  d.add_interest(kStream, false, 0);
+  EXPECT_EQ(data(kB), Dispatch::kElicitSetup) << "the end of all interest does";
+}
+
+TEST_F(Dispatching, a_session_interest_wants_that_session_only) {
+  d.add_interest(kStream, true, kA);
+  EXPECT_EQ(data(kB), Dispatch::kIgnore);
+  EXPECT_EQ(data(kA), Dispatch::kElicitSetup);
+  d.add_interest(kStream, true, kB);
+  EXPECT_EQ(data(kB), Dispatch::kElicitSetup);
+}
+
+TEST_F(Dispatching, interests_are_counted_and_the_last_to_go_takes_its_images_along) {
+  d.add_interest(kStream, false, 0);
+  d.add_interest(kStream, false, 0);
+  d.add_interest(kStream, true, kB);
+  d.image_live(kStream, kA, 1);
+  d.image_live(kStream, kB, 2);
+  d.remove_interest(kStream, false, 0);
+  EXPECT_EQ(data(kA), Dispatch::kImage);
+  d.remove_interest(kStream, false, 0);
+  EXPECT_EQ(data(kA), Dispatch::kIgnore);
+  EXPECT_EQ(data(kB), Dispatch::kImage) << "still wanted by name";
+  d.remove_interest(kStream, true, kB);
+  EXPECT_EQ(data(kB), Dispatch::kIgnore);
+  EXPECT_FALSE(d.has_interest());
+  d.remove_interest(kStream, true, kB);  // one too many does no harm
+}
+
+TEST_F(Dispatching, removing_an_old_image_leaves_its_successor_alone) {
+  d.add_interest(kStream, false, 0);
+  d.image_live(kStream, kA, 1);
+  d.image_live(kStream, kA, 2);
+  d.image_removed(kStream, kA, 1, false, false);
+  EXPECT_EQ(d.find(kStream, kA).image, 2U);
+}
+
+TEST_F(Dispatching, a_flood_of_sessions_fills_the_table_and_no_more) {
+  d.add_interest(kStream, false, 0);
+  for (std::int32_t s = 0; s < 64; ++s) EXPECT_EQ(data(s), Dispatch::kElicitSetup);
+  EXPECT_EQ(data(64), Dispatch::kFull);
+  EXPECT_EQ(setup(65), Dispatch::kFull);
+  d.tick(kStart_ns + kSecond_ns + 1);
+  EXPECT_EQ(setup(65), Dispatch::kCreateImage);
+}
+
+TEST_F(Dispatching, unwanted_sessions_take_no_room) {
+  d.add_interest(kStream, true, kA);
+  for (std::int32_t s = 100; s < 1000; ++s) EXPECT_EQ(data(s), Dispatch::kIgnore);
+  EXPECT_EQ(data(kA), Dispatch::kElicitSetup);
+}
+
+TEST(DispatcherTable, agrees_with_a_map_under_random_use) {
+  Dispatcher d{256};
+  for (std::int32_t stream = 0; stream < 4; ++stream) d.add_interest(stream, false, 0);
+  std::vector<std::uint32_t> model(1024, 0);  // 4 streams x 256 sessions: image number, 0 none
+  std::uint64_t x = 99;
+  std::size_t live = 0;
+  for (std::uint32_t step = 1; step < 200'000; ++step) {
+    x = x * 6364136223846793005U + 1442695040888963407U;
+    const auto key = static_cast<std::size_t>(x >> 40) % 1024;
+    const auto stream = static_cast<std::int32_t>(key / 256);
+    const auto session = static_cast<std::int32_t>(key % 256) * 7919;
+    const Decision found = d.find(stream, session);
+    ASSERT_EQ(found.what == Dispatch::kImage, model[key] != 0);
+    if (model[key] != 0) {
+      ASSERT_EQ(found.image, model[key]);
+      d.image_removed(stream, session, model[key], true, false);
+      model[key] = 0;
+      --live;
+    } else if (live < 256) {
+      ASSERT_TRUE(d.image_live(stream, session, step));
+      model[key] = step;
+      ++live;
+    } else {
+      ASSERT_FALSE(d.image_live(stream, session, step));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thalweg::proto::test

@@ -1,0 +1,207 @@
+#include "tests/unit/proto/proto_fixture.hpp"
+
+// wire-protocol 2.10.
+namespace thalweg::proto::test {
+namespace {
+
+using shm::LaneCounter;
+using shm::PublicationFlags;
+
+// Sends `n` frames of `length` bytes, one datagram each when length > half the MTU.
+void sent_frames(PublicationBench& p, int n, std::int32_t length) {
+  p.connect();
+  for (int i = 0; i < n; ++i) {
+    p.limit();
+    p.publisher.publish(static_cast<std::size_t>(length - 32), static_cast<std::uint8_t>(i));
+    p.send(kMs);
+    p.status(kMs, p.state().sender_position);
+  }
+}
+
+TEST(Retransmit, is_sent_at_once_and_is_byte_identical) {
+  PublicationBench p;
+  sent_frames(p, 5, 1024);
+  p.publication.on_nak({kSession, kStream, 7, 2048, 1024}, kStart_ns + 2 * kMs, p.sink);
+  const auto sent = p.sink.drain();
+  ASSERT_EQ(sent.size(), 1U);
+  EXPECT_EQ(std::memcmp(sent[0].data(), p.log.view().at(2048), 1024), 0);
+  EXPECT_EQ(p.count(LaneCounter::kNaksReceived), 1U);
+  EXPECT_EQ(p.count(LaneCounter::kRetransmitsSent), 1U);
+  EXPECT_EQ(p.count(LaneCounter::kRetransmittedBytes), 1024U);
+  EXPECT_EQ(p.counters[5], 1);
+}
+
+TEST(Retransmit, of_a_long_gap_is_made_of_datagrams_up_to_the_mtu) {
+  PublicationBench p;
+  sent_frames(p, 10, 512);
+  EXPECT_EQ(p.nak(2 * kMs, 512, 512 * 5), (Lines{"data@512+1024", "data@1536+1024", "data@2560+512"}));
+}
+
+TEST(Retransmit, repeats_of_the_same_nak_are_ignored_until_the_linger_is_over) {
+  PublicationBench p;
+  sent_frames(p, 5, 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 1024, 1024).size(), 1U);
+  EXPECT_EQ(p.nak(3 * kMs, 1024, 1024).size(), 0U);
+  EXPECT_EQ(p.nak(11 * kMs, 1536, 64).size(), 0U) << "inside the range that is being repaired";
+  p.turn(12 * kMs);
+  EXPECT_EQ(p.nak(12 * kMs, 1024, 1024).size(), 0U) << "10 ms are reached, not exceeded";
+  p.turn(12 * kMs + 1);
+  EXPECT_EQ(p.nak(12 * kMs + 1, 1024, 1024).size(), 1U);
+}
+
+TEST(Retransmit, a_unicast_publication_has_one_slot_and_another_range_takes_it_at_once) {
+  PublicationBench p;
+  sent_frames(p, 5, 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 1024, 1024), Lines{"data@1024+1024"});
+  EXPECT_EQ(p.nak(2 * kMs, 3072, 1024), Lines{"data@3072+1024"});
+  EXPECT_EQ(p.nak(2 * kMs, 1024, 1024), Lines{"data@1024+1024"}) << "the first range was forgotten";
+}
+
+TEST(Retransmit, a_group_has_max_resend_slots_and_counts_what_finds_none) {
+  PublicationBench p{{.flags = PublicationFlags::kGroup, .adjust = [](auto& d) { d.max_resend = 2; }}};
+  sent_frames(p, 5, 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 0, 1024).size(), 1U);
+  EXPECT_EQ(p.nak(2 * kMs, 1024, 1024).size(), 1U);
+  EXPECT_EQ(p.nak(2 * kMs, 2048, 1024).size(), 0U);
+  EXPECT_EQ(p.count(LaneCounter::kRetransmitOverflows), 1U);
+  EXPECT_EQ(p.nak(2 * kMs, 0, 1024).size(), 0U) << "known ranges are no overflow";
+  EXPECT_EQ(p.count(LaneCounter::kRetransmitOverflows), 1U);
+  p.turn(13 * kMs);
+  EXPECT_EQ(p.nak(13 * kMs, 2048, 1024).size(), 1U);
+}
+
+TEST(Retransmit, waits_for_the_configured_delay) {
+  PublicationBench p{{.adjust = [](auto& d) { d.retransmit_delay_ns = 5 * kMs; }}};
+  sent_frames(p, 3, 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 1024, 1024), Lines{});
+  EXPECT_EQ(p.nak(3 * kMs, 1024, 1024), Lines{});
+  EXPECT_EQ(p.turn(7 * kMs), Lines{});
+  EXPECT_EQ(p.publication.next_deadline_ns(), kStart_ns + 7 * kMs + 1);
+  EXPECT_EQ(p.turn(7 * kMs + 1), Lines{"data@1024+1024"});
+  EXPECT_EQ(p.nak(8 * kMs, 1024, 1024), Lines{});
+}
+
+TEST(Retransmit, is_not_subject_to_the_sender_limit) {
+  PublicationBench p;
+  p.connect(1024);
+  p.publisher.publish(992);
+  p.send(kMs);
+  ASSERT_EQ(p.state().sender_position, p.state().sender_limit);
+  EXPECT_EQ(p.nak(2 * kMs, 0, 1024), Lines{"data@0+1024"});
+}
+
+TEST(Retransmit, never_goes_beyond_what_was_sent) {
+  PublicationBench p;
+  p.connect(2048);
+  for (int i = 0; i < 4; ++i) p.publisher.publish(992);
+  p.send(kMs);
+  ASSERT_EQ(p.state().sender_position, 2048);
+  EXPECT_EQ(p.nak(2 * kMs, 2048, 1024), Lines{}) << "at the sender position";
+  EXPECT_EQ(p.nak(2 * kMs, 3072, 1024), Lines{}) << "beyond it";
+  EXPECT_EQ(p.nak(2 * kMs, 1024, 4096), Lines{"data@1024+1024"}) << "across it";
+}
+
+TEST(Retransmit, reaches_back_half_a_term_and_one_longest_message) {
+  PublicationBench p;
+  sent_frames(p, 60, 1024);
+  const std::int64_t oldest = 60 * 1024 - kTerm / 2 - kTerm / 8;
+  ASSERT_EQ(oldest % 1024, 0);
+  EXPECT_EQ(p.nak(2 * kMs, oldest - 1024, 1024), Lines{});
+  EXPECT_EQ(p.nak(2 * kMs, oldest, 1024).size(), 1U);
+}
+
+TEST(Retransmit, is_clamped_to_the_multiple_of_the_fixed_base_window) {
+  // One term of 256 KiB: base min(128 KiB, 128 KiB); with a multiple of 4 all of a term, so a small one shows the clamp.
+  PublicationBench p{{.adjust = [](auto& d) { d.retransmit_window_multiple = 1; }}};
+  sent_frames(p, 40, 1024);
+  std::size_t bytes = 0;
+  p.publication.on_nak({kSession, kStream, 7, 0, kTerm}, kStart_ns + 2 * kMs, p.sink);
+  for (const Bytes& d : p.sink.drain()) bytes += d.size();
+  EXPECT_EQ(bytes, static_cast<std::size_t>(kTerm / 2)) << "1 x min(128 KiB, half a term)";
+}
+
+TEST(Retransmit, does_not_cross_the_end_of_a_term_and_repeats_its_padding) {
+  PublicationBench p;
+  sent_frames(p, 63, 1024);
+  p.publisher.publish(2000);
+  p.send(kMs);
+  EXPECT_EQ(p.nak(2 * kMs, 63 * 1024, 1024), Lines{"pad@64512+1024"});
+}
+
+TEST(Retransmit, a_long_one_is_spread_over_turns_and_finishes) {
+  PublicationBench p{{.term_length = 1 << 20}};
+  p.connect(512 << 10);
+  for (int i = 0; i < 100; ++i) {
+    p.limit();
+    p.publisher.publish(992);
+    p.send(kMs);
+  }
+  EXPECT_EQ(p.nak(2 * kMs, 0, 100 * 1024).size(), static_cast<std::size_t>(kRetransmitDatagramsPerTurn));
+  EXPECT_EQ(p.publication.next_deadline_ns(), 1);
+  EXPECT_EQ(p.turn(2 * kMs).size(), 36U);
+  EXPECT_EQ(p.turn(2 * kMs).size(), 0U);
+  EXPECT_EQ(p.count(LaneCounter::kRetransmitsSent), 1U);
+  EXPECT_EQ(p.count(LaneCounter::kRetransmittedBytes), 100U * 1024U);
+}
+
+TEST(Retransmit, what_the_transport_refuses_is_tried_again) {
+  PublicationBench p;
+  sent_frames(p, 5, 1024);
+  p.sink.accept = 1;
+  EXPECT_EQ(p.nak(2 * kMs, 0, 3072), Lines{"data@0+1024"});
+  p.sink.accept = 10;
+  EXPECT_EQ(p.turn(2 * kMs), (Lines{"data@1024+1024", "data@2048+1024"}));
+}
+
+TEST(Retransmit, the_limit_per_interval_bounds_what_naks_can_make_us_send) {
+  PublicationBench p{{.adjust = [](auto& d) {
+    d.retransmit_limit_bytes = 4096;
+    d.retransmit_limit_interval_ns = kSecond_ns;
+  }}};
+  sent_frames(p, 20, 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 0, 3072).size(), 3U);
+  EXPECT_EQ(p.nak(2 * kMs, 4096, 3072).size(), 1U) << "what is left of the interval";
+  EXPECT_EQ(p.nak(2 * kMs, 8192, 1024).size(), 0U);
+  EXPECT_EQ(p.count(LaneCounter::kRetransmitsLimited), 1U);
+  EXPECT_EQ(p.nak(1100 * kMs, 8192, 1024).size(), 1U);
+}
+
+TEST(Retransmit, linger_auto_follows_a_known_round_trip_and_else_the_configured_linger) {
+  struct Case { std::int64_t srtt; std::int64_t configured; std::int64_t linger; };
+  for (const Case& c : {Case{0, 10 * kMs, 10 * kMs}, {0, 0, 50 * kUs}, {10 * kUs, 10 * kMs, 50 * kUs}, {100 * kUs, 10 * kMs, 200 * kUs}}) {
+    PublicationBench p{{.adjust = [&](auto& d) {
+      d.is_retransmit_linger_auto = 1;
+      d.retransmit_linger_ns = c.configured;
+    }}};
+    sent_frames(p, 3, 1024);
+    p.slot->observed.state.srtt_ns = c.srtt;
+    EXPECT_EQ(p.nak(2 * kMs, 0, 1024).size(), 1U);
+    p.turn(2 * kMs + c.linger);
+    EXPECT_EQ(p.nak(2 * kMs + c.linger, 0, 1024).size(), 0U) << c.srtt;
+    p.turn(2 * kMs + c.linger + 1);
+    EXPECT_EQ(p.nak(2 * kMs + c.linger + 1, 0, 1024).size(), 1U) << c.srtt;
+  }
+}
+
+TEST(Retransmit, a_nak_between_two_frames_does_no_harm) {
+  PublicationBench p;
+  sent_frames(p, 5, 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 1024 + 64, 1024), Lines{});
+  EXPECT_FALSE(p.state().is_corrupt);
+}
+
+TEST(Retransmit, naks_that_break_the_rules_are_counted_invalid_and_empty_ones_ignored) {
+  PublicationBench p;
+  sent_frames(p, 5, 1024);
+  for (const wire::Nak& nak : {wire::Nak{kSession, kStream, 7, 16, 64}, wire::Nak{kSession, kStream, 7, kTerm, 64},
+                               wire::Nak{kSession, kStream, 7, 0, -1}, wire::Nak{kSession, kStream, 7, 64, kTerm}}) {
+    p.publication.on_nak(nak, kStart_ns, p.sink);
+  }
+  EXPECT_EQ(p.count(LaneCounter::kDropInvalidFrame), 4U);
+  EXPECT_EQ(p.nak(2 * kMs, 0, 0), Lines{});
+  p.publication.on_nak({kSession, kStream, 6, 0, 1024}, kStart_ns, p.sink);  // a term before the stream began
+  EXPECT_EQ(p.sink.drain().size(), 0U);
+}
+
+}  // namespace
+}  // namespace thalweg::proto::test
