@@ -181,6 +181,11 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   root->add_flag_callback("-j,--json", [&context] { context.out.set_json(true); }, "Print JSON with raw units; errors too")->trigger_on_parse();
   set_example(*root, "stream list --json");
   register_config(*root, context);
+  register_pub(*root, context);
+  register_sub(*root, context);
+  register_ping(*root, context);
+  register_pong(*root, context);
+  register_bench(*root, context);
   return root;
 }
 

@@ -5,5 +5,10 @@
 namespace thalweg::cli {
 
 void register_config(CLI::App& root, Context& context);   // config check | show | diff
+void register_pub(CLI::App& root, Context& context);      // pub
+void register_sub(CLI::App& root, Context& context);      // sub
+void register_ping(CLI::App& root, Context& context);     // ping
+void register_pong(CLI::App& root, Context& context);     // pong
+void register_bench(CLI::App& root, Context& context);    // bench throughput | rtt
 
 }  // namespace thalweg::cli
