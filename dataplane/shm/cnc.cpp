@@ -84,14 +84,14 @@ Result<CncFile> CncFile::create(const std::string& directory, const CncLayout& l
   return cnc;
 }
 
-Result<CncFile> CncFile::open(const std::string& directory, MappedFile::Access access) {
+Result<CncFile> CncFile::open(const std::string& directory, MappedFile::Access access, bool must_be_ready) {
   auto file = MappedFile::open(path_in(directory), access);
   if (!file) return tl::unexpected<Error>{std::move(file.error())};
   const std::string& path = file->path();
   if (file->length() < kCncHeaderLength) return fail(ErrorCode::kUnreachable, path + " is still being made", "try again");
   const std::int32_t version = version_of(*file).load(std::memory_order_acquire);
-  if (version == 0) return fail(ErrorCode::kUnreachable, path + " is created but not initialised", "is the driver still starting?");
-  if (version >> 16 != kCncVersion >> 16) {
+  if (version == 0 && must_be_ready) return fail(ErrorCode::kUnreachable, path + " is created but not initialised", "is the driver still starting?");
+  if (version != 0 && version >> 16 != kCncVersion >> 16) {
     return fail(ErrorCode::kVersion, path + " has major version " + std::to_string(version >> 16) + ", this program knows " +
                                          std::to_string(kCncVersion >> 16));
   }

@@ -25,7 +25,8 @@ class CncFile {
   // Creates `<dir>/cnc.dat` zero-filled, fills the header except the version (1.3 steps 4 and 5). mark_ready() releases the version.
   [[nodiscard]] static Result<CncFile> create(const std::string& directory, const CncLayout& layout, std::int64_t pid, std::int64_t start_ms);
   // Maps an existing file and checks version (major), lengths. kVersion, kNotFound, kUnreachable (not ready).
-  [[nodiscard]] static Result<CncFile> open(const std::string& directory, MappedFile::Access access);
+  // `must_be_ready` false: also one whose creator has not stored the version yet (the data plane attaches before clients may).
+  [[nodiscard]] static Result<CncFile> open(const std::string& directory, MappedFile::Access access, bool must_be_ready = true);
 
   void mark_ready() noexcept;
   [[nodiscard]] std::int32_t version() const noexcept;  // acquire; 0 = not ready

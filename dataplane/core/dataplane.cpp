@@ -1,0 +1,281 @@
+#include "dataplane/core/dataplane.hpp"
+
+#include <rte_ring.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "dataplane/core/crossing.hpp"
+#include "pmd/eal.hpp"
+
+namespace thalweg::core {
+
+namespace {
+
+constexpr std::int64_t kStewardSleep_ns = 50 * kMillisecond_ns;   // half the heartbeat interval the contract asks for
+
+std::uint32_t next_pool_id() noexcept {
+  static std::atomic<std::uint32_t> next{0};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+bool is_socket_port(shm::PortKind kind) noexcept { return kind == shm::PortKind::kLoopback || kind == shm::PortKind::kKernel; }
+
+bool uses_checksums(const pmd::PortOptions& options, const pmd::Port& port) noexcept {
+  if (options.checksums != pmd::Checksums::kAuto) return options.checksums == pmd::Checksums::kOn;
+  return port.capabilities().is_real_wire && !is_socket_port(options.kind);  // the kernel makes its own
+}
+
+}  // namespace
+
+Dataplane::Dataplane(const DataplaneOptions& options, shm::Registry& registry, const shm::CountersReader& counters)
+    : options_{options}, registry_{registry} {
+  shared_.registry = &registry;
+  shared_.counters = counters;
+  shared_.tables = &tables_;
+  shared_.routes = &routes_;
+}
+
+Dataplane::~Dataplane() {
+  stop();
+  steward_.reset();
+  lanes_.clear();
+  ports_.clear();
+  for (const auto& row : shared_.crossings) {
+    for (rte_ring* ring : row) rte_ring_free(ring);
+  }
+  for (const int fd : cpu_locks_) ::close(fd);
+}
+
+Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneOptions& options, shm::Registry& registry,
+                                                     const shm::CountersReader& counters, Cables cables) {
+  if (options.ports.empty()) return fail(ErrorCode::kInvalidConfig, "a data plane needs a port", "add one under `ports:`");
+  if (options.ports.size() > shm::kPortsMax) return fail(ErrorCode::kInvalidConfig, "more than " + std::to_string(shm::kPortsMax) + " ports");
+  std::unique_ptr<Dataplane> plane{new Dataplane{options, registry, counters}};
+  auto plan = plan_cpus(read_machine(), options.lanes, options.cpu_mode, static_cast<std::uint32_t>(options.ports.size()));
+  if (!plan) return tl::unexpected{plan.error()};
+  plane->plan_ = *plan;
+  if (auto made = plane->make_ports(std::move(cables)); !made) return tl::unexpected{made.error()};
+  if (auto made = plane->make_lanes(); !made) return tl::unexpected{made.error()};
+  Steward::Options steward;
+  steward.directory = options.directory;
+  plane->steward_ = std::make_unique<Steward>(steward, plane->shared_, plane->ports_, plane->lanes_);
+  return plane;
+}
+
+Result<void> Dataplane::make_ports(Cables cables) {
+  pmd::PacketPoolOptions pool;
+  pool.name = "thalweg_" + std::to_string(next_pool_id());
+  pool.count = options_.packet_buffers;
+  pool.lanes = static_cast<std::uint32_t>(plan_.lanes.size());
+  for (const pmd::PortOptions& port : options_.ports) pool.mtu = std::max(pool.mtu, port.mtu);
+  auto made_pool = pmd::PacketPool::create(pool);
+  if (!made_pool) return tl::unexpected{made_pool.error()};
+  pool_ = std::make_unique<pmd::PacketPool>(std::move(*made_pool));
+  cables_ = cables ? std::move(cables) : std::make_shared<pmd::PortContext>();
+  cables_->pool = pool_->get();
+  for (const pmd::PortOptions& options : options_.ports) {
+    auto port = pmd::make_port(options, *cables_);
+    if (!port) return tl::unexpected{port.error()};
+    std::unique_ptr<pmd::Port> usable = std::move(*port);
+    if (options_.wrap_port) usable = options_.wrap_port(std::move(usable), options);
+    ports_.push_back({options, std::move(usable), 0});
+  }
+  const auto lanes = assign_ports();
+  if (!lanes) return tl::unexpected{lanes.error()};
+  std::vector<RoutePort> routes;
+  for (std::uint32_t i = 0; i < ports_.size(); ++i) {
+    const pmd::PortOptions& o = ports_[i].options;
+    ports_[i].lane = (*lanes)[i];
+    shared_.lane_of_port.push_back((*lanes)[i]);
+    routes.push_back({i, o.name, o.kind, o.address, o.prefix_length, o.gateway});
+    FrameRules rules;
+    rules.mac = mac_word(ports_[i].port->mac());
+    rules.address = o.address;
+    rules.vlan = o.vlan;
+    rules.port = static_cast<std::uint8_t>(i);
+    rules.checks_mac = ports_[i].port->capabilities().needs_arp;
+    rules.verifies_udp_checksum = uses_checksums(o, *ports_[i].port);
+    shared_.frame_rules.push_back(rules);
+    publish_port(i);
+  }
+  routes_ = RouteTable{std::move(routes)};
+  registry_.header.port_count = static_cast<std::uint32_t>(ports_.size());
+  return {};
+}
+
+// Ports named by a lane go to it; the others are dealt out among the lanes that name none.
+Result<std::vector<std::uint32_t>> Dataplane::assign_ports() const {
+  std::vector<std::uint32_t> open_lanes;
+  for (std::uint32_t i = 0; i < plan_.lanes.size(); ++i) {
+    if (i >= options_.lanes.size() || options_.lanes[i].ports.empty()) open_lanes.push_back(i);
+  }
+  if (open_lanes.empty()) open_lanes.push_back(0);
+  std::vector<std::uint32_t> lanes(ports_.size());
+  for (const LaneOptions& lane : options_.lanes) {
+    for (const std::string& name : lane.ports) {
+      const bool is_known = std::any_of(ports_.begin(), ports_.end(), [&name](const StewardPort& p) { return p.options.name == name; });
+      if (!is_known) return fail(ErrorCode::kInvalidConfig, "a lane names port '" + name + "', which does not exist");
+    }
+  }
+  std::size_t dealt = 0;
+  for (std::size_t p = 0; p < ports_.size(); ++p) {
+    const auto names_it = [this, p](const LaneOptions& lane) {
+      return std::find(lane.ports.begin(), lane.ports.end(), ports_[p].options.name) != lane.ports.end();
+    };
+    const auto named = std::find_if(options_.lanes.begin(), options_.lanes.end(), names_it);
+    lanes[p] = named != options_.lanes.end() ? static_cast<std::uint32_t>(named - options_.lanes.begin())
+                                             : open_lanes[dealt++ % open_lanes.size()];
+  }
+  return lanes;
+}
+
+void Dataplane::publish_port(std::uint32_t index) {
+  const StewardPort& port = ports_[index];
+  const pmd::PortOptions& o = port.options;
+  shm::PortSlot& slot = registry_.ports[index];
+  slot.kind = o.kind;
+  std::memset(slot.name, 0, sizeof slot.name);
+  std::memcpy(slot.name, o.name.data(), std::min(o.name.size(), sizeof slot.name - 1));
+  slot.address = o.address;
+  slot.prefix_length = o.prefix_length;
+  slot.gateway = o.gateway;
+  slot.mtu = o.mtu;
+  slot.vlan = o.vlan;
+  slot.lane = port.lane;
+  std::memcpy(slot.mac, port.port->mac().bytes.data(), sizeof slot.mac);
+  slot.is_link_up.store(0, std::memory_order_relaxed);  // the steward's first watch tells the lane, which announces itself
+  slot.state.store(shm::Observed::kActive, std::memory_order_release);
+}
+
+Result<void> Dataplane::make_crossings() {
+  const std::size_t count = plan_.lanes.size();
+  if (count < 2) return {};
+  const std::uint32_t id = next_pool_id();
+  shared_.crossings.assign(count, std::vector<rte_ring*>(count));
+  for (std::size_t from = 0; from < count; ++from) {
+    for (std::size_t to = 0; to < count; ++to) {
+      if (from == to) continue;
+      const std::string name = "cross" + std::to_string(id) + "_" + std::to_string(from) + "_" + std::to_string(to);
+      rte_ring* const ring = rte_ring_create(name.c_str(), kCrossingRingSize, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+      if (ring == nullptr) return fail(ErrorCode::kNoSpace, "no memory for the rings between lanes", "use fewer lanes or more memory");
+      shared_.crossings[from][to] = ring;
+    }
+  }
+  return {};
+}
+
+Result<void> Dataplane::make_lanes() {
+  if (auto made = make_crossings(); !made) return made;
+  for (std::uint32_t i = 0; i < plan_.lanes.size(); ++i) {
+    if (options_.cpu_mode == CpuMode::kExclusive && plan_.lanes[i].cpu) {
+      auto lock = lock_cpu(*plan_.lanes[i].cpu);
+      if (!lock) return tl::unexpected{lock.error()};
+      cpu_locks_.push_back(*lock);
+    }
+    registry_.lanes[i].cpu = plan_.lanes[i].cpu.value_or(0);
+    lanes_.push_back(std::make_unique<Lane>(Lane::Options{i, options_.timer_interval_ns, pool_->get()}, shared_));
+    for (std::uint32_t p = 0; p < ports_.size(); ++p) {
+      const pmd::PortOptions& o = ports_[p].options;
+      LanePort::Options port;
+      port.port = ports_[p].port.get();
+      port.index = p;
+      port.address = o.address;
+      port.prefix_length = o.prefix_length;
+      port.gateway = o.gateway;
+      port.mtu = o.mtu;
+      port.vlan = o.vlan;
+      port.writes_udp_checksum = uses_checksums(o, *ports_[p].port);
+      port.answers_unreachable = ports_[p].port->capabilities().needs_arp;
+      lanes_.back()->add_port(port, ports_[p].lane == i);
+    }
+  }
+  registry_.header.lane_count = lane_count();
+  return {};
+}
+
+void Dataplane::attach() {
+  shm::ProcessInfo& me = registry_.header.data_plane;
+  me.pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
+  me.starts.fetch_add(1, std::memory_order_relaxed);
+  steward_->attach();
+}
+
+Result<void> Dataplane::start() {
+  clock_.start();
+  attach();
+  if (auto pinned = pin_this_thread(plan_.steward); !pinned) return pinned;
+  std::atomic<std::int32_t> ready{0};
+  stop_lanes_.store(false, std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < lane_count(); ++i) threads_.emplace_back([this, i, &ready] { run_lane(i, ready); });
+  // Lanes first take up what the registry holds; only then are clients let in.
+  const auto wanted = static_cast<std::int32_t>(lane_count());
+  while (ready.load(std::memory_order_acquire) >= 0 && (ready.load(std::memory_order_acquire) < wanted || steward_->has_pending())) {
+    steward_->step(monotonic_ns());
+    ::usleep(100);
+  }
+  if (ready.load(std::memory_order_acquire) < 0) {
+    stop();
+    return fail(ErrorCode::kInvalidArgument, "a lane could not be pinned or registered", "name other CPUs, or fewer lanes");
+  }
+  registry_.header.data_plane.heartbeat_ns.store(monotonic_ns(), std::memory_order_release);
+  registry_.header.data_plane.state.store(shm::Observed::kActive, std::memory_order_release);
+  shm::wake(registry_.header.control_wake);
+  return {};
+}
+
+void Dataplane::run_lane(std::uint32_t index, std::atomic<std::int32_t>& ready) {
+  ::prctl(PR_SET_NAME, ("lane " + std::to_string(index)).c_str());
+  ::prctl(PR_SET_TIMERSLACK, 1UL);  // a park of 1 us must not become the default 50 us
+  const CpuSet cpus = plan_.lanes[index].cpu ? CpuSet{{*plan_.lanes[index].cpu}} : plan_.steward;
+  const auto pinned = pin_this_thread(cpus);
+  const auto registration = pmd::LaneRegistration::create();
+  if (!pinned || !registration) {
+    ready.store(-1'000, std::memory_order_release);
+    return;
+  }
+  registry_.lanes[index].state.store(shm::Observed::kActive, std::memory_order_release);
+  ready.fetch_add(1, std::memory_order_release);
+  lanes_[index]->run(clock_, options_.idle, options_.idle_sleep_ns, stop_lanes_);
+  registry_.lanes[index].state.store(shm::Observed::kDone, std::memory_order_release);
+}
+
+void Dataplane::run_steward(const std::atomic<bool>& stop) {
+  std::int64_t refreshed_ns = monotonic_ns();
+  while (!stop.load(std::memory_order_relaxed)) {
+    const std::uint32_t seen = registry_.header.steward_wake.load(std::memory_order_acquire);
+    const std::int64_t now_ns = monotonic_ns();
+    const unsigned work = steward_->step(now_ns);
+    if (now_ns - refreshed_ns >= kSecond_ns) {
+      clock_.refresh();
+      refreshed_ns = now_ns;
+    }
+    if (work != 0) continue;
+    const std::int64_t patience_ns = steward_->has_pending() ? kMillisecond_ns : kStewardSleep_ns;
+    shm::wait(registry_.header.steward_wake, seen, patience_ns);
+  }
+}
+
+void Dataplane::stop() {
+  stop_lanes_.store(true, std::memory_order_relaxed);
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  for (const auto& lane : lanes_) lane->drop_frames();
+  if (steward_) steward_->close_endpoints();
+  registry_.header.data_plane.state.store(shm::Observed::kDone, std::memory_order_release);
+}
+
+unsigned Dataplane::step(std::int64_t now_ns) {
+  unsigned work = steward_->step(now_ns);
+  for (const auto& lane : lanes_) work += lane->turn(now_ns);
+  return work;
+}
+
+std::uint32_t Dataplane::mbufs_in_use() {
+  for (const auto& lane : lanes_) lane->drop_frames();
+  return pool_->in_use();
+}
+
+}  // namespace thalweg::core

@@ -1,0 +1,115 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "dataplane/shm/lane_counters.hpp"
+#include "dataplane/wire/ip.hpp"
+
+// From the bytes of a received frame to a UDP datagram for us: the part of the receive path that runs for every frame, so it works on
+// fixed offsets and leaves everything unusual to the general parsers of wire/ip.hpp.
+namespace thalweg::core {
+
+// Filled once per port; read for every frame.
+struct FrameRules {
+  std::uint64_t mac{};               // our MAC as the first six bytes of a little-endian word
+  std::uint32_t address{};           // host order
+  std::uint16_t vlan{};              // 0: untagged
+  std::uint8_t port{};               // index in the port table
+  bool checks_mac{};                 // false on ports without MAC addresses of their own (loopback, kernel)
+  bool verifies_udp_checksum{};
+};
+
+struct Datagram {
+  wire::UdpEndpoint source;
+  wire::UdpEndpoint destination;
+  std::span<const std::byte> payload;
+  std::span<const std::byte> packet;   // from the IP header on
+};
+
+enum class Verdict : std::uint8_t {
+  kDatagram,    // `datagram` is filled; UDP checksum verified where asked for
+  kUnusual,     // VLAN, ARP, ICMP, IP options, ...: receive_unusual()
+  kDropped,     // `reason` says why
+};
+
+struct Checked {
+  Verdict verdict{Verdict::kDropped};
+  shm::LaneCounter reason{shm::LaneCounter::kDropBadIpHeader};
+  Datagram datagram;
+};
+
+[[nodiscard]] inline std::uint64_t mac_word(const wire::MacAddress& mac) noexcept {
+  std::uint64_t word = 0;
+  std::memcpy(&word, mac.bytes.data(), 6);
+  return word;
+}
+
+// One's complement sum of a 20-byte IPv4 header, checksum included; right when the header is intact (RFC 1071: the order of bytes does
+// not matter for that).
+[[nodiscard]] inline bool is_ipv4_checksum_right(const std::byte* ip) noexcept {
+  std::uint64_t sum = std::uint64_t{load_le<std::uint32_t>(ip)} + load_le<std::uint32_t>(ip + 4) + load_le<std::uint32_t>(ip + 8) +
+                      load_le<std::uint32_t>(ip + 12) + load_le<std::uint32_t>(ip + 16);
+  sum = (sum & 0xFFFFFFFF) + (sum >> 32);
+  sum = (sum & 0xFFFF) + ((sum >> 16) & 0xFFFF) + (sum >> 32);
+  sum = (sum & 0xFFFF) + (sum >> 16);
+  return sum == 0xFFFF;
+}
+
+[[nodiscard]] inline Checked dropped(shm::LaneCounter reason) noexcept { return {Verdict::kDropped, reason, {}}; }
+
+// UDP part, shared with the unusual path. `ip_payload` was cut to the IP total length.
+[[nodiscard]] inline Checked check_udp(const FrameRules& rules, std::uint32_t source, std::uint32_t destination,
+                                       std::span<const std::byte> packet, std::span<const std::byte> ip_payload) noexcept {
+  using enum shm::LaneCounter;
+  if (ip_payload.size() < wire::kUdpHeaderLength) [[unlikely]] return dropped(kDropBadUdpHeader);
+  const std::byte* const udp = ip_payload.data();
+  const std::size_t length = load_be16(udp + 4);
+  if (length < wire::kUdpHeaderLength || length > ip_payload.size()) [[unlikely]] return dropped(kDropBadUdpHeader);
+  const std::uint16_t sent_checksum = load_be16(udp + 6);
+  if (rules.verifies_udp_checksum && sent_checksum != 0) {
+    // The sum over header, payload and the checksum itself is 0 when all is well, and udp_checksum() answers that as 0xFFFF.
+    if (wire::udp_checksum(source, destination, ip_payload.first(length)) != 0xFFFF) [[unlikely]] return dropped(kDropBadUdpChecksum);
+  }
+  Checked checked;
+  checked.verdict = Verdict::kDatagram;
+  checked.datagram.source = {source, load_be16(udp)};
+  checked.datagram.destination = {destination, load_be16(udp + 2)};
+  checked.datagram.payload = ip_payload.subspan(wire::kUdpHeaderLength, length - wire::kUdpHeaderLength);
+  checked.datagram.packet = packet;
+  return checked;
+}
+
+// Every frame. Reads no byte outside `frame`.
+[[nodiscard]] inline Checked check_frame(const FrameRules& rules, std::span<const std::byte> frame) noexcept {
+  using enum shm::LaneCounter;
+  if (frame.size() < wire::kUdpFrameHeaderLength) [[unlikely]] {
+    return frame.size() < wire::kEthernetHeaderLength ? dropped(kDropNotIp) : Checked{.verdict = Verdict::kUnusual};
+  }
+  const std::byte* const p = frame.data();
+  if (rules.checks_mac) {
+    constexpr std::uint64_t kMask = 0xFFFFFFFFFFFF;
+    const std::uint64_t to = load_le<std::uint64_t>(p) & kMask;
+    if (to != rules.mac && (to & 1U) == 0) [[unlikely]] return dropped(kDropNotOurs);
+    if ((load_le<std::uint64_t>(p + 6) & kMask) == rules.mac) [[unlikely]] return dropped(kDropOwnFrame);
+  }
+  const std::byte* const ip = p + wire::kEthernetHeaderLength;
+  const std::uint16_t ether_type = load_le<std::uint16_t>(p + 12);
+  const bool is_plain = ether_type == byteswap16(wire::kEtherTypeIpv4) && static_cast<std::uint8_t>(ip[0]) == 0x45 && rules.vlan == 0 &&
+                        static_cast<std::uint8_t>(ip[9]) == wire::kIpProtocolUdp && (load_be16(ip + 6) & 0x3FFFU) == 0;
+  if (!is_plain) [[unlikely]] return Checked{.verdict = Verdict::kUnusual};
+  const std::size_t total = load_be16(ip + 2);
+  const std::size_t present = frame.size() - wire::kEthernetHeaderLength;
+  if (total > present || total < wire::kIpv4HeaderLength || !is_ipv4_checksum_right(ip)) [[unlikely]] return dropped(kDropBadIpHeader);
+  return check_udp(rules, load_be32(ip + 12), load_be32(ip + 16), {ip, total}, {ip + wire::kIpv4HeaderLength, total - wire::kIpv4HeaderLength});
+}
+
+// What check_frame() called unusual, as far as it ends in a datagram or a drop. kUnusual: `ethernet` and `rest` are filled and hold an ARP
+// packet or an ICMP or IGMP message for the IP host.
+struct Unusual {
+  wire::EthernetView ethernet;
+  std::span<const std::byte> rest;   // behind the Ethernet header
+};
+[[nodiscard]] Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame, Unusual& unusual) noexcept;
+
+}  // namespace thalweg::core

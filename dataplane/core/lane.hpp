@@ -1,0 +1,202 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "dataplane/core/clock.hpp"
+#include "dataplane/core/flat_map.hpp"
+#include "dataplane/core/options.hpp"
+#include "dataplane/core/frame_check.hpp"
+#include "dataplane/core/poll_list.hpp"
+#include "dataplane/core/route.hpp"
+#include "dataplane/core/spsc_ring.hpp"
+#include "dataplane/core/streams.hpp"
+#include "dataplane/core/transmit.hpp"
+#include "dataplane/shm/cnc.hpp"
+#include "dataplane/shm/counters.hpp"
+
+struct rte_ring;
+
+namespace thalweg::core {
+
+// What the steward tells a lane. `endpoint` rides along where the slot alone does not say what to do.
+struct LaneMessage {
+  shm::SlotRef ref;
+  Endpoint* endpoint{};
+  bool is_closing{};     // kEndpoint: let go of it; kPort: the link went down
+};
+
+// What all lanes of a data plane share. Everything but the registry and the entries of a lane's own streams is constant once lanes run.
+struct LaneShared {
+  shm::Registry* registry{};
+  shm::CountersReader counters;
+  StreamTables* tables{};
+  const RouteTable* routes{};
+  std::vector<FrameRules> frame_rules;            // by port index
+  std::vector<std::uint32_t> lane_of_port;        // by port index
+  std::vector<std::vector<rte_ring*>> crossings;  // [from][to]; null on the diagonal
+};
+
+// One poll loop: owns its ports' queues, its endpoints and every stream on them. Runs to completion, never blocks, never allocates.
+// Thread: run() and turn() on one thread, the lane's; post() on the steward's.
+class Lane {
+ public:
+  struct Options {
+    std::uint32_t index{};
+    std::int64_t timer_interval_ns{1'000'000'000};
+    rte_mempool* pool{};
+  };
+  static constexpr std::uint32_t kInboxCapacity = 8192;
+  static constexpr unsigned kMessagesPerTurn = 64;
+  static constexpr std::int64_t kHousekeepInterval_ns = 20'000;   // ARP retries, ticks and counters may be this late
+  static constexpr std::int64_t kPublicationSweep_ns = 40'000;    // 50 us are promised (design, section 2); the rest is a turn's length
+  static constexpr std::int64_t kImageSweep_ns = 100'000;         // consumption without arrivals only moves the window
+  static constexpr std::uint8_t kQuietTurnsMax = 16;              // turns without work before a stream counts as idle
+
+  Lane(const Options& options, LaneShared& shared);
+  ~Lane();
+  Lane(const Lane&) = delete;
+  Lane& operator=(const Lane&) = delete;
+
+  // Before the first turn. `is_own`: this lane polls it; else frames for it cross to the lane that does.
+  void add_port(const LanePort::Options& options, bool is_own);
+
+  // Steward. False: inbox full, try again later.
+  [[nodiscard]] bool post(const LaneMessage& message) noexcept { return inbox_.push(message); }
+  [[nodiscard]] bool has_messages() const noexcept { return !inbox_.is_empty(); }
+
+  // One turn at time `now_ns` (monotonic, never going back). Returns the work done; 0 = idle. Spec: wire-protocol 2.1, 3.1.
+  unsigned turn(std::int64_t now_ns) noexcept;
+  // Turns until `stop`, with the clock's time, then leaves everything as a later lane can resume it.
+  void run(const TscClock& clock, IdleStrategy idle, std::int64_t idle_sleep_ns, const std::atomic<bool>& stop) noexcept;
+  // Frees every packet buffer it holds. Lane's thread, or after it ended.
+  void drop_frames() noexcept;
+
+  [[nodiscard]] std::uint32_t index() const noexcept { return options_.index; }
+  [[nodiscard]] std::uint32_t publication_count() const noexcept { return static_cast<std::uint32_t>(owned_publications_.size()); }
+  [[nodiscard]] std::uint32_t image_count() const noexcept { return static_cast<std::uint32_t>(owned_images_.size()); }
+  [[nodiscard]] std::uint32_t active_count() const noexcept { return active_publications_.count() + active_images_.count(); }
+
+ private:
+  // lane_receive.cpp: frames in.
+  unsigned receive(LanePort& context, std::int64_t now_ns) noexcept;
+  unsigned receive_crossed(std::int64_t now_ns) noexcept;
+  // False: the frame went to another lane.
+  bool take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  void take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept;
+  bool deliver(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  Endpoint* look_up(const FrameRules& rules, const wire::UdpEndpoint& destination) noexcept;
+  void refuse(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  bool cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame) noexcept;
+  void send_crossed(rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  void to_receiver(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
+  void to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
+  void on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t flags, std::int64_t now_ns) noexcept;
+  void on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
+  void on_receiver_rtt(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
+  void elicit_setup(Endpoint& endpoint, const Datagram& datagram, std::int32_t stream_id, std::int32_t session_id, std::int64_t now_ns) noexcept;
+  void request_image(Endpoint& endpoint, const Datagram& datagram, const wire::Setup& setup) noexcept;
+  void tell_error(PublicationEntry& entry, const wire::ErrorFrame& error, const wire::UdpEndpoint& source) noexcept;
+  PublicationEntry* find_publication(Endpoint& endpoint, std::uint64_t stream) noexcept;
+
+  // lane_streams.cpp: what the registry wants.
+  unsigned take_messages(std::int64_t now_ns) noexcept;
+  void take_message(const LaneMessage& message, std::int64_t now_ns) noexcept;
+  void on_endpoint(Endpoint& endpoint, bool is_closing) noexcept;
+  void open_endpoint(Endpoint& endpoint) noexcept;
+  void on_link_change(std::uint32_t port, bool is_up) noexcept;
+  [[nodiscard]] Endpoint* endpoint_at(std::uint32_t slot) const noexcept {
+    return slot < endpoint_of_slot_.size() ? endpoint_of_slot_[slot] : nullptr;
+  }
+  void on_interest(std::uint32_t index) noexcept;
+  void on_publication(std::uint32_t index, std::int64_t now_ns) noexcept;
+  void on_image(std::uint32_t index, std::int64_t now_ns) noexcept;
+  void on_link(std::uint32_t index, std::int64_t now_ns) noexcept;
+  void on_setup_answer(std::uint32_t index) noexcept;
+  void start_publication(PublicationEntry& entry, shm::PublicationSlot& slot, std::int64_t now_ns) noexcept;
+  void start_image(ImageEntry& entry, shm::ImageSlot& slot, std::int64_t now_ns) noexcept;
+  void attach_link(std::uint32_t index, std::int64_t now_ns) noexcept;
+  void detach_link(std::uint32_t index) noexcept;
+  [[nodiscard]] std::int64_t join_position(const shm::LinkSlot& slot) const noexcept;
+  void tick_target(const shm::LinkSlot& slot, std::int64_t now_ns) noexcept;
+  void detach_all_links(std::uint32_t first) noexcept;
+  [[nodiscard]] std::uint32_t* first_link_of(const shm::LinkSlot& slot) noexcept;
+  void finish(PublicationEntry& entry) noexcept;
+  void finish(ImageEntry& entry) noexcept;
+  void leave_dispatcher(ImageEntry& entry) noexcept;
+  void reject_if_wanted(ImageEntry& entry) noexcept;
+  void tell(PublicationEntry& entry) noexcept;
+  void tell(ImageEntry& entry) noexcept;
+  void tick(PublicationEntry& entry, std::int64_t now_ns) noexcept;
+  void tick(ImageEntry& entry, std::int64_t now_ns) noexcept;
+  void ring(shm::SlotKind kind, std::uint32_t index) noexcept;
+  [[nodiscard]] shm::Counter counter(std::int32_t id) const noexcept;
+  [[nodiscard]] LanePort* context_of(std::uint32_t port) noexcept { return port < contexts_.size() ? contexts_[port].get() : nullptr; }
+  [[nodiscard]] Destination make_destination(const Endpoint& endpoint, const wire::UdpEndpoint& remote) noexcept;
+
+  // lane_duty.cpp: what streams owe.
+  unsigned serve_images(std::int64_t now_ns) noexcept;
+  unsigned serve(ImageEntry& entry, std::int64_t now_ns) noexcept;
+  [[nodiscard]] Destination& destination_of(ImageEntry& entry, std::size_t connection) noexcept;
+  unsigned serve_publications(std::int64_t now_ns) noexcept;
+  unsigned serve(PublicationEntry& entry, std::int64_t now_ns) noexcept;
+  void sweep_images(std::int64_t now_ns) noexcept;
+  void sweep_publications(std::int64_t now_ns) noexcept;
+  void wake(ImageEntry& entry) noexcept;
+  void wake(PublicationEntry& entry) noexcept;
+  void rest(ImageEntry& entry) noexcept;
+  void rest(PublicationEntry& entry, bool is_refused) noexcept;
+  void unlist(ImageEntry& entry) noexcept;
+  void unlist(PublicationEntry& entry) noexcept;
+  unsigned flush() noexcept;
+  void housekeep(std::int64_t now_ns) noexcept;
+  void tick_streams(std::int64_t now_ns) noexcept;
+  void publish_duty(std::int64_t now_ns) noexcept;
+
+  Options options_;
+  LaneShared& shared_;
+  shm::Registry& registry_;
+  shm::LaneSlot& slot_;
+  StreamTables& tables_;
+  proto::LaneCounters counters_;
+  FramePool frames_;
+  std::vector<std::unique_ptr<LanePort>> contexts_;   // by port index; those of other lanes cross
+  std::vector<std::unique_ptr<pmd::Port>> crossing_ports_;
+  std::vector<LanePort*> polled_;                     // own ports
+
+  // Demultiplexing: (address, port) -> endpoint.
+  FlatMap<Endpoint*> endpoints_{shm::kEndpointsMax};
+  static constexpr std::uint64_t kNoAddress = ~std::uint64_t{0};
+  std::uint64_t cached_address_{kNoAddress};
+  Endpoint* cached_endpoint_{};
+  FlatMap<std::uint32_t> publications_by_stream_{shm::kPublicationsMax};
+  std::vector<Endpoint*> endpoint_of_slot_;              // own ones, by registry slot
+  std::vector<Endpoint*> receive_endpoints_;             // own ones, for the dispatchers' timers
+
+  PollList<PublicationEntry> active_publications_{shm::kPublicationsMax, Activity::kActive};
+  IdleList<PublicationEntry> idle_publications_{shm::kPublicationsMax, kPublicationSweep_ns};
+  PollList<ImageEntry> active_images_{shm::kImagesMax, Activity::kActive};
+  IdleList<ImageEntry> idle_images_{shm::kImagesMax, kImageSweep_ns};
+  std::vector<PublicationEntry*> owned_publications_;    // capacity reserved at start
+  std::vector<ImageEntry*> owned_images_;
+  std::vector<std::uint32_t> interest_generations_;      // by slot: the generation added to a dispatcher, 0 = none
+  std::uint32_t rotation_{};
+  std::uint32_t setup_cursor_{};
+
+  std::int64_t last_turn_ns_{};
+  std::int64_t elapsed_ns_{};
+  std::int64_t last_housekeep_ns_{};
+  std::int64_t last_tick_ns_{};
+  std::int64_t last_dispatcher_tick_ns_{};
+  std::uint64_t tick_credit_{};
+  std::uint32_t tick_cursor_{};
+  std::uint32_t never_changes_{};                        // watched by streams that wait for a timer only
+  bool is_blocked_{};                                    // a sink refused in this turn
+  struct Duty {
+    std::uint64_t idle{}, busy{}, blocked{}, housekeeping{}, turns{};
+    std::uint64_t turn_ns_max{};
+  } duty_;
+
+  alignas(kCacheLine) SpscRing<LaneMessage, kInboxCapacity> inbox_;
+};
+
+}  // namespace thalweg::core

@@ -1,0 +1,379 @@
+// Frames in: validate, find the endpoint, hand to the stream. Each frame ends in exactly one place.
+#include <rte_prefetch.h>
+#include <rte_ring.h>
+
+#include "dataplane/core/crossing.hpp"
+#include "dataplane/core/lane.hpp"
+
+namespace thalweg::core {
+
+using enum shm::LaneCounter;
+
+namespace {
+
+Key address_key(std::uint32_t address, std::uint16_t port) noexcept { return {0, std::uint64_t{address} << 16 | port}; }
+
+std::span<const std::byte> bytes_of(const rte_mbuf* frame) noexcept {
+  return {rte_pktmbuf_mtod(frame, const std::byte*), frame->data_len};
+}
+
+}  // namespace
+
+unsigned Lane::receive(LanePort& context, std::int64_t now_ns) noexcept {
+  rte_mbuf* frames[pmd::kBurstMax];
+  pmd::Port& port = context.port();
+  port.turn(now_ns);
+  const std::uint16_t count = port.rx_burst(context.options().queue, frames, pmd::kBurstMax);
+  if (count == 0) return 0;
+  counters_.add(kFramesReceived, count);
+  for (std::uint16_t i = 0; i < count; ++i) rte_prefetch0(rte_pktmbuf_mtod(frames[i], const void*));
+  const FrameRules& rules = shared_.frame_rules[context.options().index];
+  for (std::uint16_t i = 0; i < count; ++i) {
+    if (!take_frame(rules, &context, frames[i], now_ns)) [[unlikely]] frames[i] = nullptr;
+  }
+  rte_pktmbuf_free_bulk(frames, count);
+  return count;
+}
+
+unsigned Lane::receive_crossed(std::int64_t now_ns) noexcept {
+  unsigned total = 0;
+  for (std::size_t from = 0; from < shared_.crossings.size(); ++from) {
+    rte_ring* const ring = shared_.crossings[from][options_.index];
+    if (ring == nullptr) continue;
+    rte_mbuf* frames[pmd::kBurstMax];
+    const unsigned count = rte_ring_sc_dequeue_burst(ring, reinterpret_cast<void**>(frames), pmd::kBurstMax, nullptr);
+    for (unsigned i = 0; i < count; ++i) {
+      rte_mbuf* const frame = frames[i];
+      if (crossing_kind(frame) == CrossingKind::kToSend) {
+        send_crossed(frame, now_ns);
+        continue;
+      }
+      if (take_frame(shared_.frame_rules[frame->port], nullptr, frame, now_ns)) rte_pktmbuf_free(frame);
+    }
+    total += count;
+  }
+  return total;
+}
+
+// A frame that a stream of another lane sends by a port of ours; only its destination MAC is missing.
+void Lane::send_crossed(rte_mbuf* frame, std::int64_t now_ns) noexcept {
+  LanePort* const context = context_of(frame->port);
+  if (context == nullptr) {
+    counters_.add(kDropNoRoute);
+    rte_pktmbuf_free(frame);
+    return;
+  }
+  if (!context->needs_arp()) {
+    context->push_or_drop(frame);
+    return;
+  }
+  const std::size_t tag = context->options().vlan != 0 ? wire::kVlanTagLength : 0;
+  const std::uint32_t destination = load_be32(rte_pktmbuf_mtod(frame, const std::byte*) + wire::kEthernetHeaderLength + tag + 16);
+  const std::uint32_t next_hop = context->next_hop(destination);
+  if (const auto mac = context->host().resolve(next_hop, now_ns)) {
+    context->release(frame, *mac);
+  } else if (!context->host().hold(next_hop, frame)) {
+    context->discard(frame);
+  }
+}
+
+bool Lane::take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* frame, std::int64_t now_ns) noexcept {
+  if (frame->nb_segs != 1 && rte_pktmbuf_linearize(frame) != 0) [[unlikely]] {
+    counters_.add(kDropNoBuffer);
+    return true;
+  }
+  Checked checked = check_frame(rules, bytes_of(frame));
+  if (checked.verdict != Verdict::kDatagram) [[unlikely]] {
+    Unusual unusual;
+    if (checked.verdict == Verdict::kUnusual) checked = check_unusual(rules, bytes_of(frame), unusual);
+    if (checked.verdict == Verdict::kDropped) {
+      counters_.add(checked.reason);
+      return true;
+    }
+    if (checked.verdict == Verdict::kUnusual) {
+      take_unusual(context, unusual, now_ns);
+      return true;
+    }
+  }
+  return deliver(rules, context, checked.datagram, frame, now_ns);
+}
+
+void Lane::take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept {
+  if (context == nullptr || !context->needs_arp()) {
+    counters_.add(kDropOtherProtocol);
+    return;
+  }
+  if (unusual.ethernet.type == wire::kEtherTypeArp) {
+    context->host().on_arp(unusual.rest, now_ns);
+    return;
+  }
+  const wire::Ipv4View ip = wire::Ipv4View::parse(unusual.rest);
+  const bool is_answered = ip.protocol == wire::kIpProtocolIcmp && context->host().on_icmp(unusual.ethernet, ip, now_ns);
+  if (!is_answered) counters_.add(kDropOtherProtocol);
+}
+
+Endpoint* Lane::look_up(const FrameRules& rules, const wire::UdpEndpoint& destination) noexcept {
+  if (Endpoint** found = endpoints_.find(address_key(destination.address, destination.port))) return *found;
+  const bool is_ours = !rules.checks_mac || destination.address == rules.address;
+  if (!is_ours) return nullptr;
+  Endpoint** const any = endpoints_.find(address_key(0, destination.port));
+  return any == nullptr ? nullptr : *any;
+}
+
+bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept {
+  // Which rules apply decides who owns 0.0.0.0, so the port's own address is part of the cached question.
+  const std::uint64_t address =
+      std::uint64_t{datagram.destination.address} << 16 | datagram.destination.port | std::uint64_t{rules.port} << 48;
+  if (address != cached_address_) {
+    Endpoint* const found = look_up(rules, datagram.destination);
+    if (found == nullptr) [[unlikely]] {
+      refuse(rules, context, datagram, frame, now_ns);
+      return true;
+    }
+    cached_address_ = address;
+    cached_endpoint_ = found;
+  }
+  Endpoint& endpoint = *cached_endpoint_;
+  if (endpoint.lane != options_.index) [[unlikely]] return !cross(endpoint.lane, rules.port, frame);
+  counters_.add(kBytesReceived, datagram.payload.size());
+  if (endpoint.kind == shm::EndpointKind::kReceive) {
+    to_receiver(endpoint, datagram, now_ns);
+  } else {
+    to_sender(endpoint, datagram, now_ns);
+  }
+  return true;
+}
+
+void Lane::refuse(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept {
+  if (rules.checks_mac && datagram.destination.address != rules.address) {
+    counters_.add(kDropNotOurs);
+    return;
+  }
+  counters_.add(kDropNoEndpoint);
+  if (context == nullptr || !context->options().answers_unreachable) return;
+  if (const auto ethernet = wire::EthernetView::parse(bytes_of(frame))) {
+    context->host().send_port_unreachable(*ethernet, datagram.packet, now_ns);
+  }
+}
+
+// True: the other lane has the frame.
+bool Lane::cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame) noexcept {
+  rte_ring* const ring = shared_.crossings.empty() ? nullptr : shared_.crossings[options_.index][lane];
+  mark_crossing(frame, CrossingKind::kReceived);
+  frame->port = port;
+  if (ring != nullptr && rte_ring_sp_enqueue(ring, frame) == 0) {
+    counters_.add(kFramesCrossed);
+    return true;
+  }
+  counters_.add(kDropLaneRingFull);
+  return false;
+}
+
+void Lane::to_receiver(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
+  const auto header = wire::FrameHeader::parse(datagram.payload);
+  if (!header) [[unlikely]] {
+    counters_.add(kDropInvalidFrame);
+    return;
+  }
+  switch (header->type()) {
+    case wire::FrameType::kPad:
+    case wire::FrameType::kData: on_data(endpoint, datagram, header->flags(), now_ns); return;
+    case wire::FrameType::kSetup: on_setup(endpoint, datagram, now_ns); return;
+    case wire::FrameType::kRttMeasurement: on_receiver_rtt(endpoint, datagram, now_ns); return;
+    default: counters_.add(kDropIgnoredType); return;
+  }
+}
+
+void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t flags, std::int64_t now_ns) noexcept {
+  const wire::DataView data{datagram.payload.data()};
+  const auto stream = load_le<std::uint64_t>(datagram.payload.data() + 12);  // session id and stream id side by side
+  if (endpoint.cached_image == nullptr || endpoint.cached_stream != stream) {
+    const bool is_end = (flags & wire::flag::kEndOfStream) != 0;
+    const auto decision = endpoint.dispatcher->on_data(data.stream_id(), data.session_id(), is_end, now_ns);
+    switch (decision.what) {
+      case proto::Dispatch::kImage: break;
+      case proto::Dispatch::kElicitSetup:
+        elicit_setup(endpoint, datagram, data.stream_id(), data.session_id(), now_ns);
+        return;
+      case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
+      case proto::Dispatch::kIgnore:
+      case proto::Dispatch::kCreateImage: counters_.add(kDropNoInterest); return;
+    }
+    endpoint.cached_image = &tables_.images[decision.image];
+    endpoint.cached_stream = stream;
+  }
+  ImageEntry& image = *endpoint.cached_image;
+  image.stream.insert(datagram.payload, 0, now_ns);
+  wake(image);
+}
+
+void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
+  const auto setup = wire::Setup::parse(datagram.payload);
+  if (!setup) {
+    counters_.add(kDropInvalidFrame);
+    return;
+  }
+  counters_.add(kSetupsReceived);
+  const auto decision = endpoint.dispatcher->on_setup(setup->stream_id, setup->session_id, now_ns);
+  switch (decision.what) {
+    case proto::Dispatch::kImage: {
+      ImageEntry& image = tables_.images[decision.image];
+      image.stream.on_setup(0, endpoint.remote.port != 0 ? endpoint.remote : datagram.source, now_ns);
+      wake(image);
+      return;
+    }
+    case proto::Dispatch::kCreateImage: request_image(endpoint, datagram, *setup); return;
+    case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
+    case proto::Dispatch::kIgnore:
+    case proto::Dispatch::kElicitSetup: counters_.add(kDropNoInterest); return;
+  }
+}
+
+// Asks the control plane for an image (3.4). The lane's slots bound what a flood of SETUPs can ask for.
+void Lane::request_image(Endpoint& endpoint, const Datagram& datagram, const wire::Setup& setup) noexcept {
+  for (std::uint32_t n = 0; n < shm::kSetupsPerLane; ++n) {
+    setup_cursor_ = (setup_cursor_ + 1) % shm::kSetupsPerLane;
+    shm::SetupSlot& slot = slot_.setups[setup_cursor_];
+    if (slot.state.load(std::memory_order_acquire) != shm::SetupState::kFree) continue;
+    slot.endpoint = endpoint.slot;
+    slot.endpoint_generation = endpoint.generation;
+    slot.source_address = datagram.source.address;
+    slot.source_port = datagram.source.port;
+    slot.flags = setup.flags;
+    slot.session_id = setup.session_id;
+    slot.stream_id = setup.stream_id;
+    slot.initial_term_id = setup.initial_term_id;
+    slot.active_term_id = setup.active_term_id;
+    slot.term_offset = setup.term_offset;
+    slot.term_length = setup.term_length;
+    slot.mtu = setup.mtu;
+    slot.ttl = setup.ttl;
+    slot.state.store(shm::SetupState::kRequested, std::memory_order_release);  // pairs with the conductor's acquire
+    ring(shm::SlotKind::kSetup, options_.index * shm::kSetupsPerLane + setup_cursor_);
+    return;
+  }
+  endpoint.dispatcher->image_refused(setup.stream_id, setup.session_id);
+  counters_.add(kDropImageLimit);
+}
+
+// 3.3: unicast to where the datagram came from, else to the control address.
+void Lane::elicit_setup(Endpoint& endpoint, const Datagram& datagram, std::int32_t stream_id, std::int32_t session_id,
+                        std::int64_t now_ns) noexcept {
+  wire::StatusMessage sm;
+  sm.flags = wire::flag::kSmSendSetup;
+  sm.session_id = session_id;
+  sm.stream_id = stream_id;
+  sm.receiver_id = endpoint.receiver_id;
+  if (endpoint.has_group_tag) sm.group_tag = endpoint.group_tag;
+  std::byte bytes[wire::StatusMessage::kLengthWithTag];
+  wire::build(bytes, sm);
+  Destination to = make_destination(endpoint, endpoint.remote.port != 0 ? endpoint.remote : datagram.source);
+  if (to.port == nullptr) {
+    counters_.add(kDropNoRoute);
+  } else if (to.port->send(to, {bytes, sm.length()}, now_ns)) {
+    counters_.add(kStatusMessagesSent);
+  }
+}
+
+// RTTM at a receiver (3.2): a request is answered, a reply is a sample. Only those for us, or for all (receiver id 0).
+void Lane::on_receiver_rtt(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
+  const auto rtt = wire::RttMeasurement::parse(datagram.payload);
+  if (!rtt) {
+    counters_.add(kDropInvalidFrame);
+    return;
+  }
+  if (rtt->receiver_id != endpoint.receiver_id && rtt->receiver_id != 0) {
+    counters_.add(kDropIgnoredType);
+    return;
+  }
+  const auto decision = endpoint.dispatcher->find(rtt->stream_id, rtt->session_id);
+  if (decision.what != proto::Dispatch::kImage) {
+    counters_.add(kDropNoInterest);
+    return;
+  }
+  ImageEntry& image = tables_.images[decision.image];
+  if (!rtt->is_request) {
+    image.stream.on_rtt_reply(*rtt, now_ns);
+    return;
+  }
+  DestinationSink sink{destination_of(image, 0), now_ns};
+  image.stream.on_rtt_request(*rtt, sink);
+}
+
+PublicationEntry* Lane::find_publication(Endpoint& endpoint, std::uint64_t stream) noexcept {
+  if (endpoint.cached_publication != shm::kNoSlot && endpoint.cached_stream == stream) return &tables_.publications[endpoint.cached_publication];
+  const std::uint32_t* const found = publications_by_stream_.find({endpoint.slot, stream});
+  if (found == nullptr) return nullptr;
+  endpoint.cached_stream = stream;
+  endpoint.cached_publication = *found;
+  return &tables_.publications[*found];
+}
+
+// Clients are told of the first ERR frame of a receiver (2.13).
+void Lane::tell_error(PublicationEntry& entry, const wire::ErrorFrame& error, const wire::UdpEndpoint& source) noexcept {
+  auto& seen = entry.slot->observed;
+  seen.error_source_address = source.address;
+  seen.error_source_port = source.port;
+  seen.error_receiver_id = error.receiver_id;
+  seen.error_group_tag = error.group_tag.value_or(-1);
+  seen.error.code = error.code;
+  const std::size_t length = std::min(error.text.size(), sizeof seen.error.text - 1);
+  std::memcpy(seen.error.text, error.text.data(), length);
+  seen.error.text[length] = '\0';
+  std::atomic_ref{seen.error_frames}.store(seen.error_frames + 1, std::memory_order_release);  // after what it announces
+  ring(shm::SlotKind::kPublication, entry.index);
+}
+
+// Status messages and the like. A connected socket hears its destination only (5.2).
+void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
+  if (endpoint.is_connected && datagram.source != endpoint.remote) [[unlikely]] {
+    counters_.add(kDropUnexpectedSource);
+    return;
+  }
+  const auto header = wire::FrameHeader::parse(datagram.payload);
+  if (!header) [[unlikely]] {
+    counters_.add(kDropInvalidFrame);
+    return;
+  }
+  const wire::FrameType type = header->type();
+  const bool is_control = type == wire::FrameType::kStatusMessage || type == wire::FrameType::kNak || type == wire::FrameType::kError ||
+                          type == wire::FrameType::kRttMeasurement;
+  if (!is_control) {
+    counters_.add(kDropIgnoredType);
+    return;
+  }
+  PublicationEntry* const entry = find_publication(endpoint, load_le<std::uint64_t>(datagram.payload.data() + 8));
+  if (entry == nullptr) {
+    counters_.add(kDropUnknownStream);
+    return;
+  }
+  DestinationSink sink{endpoint.destination, now_ns};
+  bool is_valid = true;
+  if (type == wire::FrameType::kStatusMessage) {
+    if (const auto sm = wire::StatusMessage::parse(datagram.payload)) {
+      entry->stream.on_status_message(*sm, datagram.source, now_ns);
+    } else {
+      is_valid = false;
+    }
+  } else if (type == wire::FrameType::kNak) {
+    const auto nak = wire::Nak::parse(datagram.payload);
+    if (nak) entry->stream.on_nak(*nak, now_ns, sink);
+    is_valid = nak.has_value();
+  } else if (type == wire::FrameType::kError) {
+    const auto error = wire::ErrorFrame::parse(datagram.payload);
+    if (error && entry->stream.on_error(*error, now_ns)) tell_error(*entry, *error, datagram.source);
+    is_valid = error.has_value();
+  } else {
+    const auto rtt = wire::RttMeasurement::parse(datagram.payload);
+    if (rtt) entry->stream.on_rtt_measurement(*rtt, sink);
+    is_valid = rtt.has_value();
+  }
+  if (!is_valid) {
+    counters_.add(kDropInvalidFrame);
+    return;
+  }
+  tell(*entry);
+  wake(*entry);
+}
+
+}  // namespace thalweg::core

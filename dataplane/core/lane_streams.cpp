@@ -1,0 +1,447 @@
+// What the registry wants of this lane: endpoints, interests, streams and links come and go. Everything here is told by the steward,
+// tolerates being told twice, and answers in the observed half of the slot.
+#include "dataplane/core/lane.hpp"
+#include "dataplane/core/slot_answer.hpp"
+
+namespace thalweg::core {
+
+using enum shm::LaneCounter;
+
+namespace {
+
+Key address_key(const wire::UdpEndpoint& address) noexcept { return {0, std::uint64_t{address.address} << 16 | address.port}; }
+
+std::uint64_t stream_key(std::int32_t session_id, std::int32_t stream_id) noexcept {
+  return static_cast<std::uint32_t>(session_id) | static_cast<std::uint64_t>(static_cast<std::uint32_t>(stream_id)) << 32;
+}
+
+// Removes one entry of a dense list whose entries know their place.
+template <typename Entry>
+void disown(std::vector<Entry*>& owned, Entry& entry) noexcept {
+  owned[entry.owned_at] = owned.back();
+  owned[entry.owned_at]->owned_at = entry.owned_at;
+  owned.pop_back();
+}
+
+}  // namespace
+
+unsigned Lane::take_messages(std::int64_t now_ns) noexcept {
+  LaneMessage message;
+  unsigned taken = 0;
+  while (taken < kMessagesPerTurn && inbox_.pop(message)) {
+    take_message(message, now_ns);
+    ++taken;
+  }
+  return taken;
+}
+
+void Lane::take_message(const LaneMessage& message, std::int64_t now_ns) noexcept {
+  const std::uint32_t index = message.ref.index;
+  switch (message.ref.kind) {
+    case shm::SlotKind::kEndpoint: on_endpoint(*message.endpoint, message.is_closing); return;
+    case shm::SlotKind::kInterest: on_interest(index); return;
+    case shm::SlotKind::kPublication: on_publication(index, now_ns); return;
+    case shm::SlotKind::kImage: on_image(index, now_ns); return;
+    case shm::SlotKind::kLink: on_link(index, now_ns); return;
+    case shm::SlotKind::kSetup: on_setup_answer(index); return;
+    case shm::SlotKind::kPort: on_link_change(index, !message.is_closing); return;
+    default: return;
+  }
+}
+
+void Lane::ring(shm::SlotKind kind, std::uint32_t index) noexcept {
+  if (!slot_.to_control.ring({kind, index})) counters_.add(kBellOverflows);
+}
+
+shm::Counter Lane::counter(std::int32_t id) const noexcept {
+  return id >= 0 && id < shared_.counters.capacity() ? shared_.counters.counter(id) : shm::Counter{};
+}
+
+// ---- endpoints ----
+
+void Lane::on_endpoint(Endpoint& endpoint, bool is_closing) noexcept {
+  if (!is_closing) {
+    open_endpoint(endpoint);
+    return;
+  }
+  Endpoint** const known = endpoints_.find(address_key(endpoint.bound));
+  if (known != nullptr && *known == &endpoint) endpoints_.erase(address_key(endpoint.bound));
+  if (cached_endpoint_ == &endpoint) cached_address_ = kNoAddress;
+  std::erase(receive_endpoints_, &endpoint);
+  endpoint_of_slot_[endpoint.slot] = nullptr;
+  endpoint.lanes_left.fetch_sub(1, std::memory_order_release);  // pairs with the steward's acquire: it may delete the endpoint
+}
+
+void Lane::open_endpoint(Endpoint& endpoint) noexcept {
+  endpoints_.insert(address_key(endpoint.bound), &endpoint);
+  cached_address_ = kNoAddress;  // a more exact address may have come
+  if (endpoint.lane != options_.index) return;
+  endpoint_of_slot_[endpoint.slot] = &endpoint;
+  if (endpoint.kind == shm::EndpointKind::kReceive) {
+    receive_endpoints_.push_back(&endpoint);
+  } else {
+    endpoint.destination = make_destination(endpoint, endpoint.remote);
+  }
+}
+
+Destination Lane::make_destination(const Endpoint& endpoint, const wire::UdpEndpoint& remote) noexcept {
+  LanePort* context = nullptr;
+  if (endpoint.ports.size() == 1) {
+    context = context_of(endpoint.ports.front());
+  } else if (const RoutePort* port = shared_.routes->choose(remote.address).port) {
+    context = context_of(port->index);
+  }
+  if (context == nullptr) return {};
+  wire::UdpEndpoint source = endpoint.bound;
+  if (source.address == 0 || wire::is_multicast_ipv4(source.address)) source.address = context->options().address;
+  return context->make_destination(source, remote, endpoint.ttl);
+}
+
+void Lane::on_link_change(std::uint32_t port, bool is_up) noexcept {
+  counters_.add(kLinkChanges);
+  LanePort* const context = context_of(port);
+  if (is_up && context != nullptr && context->needs_arp() && context->options().address != 0) context->host().announce();
+}
+
+// ---- interests ----
+
+void Lane::on_interest(std::uint32_t index) noexcept {
+  shm::InterestSlot& slot = registry_.interests[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  Endpoint* const endpoint = endpoint_at(slot.desired.endpoint);
+  const bool is_held = interest_generations_[index] == slot.desired.generation;
+  if (wanted == shm::Desired::kActive && !is_held) {
+    const bool is_usable = endpoint != nullptr && endpoint->dispatcher != nullptr;
+    const bool is_added =
+        is_usable && endpoint->dispatcher->add_interest(slot.desired.stream_id, slot.desired.has_session != 0, slot.desired.session_id);
+    if (is_added) interest_generations_[index] = slot.desired.generation;
+    answer(slot, is_added ? shm::Observed::kActive : shm::Observed::kFailed);
+    ring(shm::SlotKind::kInterest, index);
+  } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
+    if (is_held && endpoint != nullptr && endpoint->dispatcher != nullptr) {
+      endpoint->dispatcher->remove_interest(slot.desired.stream_id, slot.desired.has_session != 0, slot.desired.session_id);
+      endpoint->cached_image = nullptr;  // its session may be a stranger now
+    }
+    interest_generations_[index] = 0;
+    answer(slot, shm::Observed::kDone);
+    ring(shm::SlotKind::kInterest, index);
+  }
+}
+
+void Lane::on_setup_answer(std::uint32_t index) noexcept {
+  shm::SetupSlot& slot = slot_.setups[index % shm::kSetupsPerLane];
+  const shm::SetupState state = slot.state.load(std::memory_order_acquire);
+  if (state != shm::SetupState::kAccepted && state != shm::SetupState::kRefused) return;
+  Endpoint* const endpoint = endpoint_at(slot.endpoint);
+  const bool is_same = endpoint != nullptr && endpoint->generation == slot.endpoint_generation && endpoint->dispatcher != nullptr;
+  if (state == shm::SetupState::kRefused && is_same) endpoint->dispatcher->image_refused(slot.stream_id, slot.session_id);
+  slot.state.store(shm::SetupState::kFree, std::memory_order_release);
+}
+
+// ---- publications ----
+
+void Lane::on_publication(std::uint32_t index, std::int64_t now_ns) noexcept {
+  shm::PublicationSlot& slot = registry_.publications[index];
+  PublicationEntry& entry = tables_.publications[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  if (wanted == shm::Desired::kFree) return;
+  const bool is_held = entry.is_used && entry.generation == slot.desired.generation;
+  if (is_held) {
+    tick(entry, now_ns);  // closed or revoked: not only at the next timer tick
+    return;
+  }
+  if (is_answered(slot, shm::Observed::kDone) || is_answered(slot, shm::Observed::kFailed)) return;
+  const bool was_seen = is_answered(slot, shm::Observed::kActive);
+  if (wanted == shm::Desired::kActive || was_seen) {
+    start_publication(entry, slot, now_ns);
+  } else {
+    answer(slot, shm::Observed::kDone);  // closed before we ever saw it
+  }
+  ring(shm::SlotKind::kPublication, index);
+}
+
+void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot, std::int64_t now_ns) noexcept {
+  const bool is_ipc = (slot.desired.flags & shm::PublicationFlags::kIpc) != 0;
+  Endpoint* const endpoint = is_ipc ? nullptr : endpoint_at(slot.desired.endpoint);  // open: the steward saw to it
+  if (!is_ipc) {
+    const LanePort* const context = endpoint == nullptr ? nullptr : endpoint->destination.port;
+    if (context == nullptr) return fail_slot(slot, shm::ClientError::kChannelEndpointError, "no port reaches the destination");
+    const auto payload = static_cast<std::size_t>(slot.desired.mtu);
+    const std::size_t on_wire = payload + wire::kIpv4HeaderLength + wire::kUdpHeaderLength;
+    if (payload > context->payload_max() || (context->needs_arp() && on_wire > context->options().mtu)) {
+      return fail_slot(slot, shm::ClientError::kInvalidChannel, "the channel's MTU is larger than the port's allows");
+    }
+  }
+  const bool is_resumed = is_answered(slot, shm::Observed::kActive);
+  if (!is_resumed) slot.observed.state = {};
+  entry = PublicationEntry{};
+  entry.index = static_cast<std::uint32_t>(&entry - tables_.publications.get());
+  entry.slot = &slot;
+  entry.endpoint = endpoint;
+  entry.generation = slot.desired.generation;
+  entry.is_used = true;
+  entry.stream = proto::Publication{proto::Publication::Context{
+      .desired = &slot.desired, .state = &slot.observed.state, .log = tables_.logs[slot.desired.log],
+      .pub_pos = counter(slot.desired.pub_pos_id), .pub_lmt = counter(slot.desired.pub_lmt_id), .snd_pos = counter(slot.desired.snd_pos_id),
+      .snd_lmt = counter(slot.desired.snd_lmt_id), .snd_bpe = counter(slot.desired.snd_bpe_id), .snd_naks = counter(slot.desired.snd_naks_id),
+      .counters = counters_}};
+  if (is_resumed) {
+    entry.stream.resume(now_ns);
+  } else {
+    entry.stream.start(now_ns);
+  }
+  entry.told = entry.stream.state().lifecycle;
+  entry.told_connected = entry.stream.state().is_connected;
+  if (!is_ipc) publications_by_stream_.insert({endpoint->slot, stream_key(slot.desired.session_id, slot.desired.stream_id)}, entry.index);
+  entry.owned_at = static_cast<std::uint32_t>(owned_publications_.size());
+  owned_publications_.push_back(&entry);
+  active_publications_.add(entry);
+  answer(slot, shm::Observed::kActive);
+}
+
+// Rings for what the control plane has to know; ends what is over.
+void Lane::tell(PublicationEntry& entry) noexcept {
+  const shm::PublicationState& state = entry.stream.state();
+  if (state.lifecycle == entry.told && state.is_connected == entry.told_connected) [[likely]] return;
+  entry.told = state.lifecycle;
+  entry.told_connected = state.is_connected;
+  if (state.lifecycle == shm::Lifecycle::kDone) {
+    finish(entry);
+    return;
+  }
+  ring(shm::SlotKind::kPublication, entry.index);
+}
+
+void Lane::tick(PublicationEntry& entry, std::int64_t now_ns) noexcept {
+  entry.stream.tick(tables_.positions(entry.first_link), now_ns);
+  tell(entry);
+  if (entry.is_used) wake(entry);
+}
+
+void Lane::finish(PublicationEntry& entry) noexcept {
+  unlist(entry);
+  detach_all_links(entry.first_link);
+  if (entry.endpoint != nullptr) {
+    const std::uint64_t stream = stream_key(entry.slot->desired.session_id, entry.slot->desired.stream_id);
+    publications_by_stream_.erase({entry.endpoint->slot, stream});
+    entry.endpoint->cached_publication = shm::kNoSlot;
+  }
+  disown(owned_publications_, entry);
+  entry.is_used = false;
+  answer(*entry.slot, shm::Observed::kDone);
+  ring(shm::SlotKind::kPublication, entry.index);
+}
+
+// ---- images ----
+
+void Lane::on_image(std::uint32_t index, std::int64_t now_ns) noexcept {
+  shm::ImageSlot& slot = registry_.images[index];
+  ImageEntry& entry = tables_.images[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  if (wanted == shm::Desired::kFree) return;
+  if (entry.is_used && entry.generation == slot.desired.generation) {
+    reject_if_wanted(entry);
+    tick(entry, now_ns);
+    return;
+  }
+  if (is_answered(slot, shm::Observed::kDone) || is_answered(slot, shm::Observed::kFailed)) return;
+  if (wanted == shm::Desired::kActive || is_answered(slot, shm::Observed::kActive)) {
+    start_image(entry, slot, now_ns);
+  } else {
+    answer(slot, shm::Observed::kDone);
+  }
+  ring(shm::SlotKind::kImage, index);
+}
+
+void Lane::start_image(ImageEntry& entry, shm::ImageSlot& slot, std::int64_t now_ns) noexcept {
+  Endpoint* const endpoint = endpoint_at(slot.desired.endpoint);  // open: the steward saw to it
+  if (endpoint == nullptr) return fail_slot(slot, shm::ClientError::kChannelEndpointError, "its endpoint is closed");
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_relaxed);
+  const std::int32_t stream_id = slot.desired.stream_id;
+  const std::int32_t session_id = slot.desired.session_id;
+  const auto older = endpoint->dispatcher->find(stream_id, session_id);
+  const bool is_resumed = is_answered(slot, shm::Observed::kActive);
+  entry = ImageEntry{};
+  entry.index = static_cast<std::uint32_t>(&entry - tables_.images.get());
+  if (older.what == proto::Dispatch::kImage && older.image != entry.index) tables_.images[older.image].stream.supersede();
+  if (!is_resumed) {
+    slot.observed.state = {};
+    slot.observed.is_unavailable.store(0, std::memory_order_relaxed);
+  }
+  entry.slot = &slot;
+  entry.endpoint = endpoint;
+  entry.generation = slot.desired.generation;
+  entry.is_used = true;
+  entry.stream = proto::Image{proto::Image::Context{
+      .desired = &slot.desired, .state = &slot.observed.state, .log = tables_.logs[slot.desired.log],
+      .rcv_hwm = counter(slot.desired.rcv_hwm_id), .rcv_pos = counter(slot.desired.rcv_pos_id),
+      .rcv_naks = counter(slot.desired.rcv_naks_id), .counters = counters_, .receiver_id = endpoint->receiver_id,
+      .has_group_tag = endpoint->has_group_tag, .group_tag = endpoint->group_tag}};
+  if (is_resumed) {
+    entry.stream.resume(now_ns);
+  } else if (endpoint->remote.port != 0) {
+    entry.stream.start(now_ns, endpoint->remote);
+  } else {
+    entry.stream.start(now_ns);
+  }
+  reject_if_wanted(entry);
+  entry.told = entry.stream.state().lifecycle;
+  const bool is_receiving = entry.told == shm::Lifecycle::kActive || entry.told == shm::Lifecycle::kDraining;
+  if (is_receiving && wanted == shm::Desired::kActive) {
+    entry.is_dispatched = endpoint->dispatcher->image_live(stream_id, session_id, entry.index);
+    endpoint->cached_image = nullptr;
+  }
+  entry.owned_at = static_cast<std::uint32_t>(owned_images_.size());
+  owned_images_.push_back(&entry);
+  if (is_receiving) active_images_.add(entry);
+  answer(slot, shm::Observed::kActive);
+}
+
+void Lane::reject_if_wanted(ImageEntry& entry) noexcept {
+  const shm::ImageSlot& slot = *entry.slot;
+  if (slot.desired.is_rejected.load(std::memory_order_acquire) == 0 || entry.is_rejected) return;
+  std::span<const std::byte> reason;
+  if (slot.desired.reject_text < shm::kTextsMax) {
+    const shm::TextPage& page = registry_.texts[slot.desired.reject_text];
+    reason = std::as_bytes(std::span{page.text, std::min<std::size_t>(page.length, sizeof page.text)});
+  }
+  entry.stream.reject(reason);
+  entry.is_rejected = true;
+}
+
+void Lane::tell(ImageEntry& entry) noexcept {
+  const shm::Lifecycle now = entry.stream.state().lifecycle;
+  if (now == entry.told) [[likely]] return;
+  const shm::Lifecycle before = entry.told;
+  entry.told = now;
+  if (now >= shm::Lifecycle::kLinger && before < shm::Lifecycle::kLinger) {
+    leave_dispatcher(entry);
+    unlist(entry);
+    entry.slot->observed.is_unavailable.store(1, std::memory_order_release);
+  }
+  if (now == shm::Lifecycle::kDone) {
+    finish(entry);
+    return;
+  }
+  ring(shm::SlotKind::kImage, entry.index);
+}
+
+void Lane::leave_dispatcher(ImageEntry& entry) noexcept {
+  if (entry.endpoint->cached_image == &entry) entry.endpoint->cached_image = nullptr;
+  if (!entry.is_dispatched) return;
+  const shm::ImageSlot::Wanted& desired = entry.slot->desired;
+  const bool rejoins = (desired.flags & shm::ImageFlags::kRejoin) != 0;
+  entry.endpoint->dispatcher->image_removed(desired.stream_id, desired.session_id, entry.index,
+                                            entry.stream.state().is_end_of_stream != 0, rejoins);
+  entry.is_dispatched = false;
+}
+
+void Lane::tick(ImageEntry& entry, std::int64_t now_ns) noexcept {
+  entry.stream.tick(tables_.positions(entry.first_link), now_ns);
+  tell(entry);
+  if (entry.is_used && entry.told < shm::Lifecycle::kLinger) wake(entry);
+}
+
+void Lane::finish(ImageEntry& entry) noexcept {
+  unlist(entry);
+  detach_all_links(entry.first_link);
+  disown(owned_images_, entry);
+  entry.is_used = false;
+  answer(*entry.slot, shm::Observed::kDone);
+  ring(shm::SlotKind::kImage, entry.index);
+}
+
+// ---- links ----
+
+std::uint32_t* Lane::first_link_of(const shm::LinkSlot& slot) noexcept {
+  const std::uint32_t target = slot.desired.target_slot;
+  if (slot.desired.target == shm::LinkTarget::kImage) {
+    return target < shm::kImagesMax && tables_.images[target].is_used ? &tables_.images[target].first_link : nullptr;
+  }
+  return target < shm::kPublicationsMax && tables_.publications[target].is_used ? &tables_.publications[target].first_link : nullptr;
+}
+
+void Lane::on_link(std::uint32_t index, std::int64_t now_ns) noexcept {
+  shm::LinkSlot& slot = registry_.links[index];
+  LinkEntry& link = tables_.links[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  if (wanted == shm::Desired::kActive) {
+    if (link.is_linked && link.generation == slot.desired.generation) return;
+    if (is_answered(slot, shm::Observed::kDone)) return;  // its target ended first
+    attach_link(index, now_ns);
+    ring(shm::SlotKind::kLink, index);
+  } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
+    if (link.is_linked) detach_link(index);
+    answer(slot, shm::Observed::kDone);
+    ring(shm::SlotKind::kLink, index);
+    if (first_link_of(slot) != nullptr) tick_target(slot, now_ns);
+  }
+}
+
+void Lane::attach_link(std::uint32_t index, std::int64_t now_ns) noexcept {
+  shm::LinkSlot& slot = registry_.links[index];
+  LinkEntry& link = tables_.links[index];
+  std::uint32_t* const first = first_link_of(slot);
+  const shm::Counter position = counter(slot.desired.counter_id);
+  if (first == nullptr || !position) {
+    answer(slot, shm::Observed::kDone);  // the stream is over already
+    return;
+  }
+  const bool is_resumed = is_answered(slot, shm::Observed::kActive);
+  link = LinkEntry{};
+  link.position = position;
+  link.slot = index;
+  link.generation = slot.desired.generation;
+  if (!is_resumed) {
+    slot.observed.join_position = join_position(slot);
+    slot.observed.tether.store(shm::Tether::kActive, std::memory_order_relaxed);
+    slot.observed.tether_changes = 0;
+    slot.observed.tether_since_ns = now_ns;
+    link.position.set(slot.observed.join_position);
+  }
+  const shm::Tether tether = slot.observed.tether.load(std::memory_order_relaxed);
+  link.counts = tether == shm::Tether::kActive || tether == shm::Tether::kLinger;
+  link.is_linked = true;
+  link.next = *first;
+  *first = index;
+  answer(slot, shm::Observed::kActive);
+  tick_target(slot, now_ns);  // connects an IPC publication, or one with spies, at once
+}
+
+std::int64_t Lane::join_position(const shm::LinkSlot& slot) const noexcept {
+  const std::uint32_t target = slot.desired.target_slot;
+  if (slot.desired.target == shm::LinkTarget::kImage) {
+    const ImageEntry& image = tables_.images[target];
+    return image.stream.join_position(tables_.positions(image.first_link));
+  }
+  const PublicationEntry& publication = tables_.publications[target];
+  const shm::PublicationState& state = publication.stream.state();
+  if (!publication.stream.is_ipc()) return state.sender_position;  // a spy
+  const proto::SubscriberPositions others = tables_.positions(publication.first_link);
+  return others.count == 0 ? state.consumer_position : std::min(state.consumer_position, others.min);
+}
+
+void Lane::tick_target(const shm::LinkSlot& slot, std::int64_t now_ns) noexcept {
+  const std::uint32_t target = slot.desired.target_slot;
+  if (slot.desired.target == shm::LinkTarget::kImage) {
+    if (tables_.images[target].told < shm::Lifecycle::kLinger) wake(tables_.images[target]);
+  } else {
+    tick(tables_.publications[target], now_ns);
+  }
+}
+
+void Lane::detach_link(std::uint32_t index) noexcept {
+  LinkEntry& link = tables_.links[index];
+  link.is_linked = false;
+  std::uint32_t* at = first_link_of(registry_.links[index]);
+  if (at == nullptr) return;
+  while (*at != kNoLink && *at != index) at = &tables_.links[*at].next;
+  if (*at == index) *at = link.next;
+}
+
+// The stream ended before its subscribers let go.
+void Lane::detach_all_links(std::uint32_t first) noexcept {
+  for (std::uint32_t i = first; i != kNoLink; i = tables_.links[i].next) tables_.links[i].is_linked = false;
+}
+
+}  // namespace thalweg::core

@@ -1,0 +1,58 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dataplane/base/result.hpp"
+#include "dataplane/shm/registry.hpp"
+
+// Which port carries an address (design, section 2, "Which port?"). Pure; used by the steward, and by `thalweg route get` for its answer.
+namespace thalweg::core {
+
+struct RoutePort {
+  std::uint32_t index{};           // port table
+  std::string name;
+  shm::PortKind kind{};
+  std::uint32_t address{};         // host order
+  std::uint32_t prefix_length{};
+  std::uint32_t gateway{};
+};
+
+struct Route {
+  std::uint32_t port{};            // port table
+  std::uint32_t next_hop{};        // host order: whose MAC address the frame needs
+  std::uint32_t source{};          // host order: our address there, 0 = the kernel's choice
+  std::string why;                 // for the operator
+};
+
+class RouteTable {
+ public:
+  RouteTable() = default;
+  explicit RouteTable(std::vector<RoutePort> ports) : ports_{std::move(ports)} {}
+
+  // Ports on which a receive endpoint listens: the owner of `address`; all for 0.0.0.0; for a multicast group the port of
+  // `interface_address`, else the default multicast port. kNotFound when no port owns it and there is no kernel port.
+  [[nodiscard]] Result<std::vector<std::uint32_t>> receive(std::uint32_t address, std::uint32_t interface_address) const;
+
+  // Which rule chose a port for sending.
+  enum class Rule : std::uint8_t { kNone, kInterface, kSubnet, kGateway, kMulticastDefault, kKernel };
+  struct Choice {
+    const RoutePort* port{};       // none: nothing reaches the destination
+    Rule rule{Rule::kNone};
+  };
+  // The port of `interface_address` when given; else the longest matching subnet, then a gateway, else the kernel port. No allocation:
+  // lanes ask too.
+  [[nodiscard]] Choice choose(std::uint32_t destination, std::uint32_t interface_address = 0, std::uint32_t interface_prefix = 0) const noexcept;
+  // The same for the control path, with the next hop and the reason. kNotFound: nothing reaches it.
+  [[nodiscard]] Result<Route> send(std::uint32_t destination, std::uint32_t interface_address = 0, std::uint32_t interface_prefix = 0) const;
+
+ private:
+  [[nodiscard]] const RoutePort* owner(std::uint32_t address) const noexcept;
+  [[nodiscard]] const RoutePort* of_kind(shm::PortKind kind) const noexcept;
+  [[nodiscard]] const RoutePort* by_subnet(std::uint32_t destination) const noexcept;
+  [[nodiscard]] const RoutePort* by_interface(std::uint32_t address, std::uint32_t prefix_length) const noexcept;
+
+  std::vector<RoutePort> ports_;
+};
+
+}  // namespace thalweg::core

@@ -1,0 +1,444 @@
+#include "dataplane/core/steward.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "dataplane/base/units.hpp"
+#include "dataplane/core/slot_answer.hpp"
+
+namespace thalweg::core {
+
+namespace {
+
+constexpr std::uint32_t kSessionsPerEndpoint = 4096;   // of one receive endpoint, live and pending: bounds what a peer can make us remember
+constexpr unsigned kRenameTries = 3;                   // more than a log is ever renamed
+
+// Sums up what made a slot fail for the client that waits for it.
+template <typename Slot>
+void fail_with(Slot& slot, shm::ClientError code, const Error& error) noexcept {
+  fail_slot(slot, code, (error.message + (error.hint.empty() ? "" : " (" + error.hint + ")")).c_str());
+}
+
+shm::ClientError client_error_of(ErrorCode code) noexcept {
+  return code == ErrorCode::kNoSpace ? shm::ClientError::kStorageSpace : shm::ClientError::kChannelEndpointError;
+}
+
+// A pool log may be renamed while we open it: its new name is read and tried again.
+Result<shm::MappedFile> open_log(const std::string& directory, const shm::LogSlot::Wanted& wanted) {
+  for (unsigned n = 1;; ++n) {
+    auto file = shm::MappedFile::open(shm::log_path(directory, wanted.use, wanted.id), shm::MappedFile::Access::kReadWrite, true);
+    if (file || file.error().code != ErrorCode::kNotFound || n == kRenameTries) return file;
+  }
+}
+
+}  // namespace
+
+Steward::Steward(const Options& options, LaneShared& shared, std::vector<StewardPort>& ports, std::vector<std::unique_ptr<Lane>>& lanes)
+    : options_{options},
+      shared_{shared},
+      registry_{*shared.registry},
+      ports_{ports},
+      lanes_{lanes},
+      outboxes_(lanes.size()),
+      maps_(shm::kLogsMax),
+      endpoints_(shm::kEndpointsMax),
+      lane_of_publication_(shm::kPublicationsMax, kNoLane),
+      lane_of_image_(shm::kImagesMax, kNoLane) {}
+
+Steward::~Steward() { close_endpoints(); }
+
+void Steward::attach() {
+  shm::SlotRef ignored;
+  while (registry_.header.control_to_steward.take(ignored)) {
+  }  // the scan sees all they could say
+  static_cast<void>(registry_.header.control_to_steward.take_rescan());
+  scan(true);
+}
+
+unsigned Steward::step(std::int64_t now_ns) {
+  unsigned work = drain_outboxes();
+  if (registry_.header.control_to_steward.take_rescan()) {
+    scan(false);
+    ++work;
+  }
+  shm::SlotRef ref;
+  while (registry_.header.control_to_steward.take(ref)) {
+    take(ref);
+    ++work;
+  }
+  work += reap_endpoints();
+  if (now_ns - last_watch_ns_ >= options_.watch_interval_ns) {
+    last_watch_ns_ = now_ns;
+    watch(now_ns);
+  }
+  if (has_rung_) {
+    has_rung_ = false;
+    shm::wake(registry_.header.control_wake);
+  }
+  return work;
+}
+
+bool Steward::has_pending() const noexcept {
+  const auto is_waiting = [this](std::size_t i) { return !outboxes_[i].empty() || lanes_[i]->has_messages(); };
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    if (is_waiting(i)) return true;
+  }
+  return !closing_.empty();
+}
+
+// Slots in which the control plane's wish and our answer differ; on attaching all that are in use, because our own state is empty.
+void Steward::scan(bool everything) {
+  const auto wants = [everything](const auto& slot) {
+    const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+    if (wanted == shm::Desired::kFree) return false;
+    return everything || wanted == shm::Desired::kClosing || !is_answered(slot, shm::Observed::kActive);
+  };
+  for (std::uint32_t i = 0; i < shm::kLogsMax; ++i) if (wants(registry_.logs[i])) on_log(i);
+  for (std::uint32_t i = 0; i < shm::kEndpointsMax; ++i) if (wants(registry_.endpoints[i])) on_endpoint(i);
+  for (std::uint32_t i = 0; i < shm::kInterestsMax; ++i) if (wants(registry_.interests[i])) on_interest(i);
+  for (std::uint32_t i = 0; i < shm::kPublicationsMax; ++i) if (wants(registry_.publications[i])) on_publication(i);
+  for (std::uint32_t i = 0; i < shm::kImagesMax; ++i) if (wants(registry_.images[i])) on_image(i);
+  for (std::uint32_t i = 0; i < shm::kLinksMax; ++i) if (wants(registry_.links[i])) on_link(i);
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    for (std::uint32_t i = 0; i < shm::kSetupsPerLane; ++i) take({shm::SlotKind::kSetup, lane * shm::kSetupsPerLane + i});
+  }
+}
+
+void Steward::take(shm::SlotRef ref) {
+  switch (ref.kind) {
+    case shm::SlotKind::kLog: return ref.index < shm::kLogsMax ? on_log(ref.index) : void();
+    case shm::SlotKind::kEndpoint: return ref.index < shm::kEndpointsMax ? on_endpoint(ref.index) : void();
+    case shm::SlotKind::kInterest: return ref.index < shm::kInterestsMax ? on_interest(ref.index) : void();
+    case shm::SlotKind::kPublication: return ref.index < shm::kPublicationsMax ? on_publication(ref.index) : void();
+    case shm::SlotKind::kImage: return ref.index < shm::kImagesMax ? on_image(ref.index) : void();
+    case shm::SlotKind::kLink: return ref.index < shm::kLinksMax ? on_link(ref.index) : void();
+    case shm::SlotKind::kSetup:
+      if (ref.index / shm::kSetupsPerLane < lanes_.size()) post(ref.index / shm::kSetupsPerLane, {ref, nullptr, false});
+      return;
+    case shm::SlotKind::kRescan: return scan(false);
+    default: return;
+  }
+}
+
+void Steward::ring(shm::SlotKind kind, std::uint32_t index) {
+  registry_.header.steward_to_control.ring({kind, index});  // full: the ring asks for a rescan by itself
+  has_rung_ = true;
+}
+
+// ---- messages to lanes ----
+
+void Steward::post(std::uint32_t lane, const LaneMessage& message) {
+  if (!outboxes_[lane].empty() || !lanes_[lane]->post(message)) outboxes_[lane].push_back(message);
+}
+
+unsigned Steward::drain_outboxes() {
+  unsigned posted = 0;
+  for (std::size_t i = 0; i < outboxes_.size(); ++i) {
+    while (!outboxes_[i].empty() && lanes_[i]->post(outboxes_[i].front())) {
+      outboxes_[i].pop_front();
+      ++posted;
+    }
+  }
+  return posted;
+}
+
+// ---- logs ----
+
+void Steward::on_log(std::uint32_t index) {
+  shm::LogSlot& slot = registry_.logs[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  if (wanted == shm::Desired::kActive) {
+    if (maps_[index].data() != nullptr && is_answered(slot, shm::Observed::kActive)) return;
+    const auto mapped = map_log(index);
+    if (mapped) {
+      answer(slot, shm::Observed::kActive);
+    } else {
+      fail_with(slot, shm::ClientError::kStorageSpace, mapped.error());
+    }
+    ring(shm::SlotKind::kLog, index);
+  } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
+    if (maps_[index].data() != nullptr) --mapped_logs_;
+    maps_[index].reset();
+    shared_.tables->logs[index] = {};
+    answer(slot, shm::Observed::kDone);
+    ring(shm::SlotKind::kLog, index);
+  }
+}
+
+Result<void> Steward::map_log(std::uint32_t index) {
+  const shm::LogSlot::Wanted& wanted = registry_.logs[index].desired;
+  const auto term_length = static_cast<std::uint64_t>(wanted.term_length);
+  if (wanted.term_length < wire::kTermLengthMin || (term_length & (term_length - 1)) != 0) {
+    return fail(ErrorCode::kInvalidArgument, "term length " + std::to_string(wanted.term_length));
+  }
+  if (maps_[index].data() != nullptr) --mapped_logs_;
+  maps_[index].reset();
+  auto file = open_log(options_.directory, wanted);
+  if (!file) return tl::unexpected{std::move(file.error()).with_context("map log")};
+  if (file->length() != wanted.file_length || file->length() < shm::log_file_length(wanted.term_length, 1)) {
+    return fail(ErrorCode::kIo, file->path() + " has " + std::to_string(file->length()) + " bytes, not " + std::to_string(wanted.file_length));
+  }
+  shared_.tables->logs[index] = shm::LogBuffer{file->data(), file->length(), wanted.term_length};
+  maps_[index] = std::move(*file);
+  ++mapped_logs_;
+  return {};
+}
+
+Result<void> Steward::ready_log(std::uint32_t index, std::int32_t term_length) {
+  if (index >= shm::kLogsMax) return fail(ErrorCode::kInvalidArgument, "no log");
+  if (maps_[index].data() == nullptr) on_log(index);
+  if (maps_[index].data() == nullptr) return fail(ErrorCode::kNoSpace, "its log is not mapped: " + std::string{registry_.logs[index].observed.error.text});
+  if (shared_.tables->logs[index].term_length() != term_length) return fail(ErrorCode::kInvalidArgument, "its log has another term length");
+  return {};
+}
+
+// ---- endpoints ----
+
+void Steward::on_endpoint(std::uint32_t index) {
+  shm::EndpointSlot& slot = registry_.endpoints[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  std::unique_ptr<Endpoint>& mine = endpoints_[index];
+  if (wanted == shm::Desired::kActive) {
+    if (mine != nullptr && mine->generation == slot.desired.generation) return;
+    if (is_answered(slot, shm::Observed::kFailed)) return;
+    auto opened = open_endpoint(index);
+    if (opened) {
+      mine = std::move(*opened);
+      ++open_endpoints_;
+      slot.observed.bound_address = mine->bound.address;
+      slot.observed.bound_port = mine->bound.port;
+      slot.observed.port_index = static_cast<std::uint16_t>(mine->ports.front());
+      slot.observed.lane = mine->lane;
+      slot.observed.receiver_id = mine->receiver_id;
+      for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) post(lane, {{shm::SlotKind::kEndpoint, index}, mine.get(), false});
+      answer(slot, shm::Observed::kActive);
+    } else {
+      fail_with(slot, client_error_of(opened.error().code), opened.error());
+    }
+    ring(shm::SlotKind::kEndpoint, index);
+  } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
+    close_endpoint(index);
+  }
+}
+
+Result<std::vector<std::uint32_t>> Steward::ports_for(const shm::EndpointSlot::Wanted& wanted) const {
+  if (wanted.kind == shm::EndpointKind::kReceive) return shared_.routes->receive(wanted.local_address, wanted.interface_address);
+  const std::uint32_t interface = wanted.interface_address != 0 ? wanted.interface_address : wanted.local_address;
+  auto route = shared_.routes->send(wanted.remote_address, interface, wanted.prefix_length);
+  if (!route) return tl::unexpected{route.error()};
+  return std::vector{route->port};
+}
+
+// Every port, or none. The kernel port goes first: it finds out whether a port number is free for all.
+Result<wire::UdpEndpoint> Steward::bind_all(const std::vector<std::uint32_t>& ports, pmd::Port::BindOptions options) {
+  std::vector<std::uint32_t> order = ports;
+  std::stable_partition(order.begin(), order.end(), [this](std::uint32_t i) { return ports_[i].options.kind == shm::PortKind::kKernel; });
+  std::vector<std::uint32_t> bound_ports;
+  wire::UdpEndpoint bound{};
+  for (const std::uint32_t index : order) {
+    auto one = ports_[index].port->bind(options);
+    if (!one) {
+      for (const std::uint32_t i : bound_ports) ports_[i].port->unbind(options.local);
+      return tl::unexpected{std::move(one.error()).with_context("port " + ports_[index].options.name)};
+    }
+    if (bound_ports.empty()) bound = *one;
+    options.local.port = bound.port;  // the same number everywhere
+    bound_ports.push_back(index);
+  }
+  if (order.size() > 1) bound.address = options.local.address;
+  return bound;
+}
+
+Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
+  const shm::EndpointSlot& slot = registry_.endpoints[index];
+  const shm::EndpointSlot::Wanted& wanted = slot.desired;
+  const bool is_resumed = is_answered(slot, shm::Observed::kActive);  // by a data plane before us: same address, same receiver id
+  if (wanted.is_multicast != 0) return fail(ErrorCode::kUnsupported, "multicast channels are not supported yet");
+  auto ports = ports_for(wanted);
+  if (!ports) return tl::unexpected{ports.error()};
+  auto endpoint = std::make_unique<Endpoint>();
+  endpoint->kind = wanted.kind;
+  endpoint->slot = index;
+  endpoint->generation = wanted.generation;
+  endpoint->ports = *ports;
+  endpoint->lane = ports_[ports->front()].lane;
+  endpoint->remote = {wanted.remote_address, wanted.remote_port};
+  endpoint->is_connected = wanted.kind == shm::EndpointKind::kSend;
+  endpoint->ttl = wanted.ttl;
+  pmd::Port::BindOptions bind;
+  bind.local = {wanted.local_address, wanted.local_port};
+  const StewardPort& port = ports_[ports->front()];
+  if (wanted.kind == shm::EndpointKind::kSend) {
+    bind.remote = endpoint->remote;
+    if (bind.local.address == 0 && port.options.kind != shm::PortKind::kKernel) bind.local.address = port.options.address;
+  }
+  if (is_resumed) bind.local = {slot.observed.bound_address, slot.observed.bound_port};
+  bind.is_receive = wanted.kind == shm::EndpointKind::kReceive;
+  bind.socket_rcvbuf = wanted.socket_rcvbuf;
+  bind.socket_sndbuf = wanted.socket_sndbuf;
+  bind.ttl = wanted.ttl;
+  auto bound = bind_all(*ports, bind);
+  if (!bound) return tl::unexpected{bound.error()};
+  endpoint->bound = *bound;
+  if (bind.is_receive) {
+    endpoint->receiver_id = is_resumed ? slot.observed.receiver_id
+                                       : static_cast<std::int64_t>(registry_.header.next_receiver_id.fetch_add(1, std::memory_order_relaxed));
+    endpoint->has_group_tag = wanted.has_group_tag != 0;
+    endpoint->group_tag = wanted.group_tag;
+    endpoint->dispatcher = std::make_unique<proto::Dispatcher>(kSessionsPerEndpoint);
+  }
+  return endpoint;
+}
+
+void Steward::close_endpoint(std::uint32_t index) {
+  if (endpoints_[index] == nullptr) {
+    answer(registry_.endpoints[index], shm::Observed::kDone);
+    ring(shm::SlotKind::kEndpoint, index);
+    return;
+  }
+  if (std::find(closing_.begin(), closing_.end(), index) != closing_.end()) return;
+  endpoints_[index]->lanes_left.store(static_cast<std::uint32_t>(lanes_.size()), std::memory_order_relaxed);
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    post(lane, {{shm::SlotKind::kEndpoint, index}, endpoints_[index].get(), true});
+  }
+  closing_.push_back(index);
+}
+
+unsigned Steward::reap_endpoints() {
+  unsigned reaped = 0;
+  for (std::size_t i = closing_.size(); i > 0; --i) {
+    const std::uint32_t index = closing_[i - 1];
+    if (endpoints_[index]->lanes_left.load(std::memory_order_acquire) != 0) continue;  // pairs with Lane::on_endpoint()
+    for (const std::uint32_t port : endpoints_[index]->ports) ports_[port].port->unbind(endpoints_[index]->bound);
+    endpoints_[index].reset();
+    --open_endpoints_;
+    closing_.erase(closing_.begin() + static_cast<std::ptrdiff_t>(i - 1));
+    answer(registry_.endpoints[index], shm::Observed::kDone);
+    ring(shm::SlotKind::kEndpoint, index);
+    ++reaped;
+  }
+  return reaped;
+}
+
+void Steward::close_endpoints() {
+  for (std::unique_ptr<Endpoint>& endpoint : endpoints_) {
+    if (endpoint == nullptr) continue;
+    for (const std::uint32_t port : endpoint->ports) ports_[port].port->unbind(endpoint->bound);
+    endpoint.reset();
+  }
+  closing_.clear();
+  open_endpoints_ = 0;
+}
+
+Result<std::uint32_t> Steward::ready_endpoint(std::uint32_t index, shm::EndpointKind kind) {
+  if (index >= shm::kEndpointsMax) return fail(ErrorCode::kInvalidArgument, "no endpoint");
+  if (endpoints_[index] == nullptr) on_endpoint(index);
+  if (endpoints_[index] == nullptr) return fail(ErrorCode::kNotFound, "its endpoint is not open: " + std::string{registry_.endpoints[index].observed.error.text});
+  if (endpoints_[index]->kind != kind) return fail(ErrorCode::kInvalidArgument, "its endpoint is of the other direction");
+  return endpoints_[index]->lane;
+}
+
+// ---- what lanes do ----
+
+void Steward::on_interest(std::uint32_t index) {
+  shm::InterestSlot& slot = registry_.interests[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  if (wanted == shm::Desired::kFree) return;
+  const auto lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kReceive);
+  if (lane) {
+    post(*lane, {{shm::SlotKind::kInterest, index}, nullptr, false});
+    return;
+  }
+  answer(slot, wanted == shm::Desired::kActive ? shm::Observed::kFailed : shm::Observed::kDone);
+  ring(shm::SlotKind::kInterest, index);
+}
+
+void Steward::on_publication(std::uint32_t index) {
+  shm::PublicationSlot& slot = registry_.publications[index];
+  if (slot.desired.state.load(std::memory_order_acquire) == shm::Desired::kFree) return;
+  if (is_answered(slot, shm::Observed::kDone) || is_answered(slot, shm::Observed::kFailed)) return;
+  const bool is_ipc = (slot.desired.flags & shm::PublicationFlags::kIpc) != 0;
+  Result<std::uint32_t> lane = slot.desired.lane % static_cast<std::uint32_t>(lanes_.size());
+  if (!is_ipc) lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kSend);
+  if (lane) {
+    if (auto log = ready_log(slot.desired.log, slot.desired.term_length); !log) lane = tl::unexpected{log.error()};
+  }
+  if (!lane) {
+    fail_with(slot, client_error_of(lane.error().code), lane.error());
+    ring(shm::SlotKind::kPublication, index);
+    return;
+  }
+  lane_of_publication_[index] = static_cast<std::uint8_t>(*lane);
+  post(*lane, {{shm::SlotKind::kPublication, index}, nullptr, false});
+}
+
+void Steward::on_image(std::uint32_t index) {
+  shm::ImageSlot& slot = registry_.images[index];
+  if (slot.desired.state.load(std::memory_order_acquire) == shm::Desired::kFree) return;
+  if (is_answered(slot, shm::Observed::kDone) || is_answered(slot, shm::Observed::kFailed)) return;
+  Result<std::uint32_t> lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kReceive);
+  if (lane) {
+    if (auto log = ready_log(slot.desired.log, slot.desired.term_length); !log) lane = tl::unexpected{log.error()};
+  }
+  if (!lane) {
+    fail_with(slot, client_error_of(lane.error().code), lane.error());
+    ring(shm::SlotKind::kImage, index);
+    return;
+  }
+  lane_of_image_[index] = static_cast<std::uint8_t>(*lane);
+  post(*lane, {{shm::SlotKind::kImage, index}, nullptr, false});
+}
+
+void Steward::on_link(std::uint32_t index) {
+  shm::LinkSlot& slot = registry_.links[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  if (wanted == shm::Desired::kFree) return;
+  const std::uint32_t target = slot.desired.target_slot;
+  const bool is_image = slot.desired.target == shm::LinkTarget::kImage;
+  std::uint8_t lane = kNoLane;
+  if (target < (is_image ? shm::kImagesMax : shm::kPublicationsMax)) {
+    std::uint8_t& known = is_image ? lane_of_image_[target] : lane_of_publication_[target];
+    if (known == kNoLane) is_image ? on_image(target) : on_publication(target);
+    lane = known;
+  }
+  if (lane != kNoLane) {
+    post(lane, {{shm::SlotKind::kLink, index}, nullptr, false});
+    return;
+  }
+  answer(slot, shm::Observed::kDone);  // its stream never came to be
+  ring(shm::SlotKind::kLink, index);
+}
+
+// ---- watching ----
+
+void Steward::watch(std::int64_t now_ns) {
+  registry_.header.data_plane.heartbeat_ns.store(now_ns, std::memory_order_release);
+  for (std::uint32_t i = 0; i < ports_.size(); ++i) watch_port(i);
+}
+
+void Steward::watch_port(std::uint32_t index) {
+  shm::PortSlot& slot = registry_.ports[index];
+  pmd::Port& port = *ports_[index].port;
+  const std::uint32_t is_up = port.is_link_up() ? 1 : 0;
+  if (slot.is_link_up.exchange(is_up, std::memory_order_relaxed) != is_up) {
+    post(ports_[index].lane, {{shm::SlotKind::kPort, index}, nullptr, is_up == 0});
+    ring(shm::SlotKind::kPort, index);
+  }
+  const pmd::PortStatistics now = port.statistics();
+  slot.rx_frames.store(now.rx_frames, std::memory_order_relaxed);
+  slot.rx_bytes.store(now.rx_bytes, std::memory_order_relaxed);
+  slot.tx_frames.store(now.tx_frames, std::memory_order_relaxed);
+  slot.tx_bytes.store(now.tx_bytes, std::memory_order_relaxed);
+  slot.rx_missed.store(now.rx_missed, std::memory_order_relaxed);
+  slot.rx_errors.store(now.rx_errors, std::memory_order_relaxed);
+  slot.tx_errors.store(now.tx_errors, std::memory_order_relaxed);
+  slot.rx_no_buffer.store(now.rx_no_buffer, std::memory_order_relaxed);
+  const pmd::ImpairmentStatistics impaired = port.impairments();
+  slot.impaired_lost.store(impaired.lost, std::memory_order_relaxed);
+  slot.impaired_duplicated.store(impaired.duplicated, std::memory_order_relaxed);
+  slot.impaired_reordered.store(impaired.reordered, std::memory_order_relaxed);
+  slot.impaired_corrupted.store(impaired.corrupted, std::memory_order_relaxed);
+  slot.impaired_delayed.store(impaired.delayed, std::memory_order_relaxed);
+}
+
+}  // namespace thalweg::core

@@ -1,0 +1,84 @@
+#pragma once
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dataplane/core/lane.hpp"
+#include "dataplane/shm/mapped_file.hpp"
+
+namespace thalweg::core {
+
+// One port of this data plane, as the steward made it.
+struct StewardPort {
+  pmd::PortOptions options;
+  std::unique_ptr<pmd::Port> port;
+  std::uint32_t lane{};
+};
+
+// The data plane's blocking half: maps logs, opens endpoints, tells lanes, watches links (docs/develop/registry.md). It reads what the
+// control plane wants from the registry and answers there. Thread: one, the main thread; it may block, lanes never wait for it.
+class Steward {
+ public:
+  struct Options {
+    std::string directory;         // of the instance: where log files lie
+    std::int64_t watch_interval_ns{100'000'000};
+  };
+  Steward(const Options& options, LaneShared& shared, std::vector<StewardPort>& ports, std::vector<std::unique_ptr<Lane>>& lanes);
+  ~Steward();
+
+  // Takes up everything the registry holds: the first thing a started data plane does.
+  void attach();
+  // One pass: door bells, messages that did not fit a lane's inbox, endpoints that lanes let go of, and at intervals links, statistics and
+  // heartbeat. Returns the work done.
+  unsigned step(std::int64_t now_ns);
+  // True while a lane still has to take a message.
+  [[nodiscard]] bool has_pending() const noexcept;
+  // Releases every socket address, so that ports can be closed. After the lanes ended.
+  void close_endpoints();
+
+  [[nodiscard]] std::uint32_t open_endpoint_count() const noexcept { return open_endpoints_; }
+  [[nodiscard]] std::uint32_t mapped_log_count() const noexcept { return mapped_logs_; }
+
+ private:
+  void scan(bool everything);
+  void take(shm::SlotRef ref);
+  void on_log(std::uint32_t index);
+  void on_endpoint(std::uint32_t index);
+  void on_interest(std::uint32_t index);
+  void on_publication(std::uint32_t index);
+  void on_image(std::uint32_t index);
+  void on_link(std::uint32_t index);
+  [[nodiscard]] Result<void> map_log(std::uint32_t index);
+  [[nodiscard]] Result<std::unique_ptr<Endpoint>> open_endpoint(std::uint32_t index);
+  [[nodiscard]] Result<std::vector<std::uint32_t>> ports_for(const shm::EndpointSlot::Wanted& wanted) const;
+  [[nodiscard]] Result<wire::UdpEndpoint> bind_all(const std::vector<std::uint32_t>& ports, pmd::Port::BindOptions options);
+  // What a stream needs first; an error is the stream's failure.
+  [[nodiscard]] Result<void> ready_log(std::uint32_t index, std::int32_t term_length);
+  [[nodiscard]] Result<std::uint32_t> ready_endpoint(std::uint32_t index, shm::EndpointKind kind);   // its lane
+  void close_endpoint(std::uint32_t index);
+  unsigned reap_endpoints();
+  void post(std::uint32_t lane, const LaneMessage& message);
+  unsigned drain_outboxes();
+  void ring(shm::SlotKind kind, std::uint32_t index);
+  void watch(std::int64_t now_ns);
+  void watch_port(std::uint32_t index);
+
+  static constexpr std::uint8_t kNoLane = 0xFF;
+  Options options_;
+  LaneShared& shared_;
+  shm::Registry& registry_;
+  std::vector<StewardPort>& ports_;
+  std::vector<std::unique_ptr<Lane>>& lanes_;
+  std::vector<std::deque<LaneMessage>> outboxes_;       // by lane: what its inbox had no room for, in order
+  std::vector<shm::MappedFile> maps_;                   // by log slot
+  std::vector<std::unique_ptr<Endpoint>> endpoints_;    // by endpoint slot
+  std::vector<std::uint32_t> closing_;                  // endpoint slots whose lanes were told
+  std::vector<std::uint8_t> lane_of_publication_, lane_of_image_;
+  std::uint32_t open_endpoints_{};
+  std::uint32_t mapped_logs_{};
+  std::int64_t last_watch_ns_{};
+  bool has_rung_{};
+};
+
+}  // namespace thalweg::core

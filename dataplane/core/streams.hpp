@@ -1,0 +1,119 @@
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "dataplane/core/transmit.hpp"
+#include "dataplane/proto/dispatcher.hpp"
+#include "dataplane/proto/image.hpp"
+
+// What a lane keeps beside the registry: pointers into it, indexed by slot. One set of tables for the whole data plane; an entry is touched
+// by its owning lane only, so nothing here is shared between lanes but the arrays themselves.
+namespace thalweg::core {
+
+struct PublicationEntry;
+struct ImageEntry;
+
+inline constexpr std::uint32_t kNoLink = ~std::uint32_t{0};
+
+// A subscriber position on a stream (registry link).
+struct LinkEntry {
+  shm::Counter position;
+  std::uint32_t slot{};
+  std::uint32_t next{kNoLink};       // of the same stream
+  std::uint32_t generation{};
+  bool is_linked{};
+  bool counts{true};                 // for flow control: not resting or closed (wire-protocol 3.14)
+};
+
+// One side of a UDP socket address. Made by the steward, which may allocate; used by its lane; deleted by the steward once every lane that
+// knew the address has let go of it.
+struct Endpoint {
+  shm::EndpointKind kind{};
+  std::uint32_t slot{};
+  std::uint32_t generation{};
+  std::uint32_t lane{};
+  wire::UdpEndpoint bound;
+  wire::UdpEndpoint remote;           // send: destination; receive: explicit control address, port 0 = none
+  bool is_connected{};                // send: only the destination may talk to us (wire-protocol 5.2)
+  std::uint8_t ttl{};
+  std::vector<std::uint32_t> ports;   // port table; send: exactly one
+  std::atomic<std::uint32_t> lanes_left{};  // that still know it while it closes
+
+  // Send side.
+  Destination destination;            // made by the lane
+  // Receive side.
+  std::int64_t receiver_id{};
+  bool has_group_tag{};
+  std::int64_t group_tag{};
+  std::unique_ptr<proto::Dispatcher> dispatcher;
+  // Stream of the last datagram: most datagrams belong to the stream of the one before.
+  std::uint64_t cached_stream{};
+  ImageEntry* cached_image{};
+  std::uint32_t cached_publication{shm::kNoSlot};
+};
+
+enum class Activity : std::uint8_t { kNone, kActive, kIdle };
+
+// Polled every turn (active) or in rotating slices (idle); `at` is its place on that list.
+struct Polled {
+  Activity activity{Activity::kNone};
+  std::uint8_t quiet_turns{};
+  std::uint32_t at{};
+};
+
+struct alignas(kCacheLine) PublicationEntry {
+  proto::Publication stream;
+  Endpoint* endpoint{};               // none for IPC
+  shm::PublicationSlot* slot{};
+  std::uint32_t index{};
+  std::uint32_t first_link{kNoLink};
+  Polled polled;
+  std::int64_t seen_min{};            // IPC: subscriber positions when last updated
+  shm::Lifecycle told{shm::Lifecycle::kNone};   // what the control plane was rung for
+  std::uint8_t told_connected{};
+  bool is_used{};
+  std::uint32_t generation{};
+  std::uint32_t owned_at{};           // place in the lane's list of all its publications
+};
+
+struct alignas(kCacheLine) ImageEntry {
+  proto::Image stream;
+  Endpoint* endpoint{};
+  shm::ImageSlot* slot{};
+  std::uint32_t index{};
+  std::uint32_t first_link{kNoLink};
+  Polled polled;
+  std::int64_t seen_min{};            // subscriber positions at the last duty
+  std::int64_t seen_rebuilt{};
+  shm::Lifecycle told{shm::Lifecycle::kNone};
+  bool is_used{};
+  bool is_dispatched{};               // the endpoint's dispatcher knows it
+  bool is_rejected{};                 // the stream was told
+  std::uint32_t generation{};
+  std::uint32_t owned_at{};
+  std::array<Destination, shm::kConnectionsMax> destinations;
+};
+
+struct StreamTables {
+  std::unique_ptr<PublicationEntry[]> publications{new PublicationEntry[shm::kPublicationsMax]};
+  std::unique_ptr<ImageEntry[]> images{new ImageEntry[shm::kImagesMax]};
+  std::unique_ptr<LinkEntry[]> links{new LinkEntry[shm::kLinksMax]};
+  std::unique_ptr<shm::LogBuffer[]> logs{new shm::LogBuffer[shm::kLogsMax]};   // written by the steward before it tells a lane
+
+  // Positions of the subscribers linked to a stream. Acquire pairs with the clients' release stores; proto/ clamps what they say.
+  [[nodiscard]] proto::SubscriberPositions positions(std::uint32_t first_link) const noexcept {
+    proto::SubscriberPositions all;
+    for (std::uint32_t i = first_link; i != kNoLink; i = links[i].next) {
+      if (!links[i].counts) continue;
+      const std::int64_t position = links[i].position.get();
+      all.min = all.count == 0 ? position : std::min(all.min, position);
+      all.max = all.count == 0 ? position : std::max(all.max, position);
+      ++all.count;
+    }
+    return all;
+  }
+};
+
+}  // namespace thalweg::core

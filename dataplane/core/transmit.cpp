@@ -1,0 +1,112 @@
+#include "dataplane/core/transmit.hpp"
+
+#include <algorithm>
+
+namespace thalweg::core {
+
+namespace {
+
+constexpr std::uint8_t kTtlUnicast = 64;
+constexpr std::uint8_t kTtlMulticast = 1;   // wire-protocol 5.3: groups stay on the segment unless the channel says otherwise
+constexpr std::size_t kPayloadMax = 65'507; // IPv4
+
+IpHost::Options host_options(const LanePort::Options& options) {
+  IpHost::Options host;
+  host.mac = options.port->mac();
+  host.address = options.address;
+  host.prefix_length = options.prefix_length;
+  if (options.vlan != 0) host.vlan = options.vlan;
+  return host;
+}
+
+}  // namespace
+
+LanePort::LanePort(const Options& options, FramePool& frames, proto::LaneCounters counters)
+    : options_{options},
+      frames_{frames},
+      counters_{counters},
+      stage_{*options.port, options.queue, counters},
+      needs_arp_{options.port->capabilities().needs_arp},
+      payload_max_{std::min(frames.frame_bytes() - sizeof(wire::UdpFrameTemplate), kPayloadMax)},
+      host_{host_options(options), *this} {}
+
+Destination LanePort::make_destination(const wire::UdpEndpoint& source, const wire::UdpEndpoint& remote, std::uint8_t ttl) noexcept {
+  const bool is_group = wire::is_multicast_ipv4(remote.address);
+  wire::UdpFrameTemplate::Options header;
+  header.source_mac = options_.port->mac();
+  header.source = source;
+  header.destination = remote;
+  header.ttl = ttl != 0 ? ttl : is_group ? kTtlMulticast : kTtlUnicast;
+  if (options_.vlan != 0) header.vlan = options_.vlan;
+  Destination d;
+  d.header = wire::UdpFrameTemplate{header};
+  d.port = this;
+  d.source = source;
+  d.remote = remote;
+  d.next_hop = next_hop(remote.address);
+  return d;
+}
+
+std::uint32_t LanePort::next_hop(std::uint32_t destination) const noexcept {
+  const std::uint32_t mask = options_.prefix_length == 0 ? 0 : ~std::uint32_t{0} << (32 - options_.prefix_length);
+  const bool is_direct =
+      wire::is_multicast_ipv4(destination) || options_.gateway == 0 || ((destination ^ options_.address) & mask) == 0;
+  return is_direct ? destination : options_.gateway;
+}
+
+bool LanePort::send_unresolved(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept {
+  std::optional<wire::MacAddress> mac = wire::MacAddress{};  // ports without ARP do not look at it
+  if (needs_arp_) mac = host_.resolve(destination.next_hop, now_ns);
+  if (mac) {
+    destination.header.set_destination_mac(*mac);
+    destination.epoch = host_.epoch();
+    return send(destination, payload, now_ns);
+  }
+  rte_mbuf* const frame = build(destination, payload);
+  if (frame == nullptr) return false;
+  if (!host_.hold(destination.next_hop, frame)) discard(frame);
+  return true;  // to the stream it is a datagram that may be lost
+}
+
+void LanePort::send_frame(std::span<const std::byte> bytes) noexcept {
+  rte_mbuf* const frame = frames_.take();
+  if (frame == nullptr) {
+    counters_.add(shm::LaneCounter::kDropNoBuffer);
+    return;
+  }
+  std::memcpy(rte_pktmbuf_mtod(frame, std::byte*), bytes.data(), bytes.size());
+  frame->data_len = static_cast<std::uint16_t>(bytes.size());
+  frame->pkt_len = static_cast<std::uint32_t>(bytes.size());
+  push_or_drop(frame);
+}
+
+void LanePort::release(rte_mbuf* frame, const wire::MacAddress& mac) noexcept {
+  std::memcpy(rte_pktmbuf_mtod(frame, std::byte*), mac.bytes.data(), mac.bytes.size());
+  push_or_drop(frame);
+}
+
+void LanePort::discard(rte_mbuf* frame) noexcept {
+  counters_.add(shm::LaneCounter::kDropUnresolved);
+  rte_pktmbuf_free(frame);
+}
+
+void LanePort::push_or_drop(rte_mbuf* frame) noexcept {
+  if (stage_.has_room()) {
+    stage_.push(frame);
+    return;
+  }
+  counters_.add(shm::LaneCounter::kDropTxFull);
+  rte_pktmbuf_free(frame);
+}
+
+void LanePort::tick(std::int64_t now_ns) noexcept {
+  if (!needs_arp_) return;
+  host_.tick(now_ns);
+  const IpHost::Statistics now = host_.statistics();
+  counters_.add(shm::LaneCounter::kArpRequestsSent, now.arp_requests - counted_.arp_requests);
+  counters_.add(shm::LaneCounter::kArpRepliesSent, now.arp_replies - counted_.arp_replies);
+  counters_.add(shm::LaneCounter::kIcmpRepliesSent, now.icmp_replies - counted_.icmp_replies);
+  counted_ = now;
+}
+
+}  // namespace thalweg::core

@@ -1,0 +1,209 @@
+#pragma once
+#include <rte_mbuf.h>
+
+#include <array>
+#include <cstring>
+#include <span>
+
+#include "dataplane/core/ip_host.hpp"
+#include "dataplane/proto/publication.hpp"
+#include "pmd/port.hpp"
+
+// The way of a datagram from a state machine to a port: header template, packet buffer, staged burst. Thread: the lane that polls the port.
+namespace thalweg::core {
+
+// Packet buffers for sending, taken from the shared pool by the burst.
+class FramePool {
+ public:
+  explicit FramePool(rte_mempool* pool) noexcept : pool_{pool} {}
+  ~FramePool() { give_back(); }
+  FramePool(const FramePool&) = delete;
+  FramePool& operator=(const FramePool&) = delete;
+
+  // An empty buffer; nullptr when the pool is exhausted. The caller owns it.
+  [[nodiscard]] rte_mbuf* take() noexcept {
+    if (count_ == 0) [[unlikely]] {
+      if (rte_pktmbuf_alloc_bulk(pool_, cache_.data(), kBulk) != 0) return nullptr;
+      count_ = kBulk;
+    }
+    return cache_[--count_];
+  }
+  // Returns the cached ones to the pool.
+  void give_back() noexcept {
+    rte_pktmbuf_free_bulk(cache_.data(), count_);
+    count_ = 0;
+  }
+  // Largest frame one buffer holds.
+  [[nodiscard]] std::size_t frame_bytes() const noexcept { return rte_pktmbuf_data_room_size(pool_) - std::size_t{RTE_PKTMBUF_HEADROOM}; }
+
+ private:
+  static constexpr std::uint32_t kBulk = 32;
+  rte_mempool* pool_;
+  std::uint32_t count_{};
+  std::array<rte_mbuf*, kBulk> cache_{};
+};
+
+// Frames of one turn for one transmit queue. What the port does not take stays for the next turn; when the stage is full push() refuses.
+class TxStage {
+ public:
+  static constexpr std::uint16_t kCapacity = 4 * pmd::kBurstMax;
+
+  TxStage(pmd::Port& port, std::uint16_t queue, proto::LaneCounters counters) noexcept : port_{&port}, queue_{queue}, counters_{counters} {}
+  ~TxStage() { discard(); }
+  TxStage(const TxStage&) = delete;
+  TxStage& operator=(const TxStage&) = delete;
+
+  [[nodiscard]] bool is_full() const noexcept { return count_ == kCapacity; }
+  [[nodiscard]] std::uint16_t count() const noexcept { return count_; }
+  // Takes the frame. Precondition: has_room().
+  void push(rte_mbuf* frame) noexcept { frames_[count_++] = frame; }
+  // True when push() may be called; offers the staged frames to the port first when the stage is full.
+  [[nodiscard]] bool has_room() noexcept {
+    if (count_ < kCapacity) return true;
+    flush();
+    return count_ < kCapacity;
+  }
+  // Offers everything once. Returns frames taken.
+  unsigned flush() noexcept;
+  void discard() noexcept {
+    rte_pktmbuf_free_bulk(frames_.data(), count_);
+    count_ = 0;
+  }
+
+ private:
+  pmd::Port* port_;
+  std::uint16_t queue_;
+  std::uint16_t count_{};
+  proto::LaneCounters counters_;
+  std::array<rte_mbuf*, kCapacity> frames_{};
+};
+
+inline unsigned TxStage::flush() noexcept {
+  std::uint16_t sent = 0;
+  while (sent < count_) {
+    const auto offered = static_cast<std::uint16_t>(std::min<int>(count_ - sent, pmd::kBurstMax));
+    const std::uint16_t taken = port_->tx_burst(queue_, frames_.data() + sent, offered);
+    sent = static_cast<std::uint16_t>(sent + taken);
+    if (taken < offered) {
+      counters_.add(shm::LaneCounter::kShortSends);
+      break;
+    }
+  }
+  if (sent == 0) return 0;
+  counters_.add(shm::LaneCounter::kFramesSent, sent);
+  count_ = static_cast<std::uint16_t>(count_ - sent);
+  std::memmove(frames_.data(), frames_.data() + sent, count_ * sizeof(rte_mbuf*));
+  return sent;
+}
+
+class LanePort;
+
+// Where datagrams of one endpoint or image go: everything in front of the payload, and how to get there.
+struct Destination {
+  wire::UdpFrameTemplate header;
+  LanePort* port{};
+  wire::UdpEndpoint source;
+  wire::UdpEndpoint remote;
+  std::uint32_t next_hop{};        // whose MAC the frame carries
+  std::uint32_t epoch{};           // of the IP host when the MAC was looked up; 0: not known yet
+};
+
+// One port as its lane sees it: rules for received frames, IP host, stage.
+class LanePort final : public IpHost::Output {
+ public:
+  struct Options {
+    pmd::Port* port{};
+    std::uint32_t index{};         // port table
+    std::uint16_t queue{};
+    std::uint32_t address{};
+    std::uint32_t prefix_length{};
+    std::uint32_t gateway{};
+    std::uint32_t mtu{1500};
+    std::uint16_t vlan{};
+    bool writes_udp_checksum{};
+    bool answers_unreachable{};    // ICMP: not for ports the kernel answers for
+  };
+  LanePort(const Options& options, FramePool& frames, proto::LaneCounters counters);
+
+  // One UDP datagram out. False: stage or pool full, nothing sent.
+  [[nodiscard]] bool send(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept;
+  // Makes a destination whose frames leave by this port. `ttl` 0: 64, or 1 for groups (wire-protocol 5.3).
+  [[nodiscard]] Destination make_destination(const wire::UdpEndpoint& source, const wire::UdpEndpoint& remote, std::uint8_t ttl) noexcept;
+
+  // IpHost::Output
+  void send_frame(std::span<const std::byte> frame) noexcept override;
+  void release(rte_mbuf* frame, const wire::MacAddress& mac) noexcept override;
+  void discard(rte_mbuf* frame) noexcept override;
+
+  void tick(std::int64_t now_ns) noexcept;      // IP host timers, counters
+  // Whose MAC a frame to `destination` carries: its own, or the gateway's.
+  [[nodiscard]] std::uint32_t next_hop(std::uint32_t destination) const noexcept;
+  [[nodiscard]] pmd::Port& port() const noexcept { return *options_.port; }
+  [[nodiscard]] const Options& options() const noexcept { return options_; }
+  [[nodiscard]] TxStage& stage() noexcept { return stage_; }
+  [[nodiscard]] IpHost& host() noexcept { return host_; }
+  [[nodiscard]] bool needs_arp() const noexcept { return needs_arp_; }
+  [[nodiscard]] std::size_t payload_max() const noexcept { return payload_max_; }
+  // An owned frame from outside the templates (another lane): staged, or counted and freed.
+  void push_or_drop(rte_mbuf* frame) noexcept;
+
+ private:
+  [[nodiscard]] bool send_unresolved(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept;
+  [[nodiscard]] rte_mbuf* build(const Destination& destination, std::span<const std::byte> payload) noexcept;
+
+  Options options_;
+  FramePool& frames_;
+  proto::LaneCounters counters_;
+  TxStage stage_;
+  bool needs_arp_;
+  std::size_t payload_max_;
+  IpHost host_;
+  IpHost::Statistics counted_;     // what of the host's statistics the counters already show
+};
+
+inline rte_mbuf* LanePort::build(const Destination& destination, std::span<const std::byte> payload) noexcept {
+  rte_mbuf* const frame = frames_.take();
+  if (frame == nullptr) [[unlikely]] {
+    counters_.add(shm::LaneCounter::kDropNoBuffer);
+    return nullptr;
+  }
+  auto* const out = rte_pktmbuf_mtod(frame, std::byte*);
+  const std::size_t header = destination.header.length();
+  destination.header.write(out, payload.size());
+  std::memcpy(out + header, payload.data(), payload.size());
+  frame->data_len = static_cast<std::uint16_t>(header + payload.size());
+  frame->pkt_len = static_cast<std::uint32_t>(header + payload.size());
+  if (options_.writes_udp_checksum) destination.header.write_udp_checksum(out, payload.size());
+  return frame;
+}
+
+inline bool LanePort::send(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept {
+  if (destination.epoch != host_.epoch()) [[unlikely]] return send_unresolved(destination, payload, now_ns);
+  THALWEG_DCHECK(payload.size() <= payload_max_);
+  if (!stage_.has_room()) [[unlikely]] return false;
+  rte_mbuf* const frame = build(destination, payload);
+  if (frame == nullptr) [[unlikely]] return false;
+  stage_.push(frame);
+  return true;
+}
+
+// proto::DatagramSink of one destination.
+class DestinationSink {
+ public:
+  DestinationSink(Destination& destination, std::int64_t now_ns) noexcept : destination_{&destination}, now_ns_{now_ns} {}
+  [[nodiscard]] bool send_log(std::span<const std::byte> bytes) noexcept { return send(bytes); }
+  [[nodiscard]] bool send_control(std::span<const std::byte> bytes) noexcept { return send(bytes); }
+  [[nodiscard]] bool has_refused() const noexcept { return has_refused_; }
+
+ private:
+  [[nodiscard]] bool send(std::span<const std::byte> bytes) noexcept {
+    if (destination_->port != nullptr && destination_->port->send(*destination_, bytes, now_ns_)) [[likely]] return true;
+    has_refused_ = true;
+    return false;
+  }
+  Destination* destination_;
+  std::int64_t now_ns_;
+  bool has_refused_{};
+};
+
+}  // namespace thalweg::core

@@ -1,0 +1,345 @@
+#include "tests/support/fake_control.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include "dataplane/base/assert.hpp"
+#include "dataplane/base/time.hpp"
+
+namespace thalweg::test {
+
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+
+template <typename T>
+T must(Result<T>&& result) {
+  if (!result) {
+    std::fprintf(stderr, "test set-up: %s\n", result.error().message.c_str());
+    std::abort();
+  }
+  return std::move(*result);
+}
+
+}  // namespace
+
+// ---- Publisher ----
+
+void Publisher::append(std::int32_t offset, std::span<const std::byte> payload, std::uint8_t flags, wire::FrameType type,
+                       std::int32_t length) {
+  const int bits = log_.position_bits();
+  const std::int32_t term_count = wire::term_count_of(position_, bits);
+  const int partition = term_count % wire::kPartitionCount;
+  const std::int32_t term_id = wire::wrapping_add(initial_term_id_, term_count);
+  const std::int32_t aligned = wire::align_frame(length);
+  log_.store<std::int64_t>(shm::meta::kTails + 8 * static_cast<std::size_t>(partition), shm::pack_tail(term_id, offset + aligned));
+  std::byte* const frame = log_.term(partition) + offset;
+  wire::build(frame, {-length, flags, type, offset, session_id_, stream_id_, term_id, 0});
+  if (!payload.empty()) std::memcpy(frame + wire::kDataHeaderLength, payload.data(), payload.size());
+  shm::frame_length_release(frame, length);
+  position_ += aligned;
+}
+
+bool Publisher::offer(std::span<const std::byte> message) {
+  const auto chunk = static_cast<std::size_t>(mtu_ - wire::kDataHeaderLength);
+  const std::size_t frames = message.empty() ? 1 : (message.size() + chunk - 1) / chunk;
+  std::int64_t needed = 0;
+  for (std::size_t i = 0; i < frames; ++i) {
+    needed += wire::align_frame(static_cast<std::int32_t>(std::min(chunk, message.size() - i * chunk)) + wire::kDataHeaderLength);
+  }
+  if (position_ >= limit_.get()) return false;
+  const int bits = log_.position_bits();
+  const std::int32_t offset = wire::term_offset_of(position_, bits);
+  if (offset + needed > log_.term_length()) {
+    const std::int32_t term_count = wire::term_count_of(position_, bits);
+    append(offset, {}, wire::flag::kUnfragmented, wire::FrameType::kPad, log_.term_length() - offset);
+    shm::rotate_log(log_, term_count, wire::wrapping_add(initial_term_id_, term_count));
+    return offer(message);
+  }
+  for (std::size_t i = 0; i < frames; ++i) {
+    const auto part = message.subspan(i * chunk, std::min(chunk, message.size() - i * chunk));
+    const auto flags = static_cast<std::uint8_t>((i == 0 ? wire::flag::kBegin : 0) | (i + 1 == frames ? wire::flag::kEnd : 0));
+    append(wire::term_offset_of(position_, bits), part, flags, wire::FrameType::kData,
+           static_cast<std::int32_t>(part.size()) + wire::kDataHeaderLength);
+  }
+  if (wire::term_offset_of(position_, bits) == 0 && position_ != 0) {  // exactly full
+    const std::int32_t term_count = wire::term_count_of(position_, bits) - 1;
+    shm::rotate_log(log_, term_count, wire::wrapping_add(initial_term_id_, term_count));
+  }
+  return true;
+}
+
+// ---- Subscriber ----
+
+int Subscriber::poll(std::int64_t limit_bytes) {
+  int completed = 0;
+  std::int64_t position = position_.get_plain();
+  const std::int64_t stop = position + limit_bytes;
+  while (position < stop) {
+    std::byte* const frame = log_.at(position);
+    const std::int32_t length = shm::frame_length_acquire(frame);
+    if (length <= 0) break;
+    const wire::DataView view{frame};
+    if (view.type() == wire::FrameType::kData) {
+      if ((view.flags() & wire::flag::kBegin) != 0) partial_.clear();
+      partial_.append(reinterpret_cast<const char*>(frame) + wire::kDataHeaderLength, static_cast<std::size_t>(length - wire::kDataHeaderLength));
+      if ((view.flags() & wire::flag::kEnd) != 0) {
+        messages_.push_back(partial_);
+        ++completed;
+      }
+    }
+    position += wire::align_frame(length);
+  }
+  if (position != position_.get_plain()) position_.set(position);
+  return completed;
+}
+
+// ---- FakeControl ----
+
+FakeControl::FakeControl(const std::string& name) {
+  std::string pattern = "/dev/shm/thalweg-test-" + name + "-XXXXXX";
+  THALWEG_ASSERT(::mkdtemp(pattern.data()) != nullptr);
+  directory_ = pattern;
+  for (const char* sub : {"pool", "publications", "images"}) std::filesystem::create_directory(directory_ + "/" + sub);
+  shm::CncLayout layout;
+  layout.counter_values_length = 1 << 20;
+  cnc_ = must(shm::CncFile::create(directory_, layout, ::getpid(), epoch_ms()));
+  manager_ = std::make_unique<shm::CountersManager>(cnc_.counter_metadata(), cnc_.counter_values(), 0);
+  registry_ = must(shm::RegistryFile::create(directory_));
+  cnc_.mark_ready();
+}
+
+FakeControl::~FakeControl() {
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_, ignored);
+}
+
+void FakeControl::ring(shm::SlotKind kind, std::uint32_t index) { registry_->header.control_to_steward.ring({kind, index}); }
+
+std::int32_t FakeControl::make_counter() {
+  shm::CountersManager::Spec spec;
+  spec.type_id = shm::counter_type::kSystem;
+  spec.label = "test";
+  return must(manager_->allocate(spec, 0));
+}
+
+std::uint32_t FakeControl::make_log(std::int32_t term_length, shm::LogUse use, const shm::LogMetadata& metadata) {
+  const std::uint32_t index = next_log_++;
+  shm::LogSlot& slot = registry_->logs[index];
+  slot.desired.use = use;
+  slot.desired.term_length = term_length;
+  slot.desired.page_size = kPage;
+  slot.desired.file_length = shm::log_file_length(term_length, kPage);
+  slot.desired.id = next_id_++;
+  maps_.push_back(must(shm::MappedFile::create(shm::log_path(directory_, use, slot.desired.id), {.length = slot.desired.file_length})));
+  logs_[index] = shm::LogBuffer{maps_.back().data(), maps_.back().length(), term_length};
+  shm::init_log_metadata(logs_[index], metadata);
+  ++slot.desired.generation;
+  slot.desired.state.store(shm::Desired::kActive, std::memory_order_release);
+  ring(shm::SlotKind::kLog, index);
+  return index;
+}
+
+std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
+  std::uint32_t endpoint = o.endpoint;
+  if (!o.is_ipc && endpoint == shm::kNoSlot) {
+    endpoint = next_endpoint_++;
+    shm::EndpointSlot& e = registry_->endpoints[endpoint];
+    e.desired.kind = shm::EndpointKind::kSend;
+    e.desired.remote_address = o.remote.address;
+    e.desired.remote_port = o.remote.port;
+    ++e.desired.generation;
+    e.desired.state.store(shm::Desired::kActive, std::memory_order_release);
+    ring(shm::SlotKind::kEndpoint, endpoint);
+  }
+  const int bits = wire::position_bits(o.term_length);
+  shm::LogMetadata metadata;
+  metadata.type = shm::LogType::kExclusivePublication;
+  metadata.initial_term_id = o.initial_term_id;
+  metadata.start_term_id = wire::term_id_of(o.start_position, o.initial_term_id, bits);
+  metadata.start_term_offset = wire::term_offset_of(o.start_position, bits);
+  metadata.session_id = o.session_id;
+  metadata.stream_id = o.stream_id;
+  metadata.mtu = o.mtu;
+  metadata.term_length = o.term_length;
+  metadata.page_size = kPage;
+  const std::uint32_t log = make_log(o.term_length, shm::LogUse::kPublication, metadata);
+  const std::uint32_t index = next_publication_++;
+  shm::PublicationSlot::Wanted& d = registry_->publications[index].desired;
+  d.registration_id = next_id_++;
+  d.session_id = o.session_id;
+  d.stream_id = o.stream_id;
+  d.initial_term_id = o.initial_term_id;
+  d.term_length = o.term_length;
+  d.mtu = o.mtu;
+  d.window_length = o.term_length / 2;
+  d.start_position = o.start_position;
+  d.flags = shm::PublicationFlags::kExclusive | shm::PublicationFlags::kSignalEos | (o.is_ipc ? shm::PublicationFlags::kIpc : 0);
+  d.endpoint = endpoint;
+  d.log = log;
+  d.pub_pos_id = make_counter();
+  d.pub_lmt_id = make_counter();
+  if (!o.is_ipc) {
+    d.snd_pos_id = make_counter();
+    d.snd_lmt_id = make_counter();
+    d.snd_bpe_id = make_counter();
+    d.snd_naks_id = make_counter();
+  }
+  d.max_resend = 16;
+  d.linger_ns = o.linger_ns;
+  d.connection_timeout_ns = 5 * kSecond_ns;
+  d.unblock_timeout_ns = 15 * kSecond_ns;
+  d.retransmit_linger_ns = 10 * kMillisecond_ns;
+  d.flow_control_receiver_timeout_ns = 5 * kSecond_ns;
+  d.untethered_window_limit_timeout_ns = d.untethered_linger_timeout_ns = 5 * kSecond_ns;
+  d.untethered_resting_timeout_ns = 10 * kSecond_ns;
+  ++d.generation;
+  d.state.store(shm::Desired::kActive, std::memory_order_release);
+  ring(shm::SlotKind::kPublication, index);
+  publishers_[index] = Publisher{logs_[log], counters().counter(d.pub_lmt_id), o.session_id, o.stream_id, o.initial_term_id, o.mtu};
+  return index;
+}
+
+std::uint32_t FakeControl::add_subscription(const SubscriptionOptions& o) {
+  std::uint32_t endpoint = shm::kNoSlot;
+  for (const Receive& known : receives_) {
+    if (known.options.local == o.local) endpoint = known.endpoint;
+  }
+  if (endpoint == shm::kNoSlot) {
+    endpoint = next_endpoint_++;
+    shm::EndpointSlot& e = registry_->endpoints[endpoint];
+    e.desired.kind = shm::EndpointKind::kReceive;
+    e.desired.local_address = o.local.address;
+    e.desired.local_port = o.local.port;
+    ++e.desired.generation;
+    e.desired.state.store(shm::Desired::kActive, std::memory_order_release);
+    ring(shm::SlotKind::kEndpoint, endpoint);
+  }
+  receives_.push_back({endpoint, o});
+  const std::uint32_t index = next_interest_++;
+  shm::InterestSlot::Wanted& d = registry_->interests[index].desired;
+  d.endpoint = endpoint;
+  d.stream_id = o.stream_id;
+  ++d.generation;
+  d.state.store(shm::Desired::kActive, std::memory_order_release);
+  ring(shm::SlotKind::kInterest, index);
+  return index;
+}
+
+std::uint32_t FakeControl::add_link(shm::LinkTarget target, std::uint32_t slot, shm::LogBuffer log) {
+  const std::uint32_t index = next_link_++;
+  shm::LinkSlot::Wanted& d = registry_->links[index].desired;
+  d.target = target;
+  d.target_slot = slot;
+  d.counter_id = make_counter();
+  ++d.generation;
+  d.state.store(shm::Desired::kActive, std::memory_order_release);
+  ring(shm::SlotKind::kLink, index);
+  subscribers_[index] = Subscriber{log, counters().counter(d.counter_id)};
+  return index;
+}
+
+std::uint32_t FakeControl::add_ipc_subscriber(std::uint32_t publication) {
+  return add_link(shm::LinkTarget::kPublication, publication, logs_.at(registry_->publications[publication].desired.log));
+}
+
+std::uint32_t FakeControl::add_image_subscriber(std::uint32_t image) {
+  return add_link(shm::LinkTarget::kImage, image, logs_.at(registry_->images[image].desired.log));
+}
+
+void FakeControl::close_publication(std::uint32_t slot) {
+  registry_->publications[slot].desired.state.store(shm::Desired::kClosing, std::memory_order_release);
+  ring(shm::SlotKind::kPublication, slot);
+}
+
+void FakeControl::revoke_publication(std::uint32_t slot) {
+  registry_->publications[slot].desired.is_revoked.store(1, std::memory_order_release);
+  ring(shm::SlotKind::kPublication, slot);
+}
+
+void FakeControl::close_link(std::uint32_t slot) {
+  registry_->links[slot].desired.state.store(shm::Desired::kClosing, std::memory_order_release);
+  ring(shm::SlotKind::kLink, slot);
+}
+
+void FakeControl::close_endpoint(std::uint32_t slot) {
+  registry_->endpoints[slot].desired.state.store(shm::Desired::kClosing, std::memory_order_release);
+  ring(shm::SlotKind::kEndpoint, slot);
+}
+
+void FakeControl::close_interest(std::uint32_t slot) {
+  registry_->interests[slot].desired.state.store(shm::Desired::kClosing, std::memory_order_release);
+  ring(shm::SlotKind::kInterest, slot);
+}
+
+void FakeControl::forget_bells() {
+  shm::SlotRef ref;
+  while (registry_->header.control_to_steward.take(ref)) {
+  }
+}
+
+void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
+  shm::SetupSlot& setup = registry_->lanes[lane].setups[setup_index];
+  if (setup.state.load(std::memory_order_acquire) != shm::SetupState::kRequested) return;
+  const auto wants = [&setup](const Receive& r) { return r.endpoint == setup.endpoint && r.options.stream_id == setup.stream_id; };
+  const auto receive = std::find_if(receives_.begin(), receives_.end(), wants);
+  const bool is_refused = refuses_images || receive == receives_.end();
+  if (!is_refused) {
+    const int bits = wire::position_bits(setup.term_length);
+    shm::LogMetadata metadata;
+    metadata.type = shm::LogType::kImage;
+    metadata.initial_term_id = setup.initial_term_id;
+    metadata.start_term_id = setup.active_term_id;
+    metadata.session_id = setup.session_id;
+    metadata.stream_id = setup.stream_id;
+    metadata.mtu = setup.mtu;
+    metadata.term_length = setup.term_length;
+    metadata.page_size = kPage;
+    const std::uint32_t log = make_log(setup.term_length, shm::LogUse::kImage, metadata);
+    const std::uint32_t index = next_image_++;
+    shm::ImageSlot::Wanted& d = registry_->images[index].desired;
+    d.correlation_id = next_id_++;
+    d.session_id = setup.session_id;
+    d.stream_id = setup.stream_id;
+    d.initial_term_id = setup.initial_term_id;
+    d.term_length = setup.term_length;
+    d.mtu = setup.mtu;
+    d.window_length = receive->options.window_length;
+    d.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, bits);
+    d.flags = (receive->options.is_reliable ? shm::ImageFlags::kReliable : 0) | shm::ImageFlags::kRejoin;
+    d.endpoint = setup.endpoint;
+    d.log = log;
+    d.rcv_hwm_id = make_counter();
+    d.rcv_pos_id = make_counter();
+    d.rcv_naks_id = make_counter();
+    d.source_address = setup.source_address;
+    d.source_port = setup.source_port;
+    d.liveness_timeout_ns = 10 * kSecond_ns;
+    d.sm_timeout_ns = 200 * kMillisecond_ns;
+    d.nak_delay_ns = kMicrosecond_ns;
+    d.nak_retry_ns = 100 * kMicrosecond_ns;
+    ++d.generation;
+    d.state.store(shm::Desired::kActive, std::memory_order_release);
+    ring(shm::SlotKind::kImage, index);
+    images_.push_back(index);
+    image_links_.push_back(add_link(shm::LinkTarget::kImage, index, logs_[log]));
+  }
+  setup.state.store(is_refused ? shm::SetupState::kRefused : shm::SetupState::kAccepted, std::memory_order_release);
+  ring(shm::SlotKind::kSetup, lane * shm::kSetupsPerLane + setup_index);
+}
+
+void FakeControl::step() {
+  shm::SlotRef ref;
+  while (registry_->header.steward_to_control.take(ref)) {
+  }
+  for (std::uint32_t lane = 0; lane < registry_->header.lane_count; ++lane) {
+    while (registry_->lanes[lane].to_control.take(ref)) {
+      if (ref.kind == shm::SlotKind::kSetup) create_image(ref.index / shm::kSetupsPerLane, ref.index % shm::kSetupsPerLane);
+    }
+  }
+}
+
+}  // namespace thalweg::test

@@ -1,0 +1,73 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "dataplane/core/dataplane.hpp"
+#include "tests/support/fake_control.hpp"
+
+// Two data planes in one thread, joined by a patch cable, with simulated time.
+namespace thalweg::test {
+
+// Looks at each frame a port received before the lane does and may drop it (true = drop).
+using FrameFilter = std::function<bool(rte_mbuf*)>;
+
+struct Node {
+  FakeControl control;
+  std::unique_ptr<core::Dataplane> plane;
+  std::shared_ptr<FrameFilter> filter{std::make_shared<FrameFilter>()};
+
+  explicit Node(const std::string& name) : control{name} {}
+  void step(std::int64_t now_ns) {
+    control.step();
+    plane->step(now_ns);
+  }
+};
+
+class TwoNodes {
+ public:
+  struct Options {
+    pmd::ImpairmentOptions impair_a, impair_b;   // of what a, b receive
+    std::uint32_t packet_buffers{2047};
+    std::uint16_t vlan{};
+    pmd::Checksums checksums{pmd::Checksums::kAuto};
+    std::uint32_t lanes{1};
+  };
+  TwoNodes() : TwoNodes(Options{}) {}
+  explicit TwoNodes(const Options& options);
+
+  static constexpr std::uint32_t kAddressA = 0x0A000001;   // 10.0.0.1
+  static constexpr std::uint32_t kAddressB = 0x0A000002;
+  static constexpr std::int64_t kStep_ns = 10'000;
+
+  // Steps both nodes and the clock until `predicate` holds; false at the deadline.
+  template <typename Predicate>
+  bool run_until(Predicate&& predicate, std::int64_t limit_ns) {
+    for (const std::int64_t end = now_ns + limit_ns; now_ns < end; now_ns += kStep_ns) {
+      if (predicate()) return true;
+      a.step(now_ns);
+      b.step(now_ns);
+    }
+    return predicate();
+  }
+  void run_for(std::int64_t duration_ns) {
+    run_until([] { return false; }, duration_ns);
+  }
+  [[nodiscard]] std::uint32_t mbufs_in_use() { return a.plane->mbufs_in_use() + b.plane->mbufs_in_use(); }
+  // A new data plane for a node whose old one was destroyed: same registry, same ports.
+  void restart(Node& node);
+
+  Node a{"a"};
+  Node b{"b"};
+  std::int64_t now_ns{1'000'000'000};
+
+ private:
+  void make(Node& node);
+  Options options_;
+  core::Dataplane::Cables cables_{std::make_shared<pmd::PortContext>()};
+};
+
+// Starts the EAL once for a test program; use it as its main().
+int run_tests_with_eal(int argc, char** argv);
+
+}  // namespace thalweg::test
