@@ -1,0 +1,163 @@
+#include "controlplane/conductor/channel.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "controlplane/host/resolver.hpp"
+#include "dataplane/base/units.hpp"
+#include "dataplane/wire/ip.hpp"
+
+namespace thalweg::conductor {
+namespace {
+
+template <typename T>
+std::optional<T> number(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+Outcome<std::optional<ChannelAddress>> read_address(const shm::ChannelUri& uri, std::string_view key) {
+  const auto text = uri.get(key);
+  if (!text) return std::optional<ChannelAddress>{};
+  const auto split = shm::parse_host_port(*text);
+  if (!split) return refuse_channel(fmt::format("{}={} is not host:port: channel={}", key, *text, uri.to_string()));
+  if (split->is_ipv6) return refuse(shm::ClientError::kNotSupported, fmt::format("{}={}: IPv6 is not supported yet", key, *text));
+  ChannelAddress address{std::string{*text}, split->host, split->port, 0, false};
+  if (const auto literal = host::literal_host(split->host)) {
+    address.address = *literal;
+    address.is_resolved = true;
+  }
+  return std::optional{std::move(address)};
+}
+
+// interface=addr[:port][/prefix]
+Outcome<void> read_interface(const shm::ChannelUri& uri, UdpChannel& channel) {
+  const auto text = uri.get("interface");
+  if (!text) return {};
+  const auto bad = [&] { return refuse_channel(fmt::format("interface={} is not addr[:port][/prefix]: channel={}", *text, uri.to_string())); };
+  if (text->starts_with('{') || text->starts_with('[')) {
+    return refuse(shm::ClientError::kNotSupported, fmt::format("interface={}: named and IPv6 interfaces are not supported yet", *text));
+  }
+  std::string_view rest = *text;
+  if (const auto slash = rest.find('/'); slash != std::string_view::npos) {
+    const auto prefix = number<std::uint8_t>(rest.substr(slash + 1));
+    if (!prefix || *prefix > 32) return bad();
+    channel.prefix_length = *prefix;
+    rest = rest.substr(0, slash);
+  } else {
+    channel.prefix_length = 32;
+  }
+  if (const auto colon = rest.find(':'); colon != std::string_view::npos) {
+    const auto port = number<std::uint16_t>(rest.substr(colon + 1));
+    if (!port) return bad();
+    channel.interface_port = *port;
+    rest = rest.substr(0, colon);
+  }
+  const auto address = host::literal_host(std::string{rest});
+  if (!address) return bad();
+  channel.interface_address = *address;
+  channel.has_interface = *address != 0;
+  return {};
+}
+
+Outcome<void> read_tags(const shm::ChannelUri& uri, UdpChannel& channel) {
+  const auto text = uri.get("tags");
+  if (!text) return {};
+  const auto comma = text->find(',');
+  const std::string_view first = text->substr(0, comma);
+  const auto bad = [&] { return refuse_channel(fmt::format("tags={} are not numbers: channel={}", *text, uri.to_string())); };
+  if (!first.empty()) {
+    channel.tag = number<std::int64_t>(first);
+    if (!channel.tag) return bad();
+  }
+  if (comma != std::string_view::npos && !number<std::int64_t>(text->substr(comma + 1))) return bad();
+  return {};
+}
+
+ControlMode read_mode(const shm::ChannelUri& uri) {
+  const auto mode = uri.get("control-mode");
+  if (mode == "dynamic") return ControlMode::kDynamic;
+  if (mode == "manual") return ControlMode::kManual;
+  if (mode == "response") return ControlMode::kResponse;
+  return ControlMode::kNone;  // unknown values count as none (5.13)
+}
+
+Outcome<void> check_presence(const shm::ChannelUri& uri, const UdpChannel& channel) {
+  const bool stands_alone = channel.control_mode == ControlMode::kManual || channel.control_mode == ControlMode::kResponse;
+  if (!channel.endpoint && !channel.control && !channel.tag && !stands_alone) {
+    return refuse_channel("a UDP channel needs an endpoint, a control address, a tag, or control-mode manual or response: channel=" + uri.to_string());
+  }
+  if (channel.control_mode == ControlMode::kDynamic && !channel.control) {
+    return refuse_channel("control-mode=dynamic needs a control address: channel=" + uri.to_string());
+  }
+  return {};
+}
+
+}  // namespace
+
+Outcome<UdpChannel> parse_udp_channel(const shm::ChannelUri& uri) {
+  UdpChannel channel;
+  channel.uri = uri.to_string();
+  if (channel.uri.starts_with("aeron-spy:")) channel.uri.erase(0, std::string_view{"aeron-spy:"}.size());
+  auto endpoint = read_address(uri, "endpoint");
+  if (!endpoint) return tl::unexpected{endpoint.error()};
+  channel.endpoint = std::move(*endpoint);
+  auto control = read_address(uri, "control");
+  if (!control) return tl::unexpected{control.error()};
+  channel.control = std::move(*control);
+  channel.control_mode = read_mode(uri);
+  if (auto read = read_interface(uri, channel); !read) return tl::unexpected{read.error()};
+  if (auto read = read_tags(uri, channel); !read) return tl::unexpected{read.error()};
+  if (auto check = check_presence(uri, channel); !check) return tl::unexpected{check.error()};
+  const auto ttl = uri.get_int64("ttl");
+  if (!ttl) return tl::unexpected{to_command_error(ttl.error())};
+  channel.ttl = static_cast<std::uint8_t>(std::clamp<std::int64_t>(ttl->value_or(0), 0, 255));
+  const auto group_tag = uri.get_int64("gtag");
+  if (!group_tag) return tl::unexpected{to_command_error(group_tag.error())};
+  channel.group_tag = *group_tag;
+  return channel;
+}
+
+std::vector<std::string> unresolved_hosts(const UdpChannel& channel) {
+  std::vector<std::string> hosts;
+  for (const auto* address : {&channel.endpoint, &channel.control}) {
+    if (!*address || (*address)->is_resolved) continue;
+    if (std::find(hosts.begin(), hosts.end(), (*address)->host) == hosts.end()) hosts.push_back((*address)->host);
+  }
+  return hosts;
+}
+
+void set_resolved(UdpChannel& channel, const std::string& host, std::uint32_t address) {
+  for (auto* entry : {&channel.endpoint, &channel.control}) {
+    if (!*entry || (*entry)->host != host) continue;
+    (*entry)->address = address;
+    (*entry)->is_resolved = true;
+  }
+}
+
+Outcome<void> finish_channel(UdpChannel& channel) {
+  channel.is_multicast = channel.endpoint && wire::is_multicast_ipv4(channel.endpoint->address);
+  if (channel.is_multicast && (channel.endpoint->address & 1U) == 0) {
+    return refuse_channel(fmt::format("multicast endpoint={}: the last byte of the data address must be odd: channel={}", channel.endpoint->text, channel.uri));
+  }
+  const bool has_port_0 = (channel.endpoint && channel.endpoint->port == 0) || (channel.control && channel.control->port == 0);
+  if ((!channel.endpoint && !channel.control) || has_port_0) {
+    channel.canonical.clear();
+    return {};
+  }
+  const std::string interface = fmt::format("{}:{}/{}", format_ipv4(channel.interface_address), channel.interface_port, channel.prefix_length);
+  if (channel.is_multicast) {
+    channel.canonical = fmt::format("mcast-{}-{}", interface, format_endpoint(channel.endpoint->address, channel.endpoint->port));
+  } else if (channel.control) {
+    channel.canonical = fmt::format("udp-{}-{}", channel.control->text, channel.endpoint ? channel.endpoint->text : "");
+  } else {
+    channel.canonical = fmt::format("udp-{}-{}", interface, channel.endpoint->text);
+  }
+  return {};
+}
+
+}  // namespace thalweg::conductor

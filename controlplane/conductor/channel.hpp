@@ -1,0 +1,49 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/conductor/command_error.hpp"
+#include "dataplane/shm/channel_uri.hpp"
+
+// The addresses of a UDP channel: which endpoint it stands for (wire-protocol 5.2, 5.3, 5.4, 5.10). Pure; any thread.
+namespace thalweg::conductor {
+
+enum class ControlMode : std::uint8_t { kNone, kDynamic, kManual, kResponse };
+
+// One host:port of a channel. `address` is valid once `is_resolved`.
+struct ChannelAddress {
+  std::string text;             // as written
+  std::string host;
+  std::uint16_t port{};
+  std::uint32_t address{};      // host order
+  bool is_resolved{};
+};
+
+struct UdpChannel {
+  std::string uri;              // without a spy prefix
+  std::optional<ChannelAddress> endpoint;
+  std::optional<ChannelAddress> control;
+  ControlMode control_mode{ControlMode::kNone};
+  std::uint32_t interface_address{};  // host order, 0 = any
+  std::uint16_t interface_port{};
+  std::uint8_t prefix_length{};
+  bool has_interface{};
+  std::uint8_t ttl{};           // 0 = default
+  bool is_multicast{};
+  std::optional<std::int64_t> tag;        // channel tag
+  std::optional<std::int64_t> group_tag;  // gtag
+  std::string canonical;        // "" = shared with nobody (no address, or a port 0)
+};
+
+// Parses the addresses and answers literal ones at once; the others wait in unresolved_hosts(). Errors: kInvalidChannel, kNotSupported (IPv6,
+// named interfaces).
+[[nodiscard]] Outcome<UdpChannel> parse_udp_channel(const shm::ChannelUri& uri);
+// Hosts that still need a resolver, without duplicates.
+[[nodiscard]] std::vector<std::string> unresolved_hosts(const UdpChannel& channel);
+void set_resolved(UdpChannel& channel, const std::string& host, std::uint32_t address);
+// Everything is resolved: multicast rules and the canonical form. Errors: kInvalidChannel.
+[[nodiscard]] Outcome<void> finish_channel(UdpChannel& channel);
+
+}  // namespace thalweg::conductor

@@ -1,0 +1,300 @@
+#include "controlplane/conductor/conductor.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "dataplane/base/time.hpp"
+#include "dataplane/base/units.hpp"
+
+namespace thalweg::conductor {
+namespace {
+
+constexpr int kCommandsPerCycle = 16;            // bounds a cycle; the rest comes with the next
+constexpr int kBellsPerCycle = 4096;             // likewise, per ring
+constexpr std::int64_t kSumInterval_ns = 10 * kMillisecond_ns;
+constexpr std::int64_t kHeartbeatInterval_ns = 100 * kMillisecond_ns;
+constexpr std::int64_t kBusyIdle_ns = 20 * kMicrosecond_ns;  // while commands wait for a lane, which rings no futex
+constexpr std::int64_t kCycleThreshold_ns = 100 * kMillisecond_ns;
+constexpr std::int64_t kControlProtocolVersion = 0x00010000;
+constexpr std::int64_t kSoftwareVersion = 0x00000100;        // 0.1.0
+
+}  // namespace
+
+Result<std::unique_ptr<Conductor>> Conductor::create(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs, host::Worker& worker,
+                                                     Time now) {
+  std::unique_ptr<Conductor> conductor{new Conductor{std::move(settings), files, std::move(logs), worker, now}};
+  if (files.is_attached) {
+    conductor->recover();
+  } else if (auto started = conductor->start_fresh(); !started) {
+    return tl::unexpected{std::move(started).error()};
+  }
+  files.registry->header.control_plane.state.store(shm::Observed::kActive, std::memory_order_release);
+  files.registry->header.control_plane.heartbeat_ns.store(now.now_ns, std::memory_order_release);
+  return conductor;
+}
+
+Conductor::Conductor(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs, host::Worker& worker, Time now)
+    : world_{std::move(settings), files, std::move(logs), worker, now}, services_{world_}, commands_{services_}, next_tick_ns_{now.now_ns}, ring_moved_ns_{now.now_ns} {}
+
+Conductor::~Conductor() = default;
+
+Result<void> Conductor::start_fresh() {
+  auto allocated = shm::allocate_system_counters(world_.counters, "DEDICATED", "", world_.now.now_ms);
+  if (!allocated) return allocated;
+  world_.system(shm::SystemCounter::kVersion).set(kSoftwareVersion);
+  world_.system(shm::SystemCounter::kControlProtocolVersion).set(kControlProtocolVersion);
+  static_cast<void>(world_.ring.next_correlation_id());  // 0 is nobody's id (1.3 step 9)
+  world_.logs.refill();
+  return {};
+}
+
+std::uint32_t Conductor::lane_count() const noexcept { return std::min(world_.registry->header.lane_count, shm::kLanesMax); }
+
+int Conductor::poll(Time now) {
+  world_.now = now;
+  int work = run_posted();
+  if (const int completed = world_.worker.poll(); completed > 0) {
+    work += completed;
+    service_starting();
+  }
+  work += take_bells();
+  if (!is_ready_ && world_.is_data_plane_active()) become_ready();
+  if (is_ready_) work += read_commands();
+  work += commands_.poll();
+  if (now.now_ns >= next_heartbeat_ns_) {
+    world_.registry->header.control_plane.heartbeat_ns.store(now.now_ns, std::memory_order_release);
+    next_heartbeat_ns_ = now.now_ns + kHeartbeatInterval_ns;
+  }
+  if (now.now_ns >= next_sum_ns_) {
+    sum_counters();
+    next_sum_ns_ = now.now_ns + kSumInterval_ns;
+  }
+  if (now.now_ns >= next_tick_ns_) {
+    tick();
+    next_tick_ns_ = now.now_ns + world_.settings.timer_interval_ns;
+  }
+  world_.bells.flush();
+  return work;
+}
+
+std::int64_t Conductor::idle_ns() const noexcept {
+  return commands_.is_idle() ? world_.settings.poll_interval_ns : std::min(kBusyIdle_ns, world_.settings.poll_interval_ns);
+}
+
+void Conductor::charge_cycle(std::int64_t duration_ns) noexcept {
+  shm::Counter longest = world_.system(shm::SystemCounter::kConductorMaxCycleTime);
+  if (duration_ns > longest.get_plain()) longest.set_relaxed(duration_ns);
+  if (duration_ns > kCycleThreshold_ns) world_.system(shm::SystemCounter::kConductorCycleTimeThresholdExceeded).add(1);
+}
+
+void Conductor::become_ready() {
+  world_.ring.consumer_heartbeat(world_.now.now_ms);
+  world_.files.cnc.mark_ready();
+  is_ready_ = true;
+}
+
+int Conductor::read_commands() {
+  return world_.ring.read([this](std::int32_t type_id, shm::Bytes message) { return commands_.submit(type_id, message); }, kCommandsPerCycle);
+}
+
+void Conductor::post(std::function<void(World&)> task) {
+  {
+    const std::lock_guard lock{posted_mutex_};
+    posted_.push_back(std::move(task));
+    has_posted_.store(true, std::memory_order_release);
+  }
+  shm::wake(world_.registry->header.control_wake);
+}
+
+int Conductor::run_posted() {
+  if (!has_posted_.load(std::memory_order_acquire)) return 0;
+  std::vector<std::function<void(World&)>> tasks;
+  {
+    const std::lock_guard lock{posted_mutex_};
+    tasks.swap(posted_);
+    has_posted_.store(false, std::memory_order_relaxed);
+  }
+  for (const auto& task : tasks) task(world_);
+  return static_cast<int>(tasks.size());
+}
+
+int Conductor::take_bells() {
+  int taken = 0;
+  bool needs_rescan = false;
+  shm::SlotRef ref;
+  auto& header = world_.registry->header;
+  needs_rescan = header.steward_to_control.take_rescan() || needs_rescan;
+  for (int i = 0; i < kBellsPerCycle && header.steward_to_control.take(ref); ++i, ++taken) service(0, ref);
+  for (std::uint32_t lane = 0; lane < lane_count(); ++lane) {
+    auto& bells = world_.registry->lanes[lane].to_control;
+    needs_rescan = bells.take_rescan() || needs_rescan;
+    for (int i = 0; i < kBellsPerCycle && bells.take(ref); ++i, ++taken) service(lane, ref);
+  }
+  if (needs_rescan) service_everything();
+  return taken;
+}
+
+void Conductor::service(std::uint32_t lane, shm::SlotRef ref) {
+  switch (ref.kind) {
+    case shm::SlotKind::kEndpoint: return services_.endpoints.service(ref.index);
+    case shm::SlotKind::kPublication: return services_.publications.service(ref.index);
+    case shm::SlotKind::kImage: return services_.images.service(ref.index);
+    case shm::SlotKind::kInterest: return services_.subscriptions.service_interest(ref.index);
+    case shm::SlotKind::kLink: return services_.links.service(ref.index);
+    case shm::SlotKind::kSetup: return services_.images.service_setup(lane, ref.index % shm::kSetupsPerLane);
+    case shm::SlotKind::kRescan: return service_everything();
+    case shm::SlotKind::kLog:
+      world_.logs.service(ref.index);
+      return service_starting();
+    case shm::SlotKind::kNone:
+    case shm::SlotKind::kPort:
+    case shm::SlotKind::kLane:
+    case shm::SlotKind::kCapture: return;  // read where they lie by whoever wants to know
+  }
+}
+
+// A log came or failed: publications and images that waited for one can go on.
+void Conductor::service_starting() {
+  const std::vector<std::uint32_t> publications = world_.publications.used();
+  for (const std::uint32_t index : publications) {
+    if (world_.publications.record(index).status == Status::kStarting) services_.publications.service(index);
+  }
+  const std::vector<std::uint32_t> images = world_.images.used();
+  for (const std::uint32_t index : images) {
+    if (world_.images.record(index).status == Status::kStarting) services_.images.service(index);
+  }
+}
+
+void Conductor::service_setups(std::uint32_t lane) {
+  for (std::uint32_t index = 0; index < shm::kSetupsPerLane; ++index) services_.images.service_setup(lane, index);
+}
+
+// What lost door bells cost: one look at everything in use. In the order of what depends on what.
+void Conductor::service_everything() {
+  const auto each = [](std::vector<std::uint32_t> indices, auto&& visit) {
+    for (const std::uint32_t index : indices) visit(index);
+  };
+  each(world_.logs.used(), [this](std::uint32_t index) { world_.logs.service(index); });
+  each(world_.endpoints.used(), [this](std::uint32_t index) { services_.endpoints.service(index); });
+  each(world_.publications.used(), [this](std::uint32_t index) { services_.publications.service(index); });
+  each(world_.interests.used(), [this](std::uint32_t index) { services_.subscriptions.service_interest(index); });
+  each(world_.images.used(), [this](std::uint32_t index) { services_.images.service(index); });
+  each(world_.links.used(), [this](std::uint32_t index) { services_.links.service(index); });
+  for (std::uint32_t lane = 0; lane < lane_count(); ++lane) service_setups(lane);
+}
+
+void Conductor::tick() {
+  if (is_ready_) world_.ring.consumer_heartbeat(world_.now.now_ms);
+  for (const std::int64_t client_id : services_.clients.expired()) expire_client(client_id);
+  service_everything();
+  services_.publications.tick();
+  services_.images.report_losses();
+  world_.logs.refill();
+  const std::int64_t failed = world_.logs.failed_deletions();
+  world_.system(shm::SystemCounter::kFreeFails).add(failed - failed_deletions_counted_);
+  failed_deletions_counted_ = failed;
+  unblock_ring();
+}
+
+// Order of 8.4.
+void Conductor::expire_client(std::int64_t client_id) {
+  services_.clients.announce_end(client_id);
+  services_.publications.remove_all_of(client_id);
+  services_.clients.free_counters(client_id);
+  services_.subscriptions.remove_all_of(client_id);
+  services_.clients.forget(client_id);
+}
+
+void Conductor::unblock_ring() {
+  const std::int64_t position = world_.ring.consumer_position();
+  if (position != ring_position_ || world_.ring.producer_position() <= position) {
+    ring_position_ = position;
+    ring_moved_ns_ = world_.now.now_ns;
+    return;
+  }
+  if (world_.now.now_ns <= ring_moved_ns_ + world_.settings.client_liveness_timeout_ns) return;
+  if (world_.ring.unblock()) world_.system(shm::SystemCounter::kUnblockedCommands).add(1);
+}
+
+// Lanes count in private blocks; the stock counters are their sums. A lane that starts again at zero must not make a counter fall.
+void Conductor::sum_counters() {
+  std::array<std::int64_t, shm::kSystemCounterCount> sums{};
+  std::int64_t turn_ns_max = 0;
+  for (std::uint32_t lane = 0; lane < lane_count(); ++lane) {
+    auto& slot = world_.registry->lanes[lane];
+    turn_ns_max = std::max(turn_ns_max, static_cast<std::int64_t>(slot.turn_ns_max.load(std::memory_order_relaxed)));
+    for (std::size_t i = 0; i < shm::kLaneCounterCount; ++i) {
+      const std::int32_t stock = shm::kLaneCounters[i].stock;
+      if (stock >= 0) sums[static_cast<std::size_t>(stock)] += static_cast<std::int64_t>(std::atomic_ref{slot.counters[i]}.load(std::memory_order_relaxed));
+    }
+  }
+  for (std::size_t id = 0; id < sums.size(); ++id) {
+    if (sums[id] == summed_[id]) continue;
+    const std::int64_t change = sums[id] > summed_[id] ? sums[id] - summed_[id] : sums[id];
+    summed_[id] = sums[id];
+    world_.counters.counter(static_cast<std::int32_t>(id)).add(change);
+  }
+  for (const auto id : {shm::SystemCounter::kSenderMaxCycleTime, shm::SystemCounter::kReceiverMaxCycleTime}) {
+    if (world_.system(id).get_plain() < turn_ns_max) world_.system(id).set_relaxed(turn_ns_max);
+  }
+  const auto mapped = static_cast<std::int64_t>(world_.files.cnc.length() + world_.files.loss_report.length() + world_.logs.bytes_mapped());
+  shm::Counter bytes = world_.system(shm::SystemCounter::kBytesCurrentlyMapped);
+  if (bytes.get_plain() != mapped) bytes.set_relaxed(mapped);
+}
+
+void Conductor::recover() {
+  // Every table before anything refers to it: endpoints, then what stands on them.
+  world_.counters.recover(world_.now.now_ms);
+  world_.loss_report.recover();
+  services_.clients.recover();
+  world_.endpoints.recover();
+  world_.publications.recover();
+  world_.images.recover();
+  world_.interests.recover();
+  world_.links.recover();
+  world_.subscriptions.recover();
+  world_.refs.recover();
+  for (const std::uint32_t index : world_.endpoints.used()) services_.endpoints.recover(index);
+  std::vector<std::uint32_t> logs;
+  for (const std::uint32_t index : world_.publications.used()) logs.push_back(world_.publications.slot(index).desired.log);
+  for (const std::uint32_t index : world_.images.used()) logs.push_back(world_.images.slot(index).desired.log);
+  world_.logs.recover(logs);
+  services_.subscriptions.recover();
+  services_.publications.recover();
+  services_.images.recover();
+  const std::vector<std::uint32_t> links = world_.links.used();
+  for (const std::uint32_t index : links) services_.links.recover(index);
+  const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
+  for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
+  recover_sums();
+  is_ready_ = world_.files.cnc.version() != 0;
+  service_everything();
+  commands_.recover();
+}
+
+// What the predecessor summed is in the stock counters already.
+void Conductor::recover_sums() {
+  for (std::uint32_t lane = 0; lane < lane_count(); ++lane) {
+    auto& slot = world_.registry->lanes[lane];
+    for (std::size_t i = 0; i < shm::kLaneCounterCount; ++i) {
+      const std::int32_t stock = shm::kLaneCounters[i].stock;
+      if (stock >= 0) summed_[static_cast<std::size_t>(stock)] += static_cast<std::int64_t>(std::atomic_ref{slot.counters[i]}.load(std::memory_order_relaxed));
+    }
+  }
+}
+
+void Conductor::close(Time now) {
+  if (is_closed_) return;
+  is_closed_ = true;
+  world_.now = now;
+  for (const char* name : {"/publications", "/images", "/pool"}) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator{world_.settings.directory + name, error}) {
+      static_cast<void>(host::delete_log_file(entry.path().string()));  // the next start removes what stays
+    }
+  }
+  world_.registry->header.control_plane.state.store(shm::Observed::kDone, std::memory_order_release);
+  world_.ring.consumer_heartbeat(-1);
+}
+
+}  // namespace thalweg::conductor

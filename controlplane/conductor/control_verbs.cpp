@@ -1,0 +1,196 @@
+#include "controlplane/conductor/control_verbs.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <future>
+
+#include "dataplane/base/units.hpp"
+
+namespace thalweg::conductor {
+namespace {
+
+using api::Json;
+
+constexpr auto kConductorPatience = std::chrono::seconds{3};
+
+const char* name_of(shm::Observed state) noexcept {
+  switch (state) {
+    case shm::Observed::kNone: return "none";
+    case shm::Observed::kActive: return "active";
+    case shm::Observed::kDone: return "done";
+    case shm::Observed::kFailed: return "failed";
+  }
+  return "unknown";
+}
+
+std::string text_of(const char* text, std::size_t size) { return {text, ::strnlen(text, size)}; }
+
+Json describe(const shm::ProcessInfo& process, std::int64_t now_ns) {
+  return {{"pid", process.pid.load(std::memory_order_relaxed)},
+          {"starts", process.starts.load(std::memory_order_relaxed)},
+          {"state", name_of(process.state.load(std::memory_order_acquire))},
+          {"heartbeat_age_ns", now_ns - process.heartbeat_ns.load(std::memory_order_relaxed)}};
+}
+
+Json describe_lanes(const World& world) {
+  Json lanes = Json::array();
+  for (std::uint32_t i = 0; i < std::min(world.registry->header.lane_count, shm::kLanesMax); ++i) {
+    const auto& lane = world.registry->lanes[i];
+    lanes.push_back({{"lane", i},
+                     {"cpu", lane.cpu},
+                     {"state", name_of(lane.state.load(std::memory_order_acquire))},
+                     {"turns", lane.turns.load(std::memory_order_relaxed)},
+                     {"turn_ns_max", lane.turn_ns_max.load(std::memory_order_relaxed)},
+                     {"ticks_idle", lane.ticks_idle.load(std::memory_order_relaxed)},
+                     {"ticks_busy", lane.ticks_busy.load(std::memory_order_relaxed)},
+                     {"ticks_blocked", lane.ticks_blocked.load(std::memory_order_relaxed)},
+                     {"ticks_housekeeping", lane.ticks_housekeeping.load(std::memory_order_relaxed)}});
+  }
+  return lanes;
+}
+
+Json describe_ports(const World& world) {
+  Json ports = Json::array();
+  for (std::uint32_t i = 0; i < std::min(world.registry->header.port_count, shm::kPortsMax); ++i) {
+    const auto& port = world.registry->ports[i];
+    ports.push_back({{"port", i},
+                     {"name", text_of(port.name, sizeof port.name)},
+                     {"state", name_of(port.state.load(std::memory_order_acquire))},
+                     {"address", port.address == 0 ? std::string{} : format_ipv4(port.address)},
+                     {"prefix_length", port.prefix_length},
+                     {"lane", port.lane},
+                     {"is_link_up", port.is_link_up.load(std::memory_order_relaxed) != 0}});
+  }
+  return ports;
+}
+
+Json describe_status(const World& world, bool is_ready) {
+  const auto& header = world.registry->header;
+  return {{"version", THALWEG_VERSION},
+          {"directory", world.settings.directory},
+          {"is_ready", is_ready},
+          {"start_ms", world.files.cnc.start_ms()},
+          {"control_plane", describe(header.control_plane, world.now.now_ns)},
+          {"data_plane", describe(header.data_plane, world.now.now_ns)},
+          {"lanes", describe_lanes(world)},
+          {"ports", describe_ports(world)},
+          {"clients", world.clients.used().size()},
+          {"publications", world.publications.used().size()},
+          {"subscriptions", world.subscriptions.used().size()},
+          {"images", world.images.used().size()},
+          {"endpoints", world.endpoints.used().size()},
+          {"logs", world.logs.used().size()},
+          {"log_bytes", world.logs.bytes_mapped()}};
+}
+
+template <typename T>
+std::optional<T> argument(const Json& args, const char* key) {
+  const auto found = args.find(key);
+  if (found == args.end()) return std::nullopt;
+  if constexpr (std::is_same_v<T, std::string>) {
+    if (!found->is_string()) return std::nullopt;
+  } else {
+    if (!found->is_number_unsigned()) return std::nullopt;
+  }
+  return found->get<T>();
+}
+
+}  // namespace
+
+ControlVerbs::ControlVerbs(Conductor& conductor, Options options)
+    : conductor_{&conductor}, options_{std::move(options)}, captures_{conductor.world().registry->captures} {
+  captures_.recover();
+}
+
+Result<Json> ControlVerbs::on_conductor(std::function<Result<Json>(World&)> task) {
+  // Shared, because the conductor may come to it after we gave up.
+  auto promise = std::make_shared<std::promise<Result<Json>>>();
+  std::future<Result<Json>> answer = promise->get_future();
+  conductor_->post([promise, task = std::move(task)](World& world) { promise->set_value(task(world)); });
+  if (answer.wait_for(kConductorPatience) != std::future_status::ready) return fail(ErrorCode::kTimeout, "the conductor does not answer");
+  return answer.get();
+}
+
+Result<Json> ControlVerbs::run(const api::Request& request) {
+  const Json& args = request.args;
+  if (request.verb == "status") {
+    return on_conductor([this](World& world) -> Result<Json> { return describe_status(world, conductor_->is_ready()); });
+  }
+  if (request.verb == "config") return Json::object({{"yaml", options_.effective_config}});
+  if (request.verb == "capture-start") return on_conductor([this, args](World& world) { return start_capture(world, args); });
+  if (request.verb == "capture-stop") return on_conductor([this, args](World& world) { return stop_capture(world, args); });
+  if (request.verb == "capture-status") return on_conductor([this](World& world) -> Result<Json> { return list_captures(world); });
+  if (request.verb == "terminate") {
+    options_.terminate();
+    return Json::object();
+  }
+  if (request.verb == "log-level") {
+    const auto level = argument<std::string>(args, "level");
+    if (!level) return fail(ErrorCode::kInvalidArgument, "log-level needs a level");
+    if (auto set = options_.set_log_level(*level); !set) return tl::unexpected{std::move(set).error()};
+    return Json::object({{"level", *level}});
+  }
+  return fail(ErrorCode::kInvalidArgument, "unknown verb '" + request.verb + "'",
+              "known are status, config, capture-start, capture-stop, capture-status, terminate, log-level");
+}
+
+void ControlVerbs::free_finished_captures() noexcept {
+  const std::vector<std::uint32_t> used = captures_.used();
+  for (const std::uint32_t index : used) {
+    if (captures_.desired(index) != shm::Desired::kClosing) continue;
+    const shm::Observed observed = host::observed_state(captures_.slot(index));
+    if (observed == shm::Observed::kDone) captures_.release(index);
+  }
+}
+
+Result<Json> ControlVerbs::start_capture(World& world, const Json& args) {
+  free_finished_captures();
+  const auto port_name = argument<std::string>(args, "port");
+  const auto path = argument<std::string>(args, "path");
+  if (!port_name || !path) return fail(ErrorCode::kInvalidArgument, "capture-start needs port and path");
+  if (path->empty() || path->front() != '/' || path->size() >= sizeof(shm::CaptureSlot::Wanted::path)) {
+    return fail(ErrorCode::kInvalidArgument, "capture path must be absolute and shorter than 256 bytes: " + *path);
+  }
+  std::uint32_t port = 0;
+  const std::uint32_t port_count = std::min(world.registry->header.port_count, shm::kPortsMax);
+  while (port < port_count && text_of(world.registry->ports[port].name, sizeof world.registry->ports[port].name) != *port_name) ++port;
+  if (port == port_count) return fail(ErrorCode::kNotFound, "no port has the name '" + *port_name + "'", "thalweg stat lists the ports");
+  const auto index = captures_.allocate();
+  if (!index) return fail(ErrorCode::kInUse, "all captures are running", "stop one first: thalweg capture stop");
+  auto& wanted = captures_.slot(*index).desired;
+  wanted.port = port;
+  wanted.snap_length = argument<std::uint32_t>(args, "snap_length").value_or(0);
+  wanted.frame_limit = argument<std::uint64_t>(args, "frame_limit").value_or(0);
+  std::memcpy(wanted.path, path->data(), path->size());
+  captures_.publish(*index);
+  world.bells.ring(shm::SlotKind::kCapture, *index);
+  return Json::object({{"capture", *index}});
+}
+
+Result<Json> ControlVerbs::stop_capture(World& world, const Json& args) {
+  const auto index = argument<std::uint32_t>(args, "capture");
+  if (!index) return fail(ErrorCode::kInvalidArgument, "capture-stop needs the number of a capture");
+  if (!captures_.is_used(*index)) return fail(ErrorCode::kNotFound, "no capture has the number " + std::to_string(*index));
+  captures_.close(*index);
+  world.bells.ring(shm::SlotKind::kCapture, *index);
+  return Json::object({{"capture", *index}, {"frames", captures_.slot(*index).observed.frames.load(std::memory_order_relaxed)}});
+}
+
+Json ControlVerbs::list_captures(World& world) {
+  free_finished_captures();
+  Json list = Json::array();
+  for (const std::uint32_t index : captures_.used()) {
+    const auto& slot = captures_.slot(index);
+    const auto& name = world.registry->ports[std::min(slot.desired.port, shm::kPortsMax - 1)].name;
+    list.push_back({{"capture", index},
+                    {"port", text_of(name, sizeof name)},
+                    {"path", text_of(slot.desired.path, sizeof slot.desired.path)},
+                    {"state", name_of(host::observed_state(slot))},
+                    {"frames", slot.observed.frames.load(std::memory_order_relaxed)},
+                    {"dropped", slot.observed.dropped.load(std::memory_order_relaxed)},
+                    {"error", slot_error(slot.observed.error).text}});
+  }
+  return Json::object({{"captures", list}});
+}
+
+}  // namespace thalweg::conductor

@@ -1,0 +1,203 @@
+#include "controlplane/conductor/endpoint_table.hpp"
+
+#include <fmt/format.h>
+
+#include "dataplane/base/units.hpp"
+
+namespace thalweg::conductor {
+namespace {
+
+using shm::EndpointKind;
+
+bool has_only_tag(const UdpChannel& channel) noexcept { return !channel.endpoint && !channel.control; }
+
+// May `asked` use an endpoint made for `existing`, the tags being equal? (5.10)
+bool is_compatible(const UdpChannel& asked, const UdpChannel& existing) noexcept {
+  if (asked.control_mode != ControlMode::kNone && asked.control_mode != existing.control_mode) return false;
+  const auto matches = [](const std::optional<ChannelAddress>& a, const std::optional<ChannelAddress>& b) {
+    return !a || (a->address == 0 && a->port == 0) || (b && a->address == b->address && a->port == b->port);
+  };
+  return matches(asked.endpoint, existing.endpoint) && matches(asked.control, existing.control);
+}
+
+void fill(shm::EndpointSlot::Wanted& wanted, const EndpointTable::Request& request) noexcept {
+  const UdpChannel& channel = *request.channel;
+  wanted.kind = request.kind;
+  wanted.ttl = channel.ttl;
+  wanted.is_multicast = channel.is_multicast ? 1 : 0;
+  wanted.interface_address = channel.interface_address;
+  wanted.prefix_length = channel.prefix_length;
+  wanted.has_group_tag = channel.group_tag.has_value() ? 1 : 0;
+  wanted.group_tag = channel.group_tag.value_or(0);
+  wanted.socket_sndbuf = request.socket_sndbuf;
+  wanted.socket_rcvbuf = request.socket_rcvbuf;
+  wanted.registration_id = request.registration_id;
+  const bool is_send = request.kind == EndpointKind::kSend;
+  const auto& local = is_send ? channel.control : channel.endpoint;
+  const auto& remote = is_send ? channel.endpoint : channel.control;
+  if (local) {
+    wanted.local_address = local->address;
+    wanted.local_port = local->port;
+  } else if (is_send && !channel.is_multicast) {
+    wanted.local_address = channel.interface_address;
+    wanted.local_port = channel.interface_port;
+  }
+  if (remote) {
+    wanted.remote_address = remote->address;
+    wanted.remote_port = remote->port;
+  }
+}
+
+}  // namespace
+
+Outcome<std::uint32_t> EndpointTable::find(const Request& request) const {
+  const UdpChannel& asked = *request.channel;
+  for (const std::uint32_t index : world_->endpoints.used()) {
+    const EndpointRecord& record = world_->endpoints.record(index);
+    if (world_->endpoints.slot(index).desired.kind != request.kind) continue;
+    if (asked.tag) {
+      if (asked.tag != record.channel.tag) continue;
+      if (is_compatible(asked, record.channel)) return index;
+      return refuse_channel(fmt::format("matching tag {} has mismatched endpoint or control: existing={} requested={}", *asked.tag, record.channel.uri, asked.uri));
+    }
+    if (!record.channel.tag && !asked.canonical.empty() && asked.canonical == record.channel.canonical) return index;
+  }
+  return shm::kNoSlot;
+}
+
+Outcome<std::uint32_t> EndpointTable::acquire(const Request& request) {
+  const auto found = find(request);
+  if (!found) return found;
+  if (*found == shm::kNoSlot) {
+    if (has_only_tag(*request.channel)) {
+      return refuse_channel("no existing endpoint has the tag of channel=" + request.channel->uri);
+    }
+    return create(request);
+  }
+  EndpointRecord& record = world_->endpoints.record(*found);
+  if (record.status == Status::kClosing || record.references == 0) {
+    return refuse(shm::ClientError::kResourceTemporarilyUnavailable, "endpoint is closing, try again: channel=" + request.channel->uri);
+  }
+  const auto& wanted = world_->endpoints.slot(*found).desired;
+  const auto conflicts = [&](const char* option, std::int32_t existing, std::int32_t requested) {
+    return refuse_channel(fmt::format("existing endpoint has different '{}': existing={} requested={} channel={}", option, existing, requested, request.channel->uri));
+  };
+  if (request.socket_sndbuf != 0 && request.socket_sndbuf != wanted.socket_sndbuf) return conflicts("so-sndbuf", wanted.socket_sndbuf, request.socket_sndbuf);
+  if (request.socket_rcvbuf != 0 && request.socket_rcvbuf != wanted.socket_rcvbuf) return conflicts("so-rcvbuf", wanted.socket_rcvbuf, request.socket_rcvbuf);
+  ++record.references;
+  return *found;
+}
+
+Outcome<std::uint32_t> EndpointTable::create(const Request& request) {
+  const auto text = world_->keep_text(request.channel->uri);
+  if (!text) return tl::unexpected{text.error()};
+  const auto index = world_->endpoints.allocate();
+  if (!index) {
+    world_->registry.free_text(*text);
+    return refuse(shm::ClientError::kGeneric, fmt::format("all {} endpoints are in use", shm::kEndpointsMax));
+  }
+  EndpointRecord& record = world_->endpoints.record(*index);
+  record.channel = *request.channel;
+  record.references = 1;
+  auto& wanted = world_->endpoints.slot(*index).desired;
+  fill(wanted, request);
+  wanted.text = *text;
+  world_->endpoints.publish(*index);
+  world_->bells.ring(shm::SlotKind::kEndpoint, *index);
+  return *index;
+}
+
+void EndpointTable::release(std::uint32_t endpoint) {
+  EndpointRecord& record = world_->endpoints.record(endpoint);
+  if (--record.references == 0) close(endpoint);
+}
+
+void EndpointTable::close(std::uint32_t endpoint) {
+  world_->endpoints.record(endpoint).status = Status::kClosing;
+  set_channel_status(endpoint, shm::channel_status::kClosing);
+  world_->endpoints.close(endpoint);
+  world_->bells.ring(shm::SlotKind::kEndpoint, endpoint);
+}
+
+void EndpointTable::set_channel_status(std::uint32_t endpoint, std::int64_t status) noexcept {
+  const auto& wanted = world_->endpoints.slot(endpoint).desired;
+  for (const std::int32_t id : {wanted.channel_status_id, wanted.local_sockaddr_id}) {
+    if (id >= 0) world_->counters.counter(id).set(status);
+  }
+}
+
+bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
+  const auto& slot = world_->endpoints.slot(endpoint);
+  auto& wanted = world_->endpoints.slot(endpoint).desired;
+  const bool is_send = wanted.kind == EndpointKind::kSend;
+  const std::string& uri = world_->endpoints.record(endpoint).channel.uri;
+  const std::string bound = format_endpoint(slot.observed.bound_address, slot.observed.bound_port);
+  const auto key = shm::channel_key(uri);
+  const std::string label = fmt::format("{}: {} {}", is_send ? "snd-channel" : "rcv-channel", uri, bound);
+  wanted.channel_status_id = world_->allocate_counter({.type_id = is_send ? shm::counter_type::kSendChannelStatus : shm::counter_type::kReceiveChannelStatus,
+                                                       .key = key.span(),
+                                                       .label = label,
+                                                       .registration_id = wanted.registration_id,
+                                                       .initial_value = shm::channel_status::kActive});
+  if (wanted.channel_status_id < 0) return false;
+  const auto address_key = shm::sockaddr_key(wanted.channel_status_id, bound);
+  const std::string address_label = fmt::format("{}: {} {}", is_send ? "snd-local-sockaddr" : "rcv-local-sockaddr", wanted.channel_status_id, bound);
+  wanted.local_sockaddr_id = world_->allocate_counter({.type_id = shm::counter_type::kLocalSockaddr,
+                                                       .key = address_key.span(),
+                                                       .label = address_label,
+                                                       .registration_id = wanted.registration_id,
+                                                       .initial_value = shm::channel_status::kActive});
+  return wanted.local_sockaddr_id >= 0;
+}
+
+void EndpointTable::service(std::uint32_t endpoint) {
+  if (!world_->endpoints.is_used(endpoint)) return;
+  EndpointRecord& record = world_->endpoints.record(endpoint);
+  const auto& slot = world_->endpoints.slot(endpoint);
+  const shm::Observed observed = host::observed_state(slot);
+  if (record.status == Status::kStarting && observed == shm::Observed::kActive) {
+    if (slot.desired.channel_status_id >= 0 || allocate_counters(endpoint)) {
+      record.status = Status::kActive;
+    } else {
+      record.status = Status::kFailed;
+      record.error = {shm::ClientError::kGeneric, "max counter id exceeded"};
+    }
+  } else if (record.status == Status::kStarting && observed == shm::Observed::kFailed) {
+    record.status = Status::kFailed;
+    record.error = slot_error(slot.observed.error);
+  } else if (record.status == Status::kClosing && observed == shm::Observed::kDone) {
+    world_->free_counter(slot.desired.local_sockaddr_id);
+    world_->free_counter(slot.desired.channel_status_id);
+    world_->registry.free_text(slot.desired.text);
+    world_->endpoints.release(endpoint);
+  }
+}
+
+void EndpointTable::release_if_unused(std::uint32_t endpoint) {
+  const EndpointRecord& record = world_->endpoints.record(endpoint);
+  if (record.references == 0 && record.status != Status::kClosing) close(endpoint);
+}
+
+void EndpointTable::recover(std::uint32_t endpoint) {
+  EndpointRecord& record = world_->endpoints.record(endpoint);
+  const auto& wanted = world_->endpoints.slot(endpoint).desired;
+  record.status = world_->endpoints.desired(endpoint) == shm::Desired::kClosing ? Status::kClosing : Status::kStarting;
+  const std::string text{world_->registry.text(wanted.text)};
+  const auto uri = shm::ChannelUri::parse(text);
+  if (!uri) return;
+  auto channel = parse_udp_channel(*uri);
+  if (!channel) return;
+  const bool is_send = wanted.kind == EndpointKind::kSend;
+  const auto settle = [](std::optional<ChannelAddress>& address, std::uint32_t known) {
+    if (address && !address->is_resolved) {
+      address->address = known;
+      address->is_resolved = true;
+    }
+  };
+  settle(channel->endpoint, is_send ? wanted.remote_address : wanted.local_address);
+  settle(channel->control, is_send ? wanted.local_address : wanted.remote_address);
+  static_cast<void>(finish_channel(*channel));  // it passed when the endpoint was made
+  record.channel = std::move(*channel);
+}
+
+}  // namespace thalweg::conductor

@@ -1,0 +1,44 @@
+#pragma once
+#include "controlplane/conductor/world.hpp"
+
+namespace thalweg::conductor {
+
+// UDP endpoints in use: found by canonical channel or tag, or asked for from the steward; one reference for each publication, interest or
+// image that needs it. Thread: the conductor. Spec: wire-protocol 5.10, client-protocol 5.7 and 8.3.
+class EndpointTable {
+ public:
+  explicit EndpointTable(World& world) noexcept : world_{&world} {}
+
+  struct Request {
+    shm::EndpointKind kind{};
+    const UdpChannel* channel{};
+    std::int64_t registration_id{};     // of the publication or subscription
+    std::int32_t socket_sndbuf{};       // 0: not given
+    std::int32_t socket_rcvbuf{};
+  };
+  // Takes one reference; status() tells when the endpoint may be used. Errors: kInvalidChannel (tag or option conflict),
+  // kResourceTemporarilyUnavailable (closing), kGeneric (table full).
+  [[nodiscard]] Outcome<std::uint32_t> acquire(const Request& request);
+  void add_reference(std::uint32_t endpoint) noexcept { ++world_->endpoints.record(endpoint).references; }
+  // Gives a reference back; the last one closes the endpoint.
+  void release(std::uint32_t endpoint);
+  [[nodiscard]] Status status(std::uint32_t endpoint) const noexcept { return world_->endpoints.record(endpoint).status; }
+  [[nodiscard]] const CommandError& error(std::uint32_t endpoint) const noexcept { return world_->endpoints.record(endpoint).error; }
+  // The steward answered.
+  void service(std::uint32_t endpoint);
+  // After a restart: rebuilds the channel of a slot from its text. References are added by their holders.
+  void recover(std::uint32_t endpoint);
+  // After everything was recovered: closes an endpoint whose command died with the predecessor.
+  void release_if_unused(std::uint32_t endpoint);
+
+ private:
+  [[nodiscard]] Outcome<std::uint32_t> find(const Request& request) const;  // kNoSlot: none
+  [[nodiscard]] Outcome<std::uint32_t> create(const Request& request);
+  [[nodiscard]] bool allocate_counters(std::uint32_t endpoint);
+  void set_channel_status(std::uint32_t endpoint, std::int64_t status) noexcept;
+  void close(std::uint32_t endpoint);
+
+  World* world_;
+};
+
+}  // namespace thalweg::conductor

@@ -1,0 +1,318 @@
+#include "controlplane/conductor/image_service.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "dataplane/base/units.hpp"
+
+namespace thalweg::conductor {
+namespace {
+
+using shm::SetupState;
+
+constexpr std::int32_t kTermLengthMin = 64 << 10;
+constexpr std::int32_t kTermLengthMax = 1 << 30;
+
+bool is_group(const SubscriptionParams& params, const UdpChannel& channel) noexcept { return params.group.value_or(channel.is_multicast); }
+
+}  // namespace
+
+void ImageService::answer_setup(std::uint32_t lane, std::uint32_t index, SetupState state) noexcept {
+  world_->registry->lanes[lane].setups[index].state.store(state, std::memory_order_release);  // pairs with the lane's acquire
+  world_->bells.ring(shm::SlotKind::kSetup, lane * shm::kSetupsPerLane + index);
+}
+
+Outcome<void> ImageService::check_setup(const shm::SetupSlot& setup) const {
+  const auto describe = [&] {
+    return fmt::format("session={} stream={} source={}", setup.session_id, setup.stream_id, format_endpoint(setup.source_address, setup.source_port));
+  };
+  const auto bad = [&](const std::string& text) { return refuse(shm::ClientError::kGeneric, fmt::format("image refused: {}: {}", text, describe())); };
+  const auto length = static_cast<std::uint32_t>(setup.term_length);
+  if (setup.term_length < kTermLengthMin || setup.term_length > kTermLengthMax || !std::has_single_bit(length)) {
+    return bad(fmt::format("term length {}", setup.term_length));
+  }
+  if (setup.mtu < 32 || setup.mtu > 65'504 || setup.mtu % 32 != 0) return bad(fmt::format("mtu {}", setup.mtu));
+  if (setup.term_offset < 0 || setup.term_offset > setup.term_length || setup.term_offset % 32 != 0) return bad(fmt::format("term offset {}", setup.term_offset));
+  if (wire::wrapping_sub(setup.active_term_id, setup.initial_term_id) < 0) return bad(fmt::format("active term id {} before {}", setup.active_term_id, setup.initial_term_id));
+  return {};
+}
+
+std::vector<std::uint32_t> ImageService::matching_subscriptions(std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const {
+  std::vector<std::uint32_t> result;
+  for (const std::uint32_t index : world_->subscriptions.used()) {
+    if (subscriptions_->wants(index, endpoint, stream_id, session_id)) result.push_back(index);
+  }
+  std::sort(result.begin(), result.end(), [this](std::uint32_t a, std::uint32_t b) {
+    return world_->subscriptions.slot(a).registration_id < world_->subscriptions.slot(b).registration_id;
+  });
+  return result;
+}
+
+void ImageService::service_setup(std::uint32_t lane, std::uint32_t index) {
+  if (lane >= shm::kLanesMax || index >= shm::kSetupsPerLane) return;
+  const shm::SetupSlot& setup = world_->registry->lanes[lane].setups[index];
+  if (setup.state.load(std::memory_order_acquire) != SetupState::kRequested) return;
+  const bool is_being_served = std::any_of(world_->images.used().begin(), world_->images.used().end(), [&](std::uint32_t image) {
+    const ImageRecord& record = world_->images.record(image);
+    return record.setup_lane == lane && record.setup_index == index;
+  });
+  if (is_being_served) return;
+  const bool is_endpoint_there = world_->endpoints.is_used(setup.endpoint) && world_->endpoints.record(setup.endpoint).status == Status::kActive &&
+                                 world_->endpoints.slot(setup.endpoint).desired.generation == setup.endpoint_generation;
+  const auto check = check_setup(setup);
+  if (!check) world_->report(check.error());
+  if (!is_endpoint_there || !check) return answer_setup(lane, index, SetupState::kRefused);
+  const auto subscriptions = matching_subscriptions(setup.endpoint, setup.stream_id, setup.session_id);
+  if (subscriptions.empty()) return answer_setup(lane, index, SetupState::kRefused);
+  create(lane, index, subscriptions);
+}
+
+void ImageService::create(std::uint32_t lane, std::uint32_t index, const std::vector<std::uint32_t>& subscriptions) {
+  const shm::SetupSlot& setup = world_->registry->lanes[lane].setups[index];
+  const SubscriptionParams& params = world_->subscriptions.record(subscriptions.front()).params;
+  const std::int32_t rcvbuf = params.socket_rcvbuf != 0 ? params.socket_rcvbuf : world_->settings.streams.socket_rcvbuf;
+  const bool fits = setup.mtu <= params.receiver_window && (rcvbuf == 0 || (params.receiver_window <= rcvbuf && setup.mtu <= rcvbuf));
+  if (!fits) {
+    world_->report({shm::ClientError::kGeneric, fmt::format("image refused: mtu {}, receiver window {} and SO_RCVBUF {} do not fit together: session={} stream={}", setup.mtu,
+                                                            params.receiver_window, rcvbuf, setup.session_id, setup.stream_id)});
+    return answer_setup(lane, index, SetupState::kRefused);
+  }
+  const auto image = world_->images.allocate();
+  if (!image) {
+    world_->report({shm::ClientError::kGeneric, fmt::format("all {} images are in use", shm::kImagesMax)});
+    return answer_setup(lane, index, SetupState::kRefused);
+  }
+  world_->images.slot(*image).observed.is_unavailable.store(0, std::memory_order_relaxed);
+  ImageRecord& record = world_->images.record(*image);
+  record.setup_lane = lane;
+  record.setup_index = index;
+  record.source = format_endpoint(setup.source_address, setup.source_port);
+  endpoints_->add_reference(setup.endpoint);
+  fill_slot(*image, setup, subscriptions.front());
+  if (!allocate_counters(*image, world_->subscriptions.slot(subscriptions.front()).client_id)) {
+    return refuse_starting(*image, {shm::ClientError::kGeneric, "max counter id exceeded"});
+  }
+  if (!acquire_log(*image, subscriptions.front())) return refuse_starting(*image, {shm::ClientError::kGeneric, "all log buffers are in use"});
+  start_when_log_is_ready(*image);
+}
+
+void ImageService::fill_slot(std::uint32_t image, const shm::SetupSlot& setup, std::uint32_t first_subscription) {
+  auto& wanted = world_->images.slot(image).desired;
+  const SubscriptionRecord& subscribed = world_->subscriptions.record(first_subscription);
+  const SubscriptionParams& params = subscribed.params;
+  const StreamDefaults& defaults = world_->settings.streams;
+  wanted.correlation_id = world_->ring.next_correlation_id();
+  wanted.session_id = setup.session_id;
+  wanted.stream_id = setup.stream_id;
+  wanted.initial_term_id = setup.initial_term_id;
+  wanted.term_length = setup.term_length;
+  wanted.mtu = setup.mtu;
+  wanted.window_length = params.receiver_window;
+  wanted.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, wire::position_bits(setup.term_length));
+  wanted.flags = (params.is_reliable ? shm::ImageFlags::kReliable : 0) | (is_group(params, subscribed.channel) ? shm::ImageFlags::kGroup : 0) |
+                 (params.nak_all_gaps ? shm::ImageFlags::kNakAllGaps : 0) | (params.is_rejoin ? shm::ImageFlags::kRejoin : 0);
+  wanted.endpoint = setup.endpoint;
+  wanted.lane = world_->endpoints.slot(setup.endpoint).observed.lane;
+  wanted.source_address = setup.source_address;
+  wanted.source_port = setup.source_port;
+  wanted.liveness_timeout_ns = defaults.image_liveness_timeout_ns;
+  wanted.sm_timeout_ns = defaults.status_message_timeout_ns;
+  wanted.nak_delay_ns = params.nak_delay_ns;
+  wanted.nak_retry_ns = params.nak_retry_ns;
+  wanted.nak_max_backoff_ns = defaults.nak_multicast_max_backoff_ns;
+  wanted.nak_group_size = defaults.nak_multicast_group_size;
+}
+
+bool ImageService::allocate_counters(std::uint32_t image, std::int64_t owner_id) {
+  auto& wanted = world_->images.slot(image).desired;
+  const std::string& uri = world_->endpoints.record(wanted.endpoint).channel.uri;
+  const auto key = shm::stream_key(wanted.correlation_id, wanted.session_id, wanted.stream_id, uri);
+  const auto allocate = [&](std::int32_t type_id, std::string_view name, std::int64_t value) {
+    const std::string label = shm::stream_label(name, wanted.correlation_id, wanted.session_id, wanted.stream_id, uri);
+    return world_->allocate_counter({.type_id = type_id,
+                                     .key = key.span(),
+                                     .label = label,
+                                     .registration_id = wanted.correlation_id,
+                                     .owner_id = owner_id,
+                                     .initial_value = value});
+  };
+  wanted.rcv_hwm_id = allocate(shm::counter_type::kReceiverHwm, "rcv-hwm", wanted.join_position);
+  wanted.rcv_pos_id = allocate(shm::counter_type::kReceiverPosition, "rcv-pos", wanted.join_position);
+  wanted.rcv_naks_id = allocate(shm::counter_type::kReceiverNaksSent, "rcv-naks-sent", 0);
+  return wanted.rcv_hwm_id >= 0 && wanted.rcv_pos_id >= 0 && wanted.rcv_naks_id >= 0;
+}
+
+bool ImageService::acquire_log(std::uint32_t image, std::uint32_t first_subscription) {
+  auto& wanted = world_->images.slot(image).desired;
+  const SubscriptionRecord& subscribed = world_->subscriptions.record(first_subscription);
+  const SubscriptionParams& params = subscribed.params;
+  host::LogRequest request{.use = shm::LogUse::kImage, .id = wanted.correlation_id, .metadata = {}};
+  shm::LogMetadata& metadata = request.metadata;
+  metadata.type = shm::LogType::kImage;
+  metadata.correlation_id = wanted.correlation_id;
+  metadata.initial_term_id = wanted.initial_term_id;
+  metadata.session_id = wanted.session_id;
+  metadata.stream_id = wanted.stream_id;
+  metadata.mtu = wanted.mtu;
+  metadata.term_length = wanted.term_length;
+  metadata.receiver_window = params.receiver_window;
+  metadata.socket_sndbuf = params.socket_sndbuf;
+  metadata.socket_rcvbuf = params.socket_rcvbuf;
+  metadata.entity_tag = 0;
+  metadata.response_correlation_id = 0;
+  metadata.untethered_window_limit_timeout_ns = params.untethered.window_limit_ns;
+  metadata.untethered_linger_timeout_ns = params.untethered.linger_ns;
+  metadata.untethered_resting_timeout_ns = params.untethered.resting_ns;
+  metadata.group = is_group(params, subscribed.channel);
+  metadata.rejoin = params.is_rejoin;
+  metadata.reliable = params.is_reliable;
+  metadata.sparse = params.is_sparse;
+  metadata.tether = params.is_tethered;
+  const auto log = world_->logs.acquire(request);
+  if (log) wanted.log = *log;
+  return log.has_value();
+}
+
+void ImageService::start_when_log_is_ready(std::uint32_t image) {
+  ImageRecord& record = world_->images.record(image);
+  const auto& wanted = world_->images.slot(image).desired;
+  const host::LogStatus status = world_->logs.status(wanted.log);
+  if (status == host::LogStatus::kFailed) return refuse_starting(image, to_command_error(world_->logs.error(wanted.log)));
+  if (status != host::LogStatus::kReady) return;
+  const auto subscriptions = matching_subscriptions(wanted.endpoint, wanted.stream_id, wanted.session_id);
+  if (subscriptions.empty()) return refuse_starting(image, {shm::ClientError::kResourceTemporarilyUnavailable, {}});  // left meanwhile: no error
+  world_->images.publish(image);
+  world_->bells.ring(shm::SlotKind::kImage, image);
+  for (const std::uint32_t subscription : subscriptions) links_->link(shm::LinkTarget::kImage, image, subscription);
+  answer_setup(record.setup_lane, record.setup_index, SetupState::kAccepted);
+  record.setup_lane = shm::kNoSlot;
+}
+
+void ImageService::refuse_starting(std::uint32_t image, const CommandError& error) {
+  const ImageRecord& record = world_->images.record(image);
+  world_->report(error);
+  answer_setup(record.setup_lane, record.setup_index, SetupState::kRefused);
+  destroy(image);
+}
+
+void ImageService::service(std::uint32_t image) {
+  if (!world_->images.is_used(image)) return;
+  ImageRecord& record = world_->images.record(image);
+  const auto& slot = world_->images.slot(image);
+  if (world_->images.desired(image) == shm::Desired::kFree) {
+    if (record.status == Status::kStarting) start_when_log_is_ready(image);
+    return;
+  }
+  const shm::Observed observed = host::observed_state(slot);
+  if (record.status == Status::kStarting && observed == shm::Observed::kActive) record.status = Status::kActive;
+  if (observed == shm::Observed::kFailed && record.status != Status::kClosing) {
+    world_->report(slot_error(slot.observed.error));
+    record.status = Status::kClosing;
+    announce_end(image);
+    world_->images.close(image);
+    world_->bells.ring(shm::SlotKind::kImage, image);
+    return;
+  }
+  if (observed == shm::Observed::kActive && slot.observed.is_unavailable.load(std::memory_order_acquire) != 0 && !record.is_end_told) announce_end(image);
+  if (observed == shm::Observed::kDone) {
+    if (!record.is_end_told) announce_end(image);
+    destroy(image);
+  }
+}
+
+void ImageService::announce_end(std::uint32_t image) {
+  ImageRecord& record = world_->images.record(image);
+  record.is_end_told = true;
+  report_loss(image);
+  if (world_->images.slot(image).observed.state.is_revoked != 0) world_->system(shm::SystemCounter::kPublicationImagesRevoked).add(1);
+  for (const std::uint32_t link : record.links) {
+    const std::uint32_t subscription = world_->links.slot(link).desired.subscription;
+    if (subscription != shm::kNoSlot) links_->announce_unavailable(link, world_->subscriptions.record(subscription).uri);
+  }
+}
+
+void ImageService::destroy(std::uint32_t image) {
+  const std::vector<std::uint32_t> links = world_->images.record(image).links;
+  for (const std::uint32_t link : links) links_->destroy(link);
+  auto& wanted = world_->images.slot(image).desired;
+  world_->free_counter(wanted.rcv_hwm_id);
+  world_->free_counter(wanted.rcv_pos_id);
+  world_->free_counter(wanted.rcv_naks_id);
+  if (wanted.log != shm::kNoSlot) world_->logs.release(wanted.log);
+  if (wanted.reject_text != shm::kNoSlot) world_->registry.free_text(wanted.reject_text);
+  endpoints_->release(wanted.endpoint);
+  world_->images.release(image);
+}
+
+void ImageService::link_to_images(std::uint32_t subscription) {
+  for (const std::uint32_t image : world_->images.used()) {
+    const ImageRecord& record = world_->images.record(image);
+    const auto& wanted = world_->images.slot(image).desired;
+    // DRAINING images still take subscribers as long as nobody was told of their end.
+    const bool accepts = world_->images.desired(image) == shm::Desired::kActive && !record.is_end_told && record.status != Status::kClosing;
+    if (accepts && subscriptions_->wants(subscription, wanted.endpoint, wanted.stream_id, wanted.session_id)) {
+      links_->link(shm::LinkTarget::kImage, image, subscription);
+    }
+  }
+}
+
+std::uint32_t ImageService::find(std::int64_t correlation_id) const {
+  for (const std::uint32_t image : world_->images.used()) {
+    if (world_->images.slot(image).desired.correlation_id == correlation_id && world_->images.desired(image) == shm::Desired::kActive) return image;
+  }
+  return shm::kNoSlot;
+}
+
+Outcome<void> ImageService::reject(std::uint32_t image, std::string_view reason) {
+  auto& wanted = world_->images.slot(image).desired;
+  if (wanted.is_rejected.load(std::memory_order_relaxed) != 0) return {};
+  const auto text = world_->keep_text(reason);
+  if (!text) return tl::unexpected{text.error()};
+  wanted.reject_text = *text;
+  wanted.is_rejected.store(1, std::memory_order_release);  // publishes reject_text to the lane
+  world_->bells.ring(shm::SlotKind::kImage, image);
+  return {};
+}
+
+void ImageService::report_losses() {
+  for (const std::uint32_t image : world_->images.used()) {
+    if (world_->images.record(image).status == Status::kActive) report_loss(image);
+  }
+}
+
+void ImageService::report_loss(std::uint32_t image) {
+  ImageRecord& record = world_->images.record(image);
+  auto& slot = world_->images.slot(image);
+  const std::int64_t gaps = slot.observed.state.gaps_seen;
+  if (gaps <= record.gaps_reported) return;
+  const std::int64_t bytes = std::max<std::int64_t>(slot.observed.state.bytes_lost - record.bytes_reported, 0);
+  constexpr std::int64_t kObservationsMax = 1024;  // per call; the rest of a burst comes with the next
+  const std::int64_t observations = std::min(gaps - record.gaps_reported, kObservationsMax);
+  std::int64_t& entry = slot.desired.loss_report_entry;
+  std::int64_t first = 0;
+  if (entry < 0) {
+    entry = world_->loss_report.create_entry(bytes, world_->now.now_ms, slot.desired.session_id, slot.desired.stream_id,
+                                             world_->endpoints.record(slot.desired.endpoint).channel.uri, record.source);
+    first = 1;
+  }
+  for (std::int64_t i = first; i < observations && entry >= 0; ++i) world_->loss_report.record(entry, i == 0 ? bytes : 0, world_->now.now_ms);
+  record.gaps_reported += observations;
+  record.bytes_reported += bytes;
+}
+
+void ImageService::recover() {
+  for (const std::uint32_t image : world_->images.used()) {
+    ImageRecord& record = world_->images.record(image);
+    const auto& slot = world_->images.slot(image);
+    endpoints_->add_reference(slot.desired.endpoint);
+    record.source = format_endpoint(slot.desired.source_address, slot.desired.source_port);
+    record.gaps_reported = slot.observed.state.gaps_seen;
+    record.bytes_reported = slot.observed.state.bytes_lost;
+    const bool is_closing = world_->images.desired(image) == shm::Desired::kClosing;
+    record.status = is_closing ? Status::kClosing : host::observed_state(slot) == shm::Observed::kActive ? Status::kActive : Status::kStarting;
+  }
+}
+
+}  // namespace thalweg::conductor

@@ -1,0 +1,33 @@
+#pragma once
+#include "controlplane/conductor/client_table.hpp"
+#include "controlplane/conductor/endpoint_table.hpp"
+#include "controlplane/conductor/image_service.hpp"
+#include "controlplane/conductor/link_table.hpp"
+#include "controlplane/conductor/publication_table.hpp"
+#include "controlplane/conductor/subscription_table.hpp"
+#include "controlplane/conductor/world.hpp"
+
+namespace thalweg::conductor {
+
+// The conductor's parts, put together once. Thread: the conductor.
+struct Services {
+  explicit Services(World& world_in)
+      : world{world_in},
+        clients{world_in},
+        endpoints{world_in},
+        links{world_in},
+        publications{world_in, endpoints, links},
+        subscriptions{world_in, endpoints, links},
+        images{world_in, endpoints, subscriptions, links} {}
+
+  World& world;
+  ClientTable clients;
+  EndpointTable endpoints;
+  LinkTable links;
+  PublicationTable publications;
+  SubscriptionTable subscriptions;
+  ImageService images;
+  bool is_termination_requested{false};  // a TERMINATE_DRIVER that the validator let pass
+};
+
+}  // namespace thalweg::conductor

@@ -1,0 +1,59 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+// What the conductor needs to know of the configuration, as plain values; controlplane/main.cpp fills it from the YAML file.
+namespace thalweg::conductor {
+
+// Defaults for whatever a channel URI leaves open (wire-protocol 7, client-protocol 7.9). Sizes in bytes.
+struct StreamDefaults {
+  std::int32_t mtu{1408};
+  std::int32_t ipc_mtu{1408};
+  std::int32_t term_length{16 << 20};
+  std::int32_t ipc_term_length{64 << 20};
+  bool is_sparse{true};
+  std::int32_t publication_window{0};      // 0: half a term
+  std::int32_t ipc_publication_window{0};
+  std::int32_t receiver_window{128 << 10};
+  std::int32_t socket_rcvbuf{128 << 10};   // 0: the operating system's
+  std::int32_t socket_sndbuf{0};
+  std::int64_t status_message_timeout_ns{200'000'000};
+  std::int64_t linger_ns{5'000'000'000};
+  std::int64_t connection_timeout_ns{5'000'000'000};
+  std::int64_t unblock_timeout_ns{15'000'000'000};
+  std::int64_t image_liveness_timeout_ns{10'000'000'000};
+  std::int64_t untethered_window_limit_timeout_ns{5'000'000'000};
+  std::int64_t untethered_linger_timeout_ns{0};  // 0: as the window limit
+  std::int64_t untethered_resting_timeout_ns{10'000'000'000};
+  bool is_reliable{true};
+  bool is_rejoin{true};
+  bool is_tethered{true};
+  bool spies_simulate_connection{false};
+  std::int64_t nak_delay_ns{1'000};
+  std::int32_t nak_retry_ratio{100};
+  std::int64_t nak_multicast_max_backoff_ns{10'000'000};
+  std::int32_t nak_multicast_group_size{10};
+  bool nak_all_gaps{false};
+  std::int64_t retransmit_delay_ns{0};
+  std::int64_t retransmit_linger_ns{10'000'000};
+  bool is_retransmit_linger_auto{false};
+  std::int32_t max_resend{16};
+  std::int64_t retransmit_limit_bytes{0};
+  std::int64_t retransmit_limit_interval_ns{1'000'000'000};
+  std::int64_t flow_control_receiver_timeout_ns{5'000'000'000};
+};
+
+struct Settings {
+  std::string directory;
+  StreamDefaults streams;
+  std::int64_t timer_interval_ns{1'000'000'000};
+  std::int64_t client_liveness_timeout_ns{10'000'000'000};
+  std::int64_t counters_free_to_reuse_ms{1'000};
+  std::int64_t poll_interval_ns{100'000};          // longest sleep of an idle conductor
+  std::int32_t reserved_session_id_low{-1};
+  std::int32_t reserved_session_id_high{1000};
+  bool is_termination_allowed{false};              // TERMINATE_DRIVER: the `allow` or the `deny` validator
+  std::uint64_t random_seed{1};                    // session ids and initial term ids
+};
+
+}  // namespace thalweg::conductor

@@ -1,0 +1,171 @@
+#include "controlplane/conductor/subscription_table.hpp"
+
+#include <fmt/format.h>
+
+namespace thalweg::conductor {
+
+Outcome<void> SubscriptionTable::check_conflicts(const Request& request) const {
+  for (const std::uint32_t index : world_->subscriptions.used()) {
+    const auto& slot = world_->subscriptions.slot(index);
+    const SubscriptionRecord& record = world_->subscriptions.record(index);
+    if (record.kind != SubscriptionKind::kNetwork || slot.endpoint != request.endpoint || slot.stream_id != request.stream_id) continue;
+    if (record.params.session_id != request.params.session_id) continue;
+    const auto conflict = [&](const char* option, bool existing) {
+      return refuse_channel(fmt::format("option conflicts with existing subscription: {}={} existing={} channel={}", option, !existing, existing, request.uri));
+    };
+    if (record.params.is_reliable != request.params.is_reliable) return conflict("reliable", record.params.is_reliable);
+    if (record.params.is_rejoin != request.params.is_rejoin) return conflict("rejoin", record.params.is_rejoin);
+  }
+  return {};
+}
+
+Outcome<std::uint32_t> SubscriptionTable::acquire_interest(const Request& request) {
+  const std::uint32_t has_session = request.params.session_id.has_value() ? 1 : 0;
+  const std::int32_t session_id = request.params.session_id.value_or(0);
+  for (const std::uint32_t index : world_->interests.used()) {
+    auto& wanted = world_->interests.slot(index).desired;
+    if (world_->interests.record(index).status == Status::kClosing || wanted.endpoint != request.endpoint || wanted.stream_id != request.stream_id) continue;
+    if (wanted.has_session != has_session || wanted.session_id != session_id) continue;
+    ++wanted.reference_count;
+    return index;
+  }
+  const auto index = world_->interests.allocate();
+  if (!index) return refuse(shm::ClientError::kGeneric, fmt::format("all {} stream interests are in use", shm::kInterestsMax));
+  auto& wanted = world_->interests.slot(*index).desired;
+  wanted.endpoint = request.endpoint;
+  wanted.stream_id = request.stream_id;
+  wanted.session_id = session_id;
+  wanted.has_session = has_session;
+  wanted.is_reliable = request.params.is_reliable ? 1 : 0;
+  wanted.is_rejoin = request.params.is_rejoin ? 1 : 0;
+  wanted.reference_count = 1;
+  endpoints_->add_reference(request.endpoint);
+  world_->interests.publish(*index);
+  world_->bells.ring(shm::SlotKind::kInterest, *index);
+  return *index;
+}
+
+void SubscriptionTable::release_interest(std::uint32_t interest) {
+  auto& wanted = world_->interests.slot(interest).desired;
+  if (--wanted.reference_count > 0) return;
+  world_->interests.record(interest).status = Status::kClosing;
+  world_->interests.close(interest);
+  world_->bells.ring(shm::SlotKind::kInterest, interest);
+}
+
+void SubscriptionTable::service_interest(std::uint32_t interest) {
+  if (!world_->interests.is_used(interest)) return;
+  InterestRecord& record = world_->interests.record(interest);
+  const shm::Observed observed = host::observed_state(world_->interests.slot(interest));
+  if (record.status == Status::kStarting && observed == shm::Observed::kActive) record.status = Status::kActive;
+  if (record.status == Status::kStarting && observed == shm::Observed::kFailed) record.status = Status::kFailed;
+  if (record.status == Status::kClosing && observed == shm::Observed::kDone) {
+    const std::uint32_t endpoint = world_->interests.slot(interest).desired.endpoint;
+    world_->interests.release(interest);
+    endpoints_->release(endpoint);
+  }
+}
+
+Outcome<std::uint32_t> SubscriptionTable::add(const Request& request, std::uint32_t interest) {
+  const auto text = world_->keep_text(request.uri);
+  if (!text) return tl::unexpected{text.error()};
+  const auto index = world_->subscriptions.allocate();
+  if (!index) {
+    world_->registry.free_text(*text);
+    return refuse(shm::ClientError::kGeneric, fmt::format("all {} subscriptions are in use", shm::kSubscriptionsMax));
+  }
+  auto& slot = world_->subscriptions.slot(*index);
+  slot.registration_id = request.registration_id;
+  slot.client_id = request.client_id;
+  slot.stream_id = request.stream_id;
+  slot.session_id = request.params.session_id.value_or(0);
+  slot.has_session = request.params.session_id.has_value() ? 1 : 0;
+  slot.kind = static_cast<std::uint32_t>(request.kind);
+  slot.endpoint = request.endpoint;
+  slot.interest = interest;
+  slot.text = *text;
+  if (request.endpoint != shm::kNoSlot) slot.channel_status_counter_id = world_->endpoints.slot(request.endpoint).desired.channel_status_id;
+  SubscriptionRecord& record = world_->subscriptions.record(*index);
+  record.kind = request.kind;
+  record.uri = request.uri;
+  record.channel = request.channel;
+  record.params = request.params;
+  world_->subscriptions.publish(*index);
+  by_registration_.emplace(request.registration_id, *index);
+  return *index;
+}
+
+std::uint32_t SubscriptionTable::find(std::int64_t registration_id) const {
+  const auto found = by_registration_.find(registration_id);
+  return found == by_registration_.end() ? shm::kNoSlot : found->second;
+}
+
+void SubscriptionTable::destroy(std::uint32_t subscription) {
+  const std::vector<std::uint32_t> links = world_->subscriptions.record(subscription).links;
+  for (const std::uint32_t link : links) links_->close(link);
+  const auto& slot = world_->subscriptions.slot(subscription);
+  by_registration_.erase(slot.registration_id);
+  if (slot.interest != shm::kNoSlot) release_interest(slot.interest);
+  world_->registry.free_text(slot.text);
+  world_->subscriptions.release(subscription);
+}
+
+Outcome<void> SubscriptionTable::remove(std::int64_t client_id, std::int64_t registration_id) {
+  const std::uint32_t index = find(registration_id);
+  if (index == shm::kNoSlot) {
+    return refuse(shm::ClientError::kUnknownSubscription, fmt::format("unknown subscription client_id={} registration_id={}", client_id, registration_id));
+  }
+  destroy(index);
+  return {};
+}
+
+void SubscriptionTable::remove_all_of(std::int64_t client_id) {
+  const std::vector<std::uint32_t> subscriptions = world_->subscriptions.used();
+  for (const std::uint32_t index : subscriptions) {
+    if (world_->subscriptions.slot(index).client_id == client_id) destroy(index);
+  }
+}
+
+bool SubscriptionTable::wants(std::uint32_t subscription, std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const {
+  const auto& slot = world_->subscriptions.slot(subscription);
+  return slot.kind == static_cast<std::uint32_t>(SubscriptionKind::kNetwork) && slot.endpoint == endpoint && slot.stream_id == stream_id &&
+         (slot.has_session == 0 || slot.session_id == session_id);
+}
+
+void SubscriptionTable::recover() {
+  for (const std::uint32_t index : world_->interests.used()) {
+    auto& slot = world_->interests.slot(index);
+    slot.desired.reference_count = 0;
+    endpoints_->add_reference(slot.desired.endpoint);
+    const bool is_closing = world_->interests.desired(index) == shm::Desired::kClosing;
+    world_->interests.record(index).status =
+        is_closing ? Status::kClosing : host::observed_state(slot) == shm::Observed::kActive ? Status::kActive : Status::kStarting;
+  }
+  for (const std::uint32_t index : world_->subscriptions.used()) {
+    const auto& slot = world_->subscriptions.slot(index);
+    by_registration_.emplace(slot.registration_id, index);
+    SubscriptionRecord& record = world_->subscriptions.record(index);
+    record.kind = static_cast<SubscriptionKind>(slot.kind);
+    record.uri = std::string{world_->registry.text(slot.text)};
+    if (slot.interest != shm::kNoSlot) ++world_->interests.slot(slot.interest).desired.reference_count;
+    const auto uri = shm::ChannelUri::parse(record.uri);
+    if (!uri) continue;
+    if (auto params = parse_subscription_params(*uri, world_->settings.streams)) record.params = std::move(*params);
+    if (record.kind == SubscriptionKind::kNetwork) {
+      record.channel = world_->endpoints.record(slot.endpoint).channel;
+    } else if (record.kind == SubscriptionKind::kSpy) {
+      if (auto channel = parse_udp_channel(*uri)) {
+        if (finish_channel(*channel)) record.channel = std::move(*channel);
+      }
+    }
+  }
+  const std::vector<std::uint32_t> interests = world_->interests.used();
+  for (const std::uint32_t index : interests) {
+    auto& wanted = world_->interests.slot(index).desired;
+    if (wanted.reference_count > 0 || world_->interests.record(index).status == Status::kClosing) continue;
+    wanted.reference_count = 1;  // of the command that died with the predecessor
+    release_interest(index);
+  }
+}
+
+}  // namespace thalweg::conductor

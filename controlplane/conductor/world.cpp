@@ -1,0 +1,54 @@
+#include "controlplane/conductor/world.hpp"
+
+#include <cstring>
+
+namespace thalweg::conductor {
+
+World::World(Settings settings_in, host::InstanceFiles& files_in, host::LogStore::Options log_options, host::Worker& worker_in, Time start)
+    : settings{std::move(settings_in)},
+      files{files_in},
+      registry{files_in.registry},
+      counters{files_in.cnc.counter_metadata(), files_in.cnc.counter_values(), settings.counters_free_to_reuse_ms},
+      ring{files_in.cnc.to_driver()},
+      clients_out{shm::BroadcastTransmitter{files_in.cnc.to_clients()}},
+      error_log{files_in.cnc.error_log()},
+      loss_report{std::span<std::byte>{files_in.loss_report.data(), files_in.loss_report.length()}},
+      bells{registry->header},
+      worker{worker_in},
+      logs{std::move(log_options), registry, bells, worker_in},
+      random{settings.random_seed},
+      now{start},
+      endpoints{registry->endpoints},
+      publications{registry->publications},
+      images{registry->images},
+      interests{registry->interests},
+      links{registry->links},
+      clients{registry->clients},
+      subscriptions{registry->subscriptions},
+      refs{registry->publication_refs} {}
+
+void World::report(const CommandError& error) {
+  if (error.code == shm::ClientError::kResourceTemporarilyUnavailable) return;
+  system(shm::SystemCounter::kErrors).add(1);
+  static_cast<void>(error_log.record(static_cast<std::int32_t>(error.code), error.text, now.now_ms));  // a full log still counts its errors
+}
+
+std::int32_t World::allocate_counter(const shm::CountersManager::Spec& spec) {
+  const auto id = counters.allocate(spec, now.now_ms);
+  return id ? *id : shm::kNullCounterId;
+}
+
+Outcome<std::uint32_t> World::keep_text(std::string_view text) {
+  auto slot = registry.put_text(text);
+  if (!slot) return refuse(shm::ClientError::kGeneric, "channel cannot be recorded: " + slot.error().message);
+  return *slot;
+}
+
+CommandError slot_error(const shm::SlotError& error) {
+  CommandError result;
+  result.code = error.code > 0 ? static_cast<shm::ClientError>(error.code) : shm::ClientError::kGeneric;
+  result.text.assign(error.text, ::strnlen(error.text, sizeof error.text));
+  return result;
+}
+
+}  // namespace thalweg::conductor

@@ -1,0 +1,212 @@
+#include "controlplane/host/instance_directory.hpp"
+
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <ctime>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "controlplane/host/log_files.hpp"
+#include "dataplane/base/time.hpp"
+#include "dataplane/shm/error_log.hpp"
+#include "dataplane/shm/ring_buffer.hpp"
+
+namespace thalweg::host {
+namespace {
+
+namespace fs = std::filesystem;
+
+Result<gid_t> group_id(const std::string& name) {
+  std::vector<char> buffer(16384);
+  struct group entry {};
+  struct group* found = nullptr;
+  ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (found == nullptr) return fail(ErrorCode::kInvalidConfig, fmt::format("instance group '{}' does not exist", name), "create it with groupadd");
+  return found->gr_gid;
+}
+
+// The group, if any, may read the directory and write the files in it: set-group-id hands the group down to everything created there.
+Result<void> make_directory(const std::string& path, const std::string& group) {
+  const mode_t mode = group.empty() ? 0700 : 02750;
+  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return fail_errno(ErrorCode::kPermission, "create " + path, errno);
+  if (!group.empty()) {
+    const auto gid = group_id(group);
+    if (!gid) return tl::unexpected{gid.error()};
+    if (::chown(path.c_str(), static_cast<uid_t>(-1), *gid) != 0) return fail_errno(ErrorCode::kPermission, "give " + path + " to group " + group, errno);
+  }
+  if (::chmod(path.c_str(), mode) != 0) return fail_errno(ErrorCode::kPermission, "set the mode of " + path, errno);
+  return {};
+}
+
+bool is_process_alive(std::uint32_t pid) noexcept { return pid != 0 && (::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM); }
+
+// A data plane that still works on the registry: its process lives and stored its heartbeat lately.
+bool is_data_plane_alive(const shm::RegistryFile& registry, std::int64_t timeout_ms, std::int64_t now_ns) noexcept {
+  const auto& process = registry->header.data_plane;
+  const std::int64_t age_ns = now_ns - process.heartbeat_ns.load(std::memory_order_acquire);
+  return is_process_alive(process.pid.load(std::memory_order_acquire)) && age_ns >= 0 && age_ns <= timeout_ms * kMillisecond_ns;
+}
+
+Result<std::string> save_error_log(const std::string& directory, const shm::CncFile& cnc, std::int64_t now_ms) {
+  std::string text;
+  shm::read_error_log(std::span<const std::byte>{cnc.error_log()}, [&text](const shm::ErrorLogEntry& entry) {
+    text += fmt::format("{} observations from {:%Y-%m-%dT%H:%M:%SZ} to {:%Y-%m-%dT%H:%M:%SZ} for:\n {}\n", entry.observation_count,
+                        fmt::gmtime(entry.first_ms / 1000), fmt::gmtime(entry.last_ms / 1000), entry.text);
+  });
+  if (text.empty()) return std::string{};
+  const std::string path = fmt::format("{}-{:%Y-%m-%d-%H-%M-%S}-{:03}-error.log", directory, fmt::gmtime(now_ms / 1000), now_ms % 1000);
+  const int fd = ::open(path.c_str(), O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return fail_errno(ErrorCode::kIo, "save the error log to " + path, errno);
+  const ssize_t written = ::write(fd, text.data(), text.size());
+  ::close(fd);
+  if (written != static_cast<ssize_t>(text.size())) return fail(ErrorCode::kIo, "save the error log to " + path + ": short write");
+  return path;
+}
+
+struct Predecessor {
+  bool may_attach{};
+  std::string saved_error_log;
+};
+
+// Decides what to do about the files that are there: take them over, remove them, or refuse.
+Result<Predecessor> examine(const InstanceOptions& options, std::int64_t now_ms, std::int64_t now_ns) {
+  Predecessor result;
+  auto cnc = shm::CncFile::open(options.directory, shm::MappedFile::Access::kReadWrite);
+  auto registry = shm::RegistryFile::open(options.directory);
+  if (registry) {
+    const bool is_alive = is_data_plane_alive(*registry, options.driver_timeout_ms, now_ns);
+    const std::uint32_t pid = (*registry)->header.data_plane.pid.load(std::memory_order_relaxed);
+    const bool is_ours = cnc && cnc->pid() == static_cast<std::int64_t>((*registry)->header.control_plane.pid.load(std::memory_order_acquire));
+    const std::int64_t heartbeat_ms = cnc ? shm::ManyToOneRing{cnc->to_driver()}.consumer_heartbeat() : -1;
+    // Clients wait for a lost driver this long; until then they can be served again.
+    const bool has_clients_waiting = heartbeat_ms > 0 && now_ms - heartbeat_ms <= options.driver_timeout_ms;
+    result.may_attach = is_ours && heartbeat_ms != -1 && (is_alive || has_clients_waiting);
+    if (result.may_attach) return result;
+    if (is_alive) {
+      return fail(ErrorCode::kInUse, fmt::format("{}: the data plane of a stopped instance still runs (process {})", options.directory, pid),
+                  fmt::format("end it first: kill {}", pid));
+    }
+  } else if (registry.error().code == ErrorCode::kVersion) {
+    return tl::unexpected{std::move(registry).error()};
+  }
+  if (options.delete_on_start) return result;
+  // With our own registry beside it the heartbeat is that of our predecessor, who lost the lock: only a stock driver counts here.
+  if (!registry) {
+    const auto activity = shm::check_driver_active(options.directory, options.driver_timeout_ms, now_ms);
+    if (!activity) return tl::unexpected{activity.error()};
+    if (*activity == shm::DriverActivity::kActive) {
+      return fail(ErrorCode::kInUse, "active media driver detected in " + options.directory, "stop that driver, or choose another instance.directory");
+    }
+  }
+  if (cnc) {
+    auto saved = save_error_log(options.directory, *cnc, now_ms);
+    if (!saved) return tl::unexpected{std::move(saved).error()};
+    result.saved_error_log = std::move(*saved);
+  }
+  return result;
+}
+
+Result<InstanceFiles> attach(const InstanceOptions& options, DirectoryLock lock) {
+  auto cnc = shm::CncFile::open(options.directory, shm::MappedFile::Access::kReadWrite);
+  if (!cnc) return tl::unexpected{std::move(cnc).error()};
+  auto registry = shm::RegistryFile::open(options.directory);
+  if (!registry) return tl::unexpected{std::move(registry).error()};
+  auto loss = shm::MappedFile::open(options.directory + "/loss-report.dat", shm::MappedFile::Access::kReadWrite);
+  if (!loss) return tl::unexpected{std::move(loss).error()};
+  return InstanceFiles{std::move(lock), std::move(*cnc), std::move(*registry), std::move(*loss), true, {}};
+}
+
+Result<InstanceFiles> create(const InstanceOptions& options, DirectoryLock lock, std::int64_t now_ms) {
+  if (auto removed = remove_instance_tree(options.directory, false); !removed) return tl::unexpected{std::move(removed).error()};
+  for (const char* name : {"/publications", "/images", "/pool"}) {
+    if (auto made = make_directory(options.directory + name, options.group); !made) return tl::unexpected{std::move(made).error()};
+  }
+  // The registry comes first: whoever finds cnc.dat of a crashed start finds the registry that tells it is ours.
+  auto registry = shm::RegistryFile::create(options.directory);
+  if (!registry) return tl::unexpected{std::move(registry).error()};
+  (*registry)->header.control_plane.pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
+  auto cnc = shm::CncFile::create(options.directory, options.cnc, ::getpid(), now_ms);
+  if (!cnc) return tl::unexpected{std::move(cnc).error()};
+  const auto page = static_cast<std::uint64_t>(options.cnc.page_size);
+  auto loss = shm::MappedFile::create(options.directory + "/loss-report.dat", {.length = align_up(options.loss_report_bytes, page)});
+  if (!loss) return tl::unexpected{std::move(loss).error()};
+  return InstanceFiles{std::move(lock), std::move(*cnc), std::move(*registry), std::move(*loss), false, {}};
+}
+
+}  // namespace
+
+Result<DirectoryLock> DirectoryLock::take(const std::string& directory, const std::string& group) {
+  const std::string path = directory + "/instance.lock";
+  for (;;) {
+    if (auto made = make_directory(directory, group); !made) return tl::unexpected{std::move(made).error()};
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return fail_errno(ErrorCode::kPermission, "open " + path, errno);
+    DirectoryLock lock{fd};
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+      return fail(ErrorCode::kInUse, directory + " is owned by a running control plane", "stop it, or choose another instance.directory");
+    }
+    // An owner that removed its directory at shutdown took the file we waited for with it.
+    struct stat ours {};
+    struct stat there {};
+    if (::fstat(fd, &ours) == 0 && ::stat(path.c_str(), &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev) return lock;
+  }
+}
+
+DirectoryLock::DirectoryLock(DirectoryLock&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
+DirectoryLock& DirectoryLock::operator=(DirectoryLock&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+DirectoryLock::~DirectoryLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<InstanceFiles> InstanceFiles::open(const InstanceOptions& options, std::int64_t now_ms, std::int64_t now_ns) {
+  auto lock = DirectoryLock::take(options.directory, options.group);
+  if (!lock) return tl::unexpected{std::move(lock).error()};
+  auto predecessor = examine(options, now_ms, now_ns);
+  if (!predecessor) return tl::unexpected{std::move(predecessor).error()};
+  auto files = predecessor->may_attach ? attach(options, std::move(*lock)) : create(options, std::move(*lock), now_ms);
+  if (files) {
+    files->saved_error_log = std::move(predecessor->saved_error_log);
+    const auto pid = static_cast<std::uint32_t>(::getpid());
+    files->registry->header.control_plane.pid.store(pid, std::memory_order_release);
+    files->registry->header.control_plane.starts.fetch_add(1, std::memory_order_relaxed);
+    files->cnc.set_pid(pid);
+  }
+  return files;
+}
+
+Result<void> remove_instance_tree(const std::string& directory, bool is_whole) {
+  std::error_code error;
+  for (const char* name : {"/publications", "/images", "/pool"}) {
+    for (const auto& entry : fs::directory_iterator{directory + name, error}) {
+      if (entry.is_symlink(error)) static_cast<void>(delete_log_file(entry.path().string()));  // remove_all below reports what stays
+    }
+  }
+  error.clear();
+  std::vector<fs::path> entries;
+  for (const auto& entry : fs::directory_iterator{directory, error}) {
+    if (entry.path().filename() != "instance.lock") entries.push_back(entry.path());
+  }
+  for (const fs::path& path : entries) {
+    fs::remove_all(path, error);
+    if (error) return fail(ErrorCode::kIo, fmt::format("remove {}: {}", path.string(), error.message()));
+  }
+  if (is_whole) {
+    fs::remove(directory + "/instance.lock", error);
+    fs::remove(directory, error);
+  }
+  return {};
+}
+
+}  // namespace thalweg::host

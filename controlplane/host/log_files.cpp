@@ -1,0 +1,124 @@
+#include "controlplane/host/log_files.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+namespace thalweg::host {
+namespace {
+
+tl::unexpected<Error> no_space(std::uint64_t length, const std::string& where, std::uint64_t usable) {
+  return fail(ErrorCode::kNoSpace, fmt::format("insufficient usable storage for new log of length={} in {}: usable={}", length, where, usable),
+              "free space there, or ask for a smaller term-length");
+}
+
+std::string hugepage_path(const LogFileSpec& spec) {
+  static constexpr const char* kNames[] = {"pool", "publication", "image"};
+  return fmt::format("{}/{}-{}.logbuffer", spec.hugetlbfs, kNames[static_cast<std::size_t>(spec.use)], spec.id);
+}
+
+// A log on huge pages with its link in the instance directory; nullopt when there is no room for it (tmpfs serves then).
+std::optional<LogFile> create_on_hugepages(const LogFileSpec& spec, const std::string& link) {
+  const std::uint64_t length = shm::log_file_length(spec.term_length, kHugePageSize);
+  const auto usable = usable_bytes(spec.hugetlbfs);
+  if (!usable || *usable < length) return std::nullopt;
+  const std::string path = hugepage_path(spec);
+  ::unlink(path.c_str());
+  auto mapping = shm::MappedFile::create(path, {.length = length, .mode = 0666, .allocate = true, .populate = false});
+  if (!mapping) return std::nullopt;
+  if (::symlink(path.c_str(), link.c_str()) != 0) {
+    ::unlink(path.c_str());
+    return std::nullopt;
+  }
+  return LogFile{std::move(*mapping), path, length, kHugePageSize, spec.term_length, true};
+}
+
+}  // namespace
+
+Result<LogFile> create_log_file(const LogFileSpec& spec) {
+  const std::string path = shm::log_path(spec.directory, spec.use, spec.id);
+  if (auto deleted = delete_log_file(path); !deleted) return tl::unexpected{std::move(deleted).error()};
+  std::optional<LogFile> file;
+  if (!spec.hugetlbfs.empty() && spec.term_length >= kHugePageTermLengthMin) file = create_on_hugepages(spec, path);
+  if (!file) {
+    const std::uint64_t length = shm::log_file_length(spec.term_length, shm::kDefaultPageSize);
+    const auto usable = usable_bytes(spec.directory);
+    if (usable && *usable < length) return no_space(length, spec.directory, *usable);
+    auto mapping = shm::MappedFile::create(path, {.length = length, .mode = 0666, .allocate = true, .populate = false});
+    if (!mapping) {
+      if (mapping.error().code == ErrorCode::kNoSpace) return no_space(length, spec.directory, usable.value_or(0));
+      return tl::unexpected{std::move(mapping).error()};
+    }
+    file = LogFile{std::move(*mapping), path, length, shm::kDefaultPageSize, spec.term_length, false};
+  }
+  if (spec.metadata) init_metadata(*file, *spec.metadata);
+  return std::move(*file);
+}
+
+Result<LogFile> open_log_file(const std::string& directory, shm::LogUse use, std::int64_t id, std::int32_t term_length) {
+  const std::string link = shm::log_path(directory, use, id);
+  char real[PATH_MAX];
+  if (::realpath(link.c_str(), real) == nullptr) return fail_errno(ErrorCode::kNotFound, link, errno);
+  auto mapping = shm::MappedFile::open(real, shm::MappedFile::Access::kReadWrite);
+  if (!mapping) return tl::unexpected{std::move(mapping).error()};
+  const std::uint64_t length = mapping->length();
+  struct stat status {};
+  const bool is_link = ::lstat(link.c_str(), &status) == 0 && S_ISLNK(status.st_mode);
+  const std::uint32_t page_size = is_link ? kHugePageSize : static_cast<std::uint32_t>(shm::kDefaultPageSize);
+  if (length != shm::log_file_length(term_length, page_size)) {
+    return fail(ErrorCode::kIo, fmt::format("{}: length {} does not fit term length {}", link, length, term_length));
+  }
+  return LogFile{std::move(*mapping), is_link ? std::string{real} : link, length, page_size, term_length, is_link};
+}
+
+void init_metadata(const LogFile& file, shm::LogMetadata metadata) noexcept {
+  metadata.term_length = file.term_length;
+  metadata.page_size = static_cast<std::int32_t>(file.page_size);
+  shm::init_log_metadata(file.buffer(), metadata);
+}
+
+Result<void> delete_log_file(const std::string& path_in_directory) {
+  char target[PATH_MAX];
+  const ssize_t length = ::readlink(path_in_directory.c_str(), target, sizeof target - 1);
+  if (length > 0) ::unlink(std::string(target, static_cast<std::size_t>(length)).c_str());
+  if (::unlink(path_in_directory.c_str()) != 0 && errno != ENOENT) return fail_errno(ErrorCode::kIo, path_in_directory, errno);
+  return {};
+}
+
+std::optional<std::uint64_t> usable_bytes(const std::string& path) {
+  struct statvfs info {};
+  if (::statvfs(path.c_str(), &info) != 0) return std::nullopt;
+  return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
+}
+
+std::string find_hugetlbfs(const std::string& mounts_text) {
+  std::istringstream lines{mounts_text};
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields{line};
+    std::string device;
+    std::string mount;
+    std::string type;
+    fields >> device >> mount >> type;
+    if (type != "hugetlbfs" || ::access(mount.c_str(), W_OK) != 0) continue;
+    struct statfs info {};
+    if (::statfs(mount.c_str(), &info) == 0 && info.f_bsize == static_cast<long>(kHugePageSize)) return mount;
+  }
+  return {};
+}
+
+std::string find_hugetlbfs() {
+  std::ifstream file{"/proc/mounts"};
+  std::ostringstream text;
+  text << file.rdbuf();
+  return find_hugetlbfs(text.str());
+}
+
+}  // namespace thalweg::host

@@ -1,0 +1,52 @@
+#pragma once
+#include <optional>
+#include <string>
+
+#include "dataplane/base/result.hpp"
+#include "dataplane/shm/log_buffer.hpp"
+#include "dataplane/shm/mapped_file.hpp"
+#include "dataplane/shm/registry.hpp"
+
+// Log buffer files on disk: creating, finding a place for them, deleting. Everything here may block: worker thread, or start-up.
+namespace thalweg::host {
+
+inline constexpr std::uint32_t kHugePageSize = 2U << 20;             // the only huge page size for logs (design, section 3)
+inline constexpr std::int32_t kHugePageTermLengthMin = 4 << 20;
+
+struct LogFileSpec {
+  std::string directory;             // of the instance
+  shm::LogUse use{};
+  std::int64_t id{};
+  std::int32_t term_length{};
+  std::string hugetlbfs;             // directory on a hugetlbfs mount for large terms; "" = none
+  std::optional<shm::LogMetadata> metadata;  // none: a pool log, initialised when it is given to a stream
+};
+
+struct LogFile {
+  shm::MappedFile mapping;           // whole file, not populated: the control plane touches the metadata page only
+  std::string path;                  // what clients are told: the real file
+  std::uint64_t length{};
+  std::uint32_t page_size{};
+  std::int32_t term_length{};
+  bool is_on_hugepages{};
+  [[nodiscard]] shm::LogBuffer buffer() const noexcept { return shm::LogBuffer{mapping.data(), length, term_length}; }
+};
+
+// Creates a zeroed, really allocated log and, where given, its metadata. A large term goes to `hugetlbfs` when pages are free there, with
+// a symbolic link in the instance directory. A file left under the same name by a crashed predecessor is replaced.
+// Errors: kNoSpace ("insufficient usable storage for new log of length=<n>"), kPermission, kIo. Spec: client-protocol 6.5, 7.1.
+[[nodiscard]] Result<LogFile> create_log_file(const LogFileSpec& spec);
+// Maps the log of a stream that outlived its control plane. Errors: kNotFound, kIo.
+[[nodiscard]] Result<LogFile> open_log_file(const std::string& directory, shm::LogUse use, std::int64_t id, std::int32_t term_length);
+// Fills in the metadata of a pool log. Does not block.
+void init_metadata(const LogFile& file, shm::LogMetadata metadata) noexcept;
+// Deletes the file, and what a symbolic link of that name points to. Errors: kIo.
+[[nodiscard]] Result<void> delete_log_file(const std::string& path_in_directory);
+
+// Bytes usable by an unprivileged process on the file system of `path`. nullopt: cannot be asked.
+[[nodiscard]] std::optional<std::uint64_t> usable_bytes(const std::string& path);
+// The first writable hugetlbfs mount with 2 MiB pages, from the text of /proc/mounts. "" = none.
+[[nodiscard]] std::string find_hugetlbfs(const std::string& mounts_text);
+[[nodiscard]] std::string find_hugetlbfs();
+
+}  // namespace thalweg::host

@@ -1,0 +1,221 @@
+#include "controlplane/host/log_store.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+namespace thalweg::host {
+
+LogStore::LogStore(Options options, shm::RegistryFile& registry, Bells& bells, Worker& worker)
+    : options_{std::move(options)}, bells_{&bells}, worker_{&worker}, table_{registry->logs} {
+  for (const PoolSize& size : options_.pool) pools_.push_back({size, 0});
+}
+
+std::optional<std::uint32_t> LogStore::acquire(const LogRequest& request) {
+  if (auto pooled = take_from_pool(request)) {
+    refill();
+    return pooled;
+  }
+  const auto slot = table_.allocate();
+  if (!slot) return std::nullopt;
+  create(*slot, {.directory = options_.directory,
+                 .use = request.use,
+                 .id = request.id,
+                 .term_length = request.metadata.term_length,
+                 .hugetlbfs = options_.hugetlbfs,
+                 .metadata = request.metadata});
+  return slot;
+}
+
+std::optional<std::uint32_t> LogStore::take_from_pool(const LogRequest& request) {
+  const auto fits = [&](std::uint32_t index) { return table_.record(index).file.term_length == request.metadata.term_length; };
+  const auto found = std::find_if(ready_.begin(), ready_.end(), fits);
+  if (found == ready_.end()) return std::nullopt;
+  const std::uint32_t index = *found;
+  Record& record = table_.record(index);
+  auto& desired = table_.slot(index).desired;
+  const std::string from = shm::log_path(options_.directory, shm::LogUse::kPool, desired.id);
+  const std::string to = shm::log_path(options_.directory, request.use, request.id);
+  if (std::rename(from.c_str(), to.c_str()) != 0) return std::nullopt;
+  ready_.erase(found);
+  count_pooled(record.file.term_length, -1);
+  init_metadata(record.file, request.metadata);
+  desired.use = request.use;
+  desired.id = request.id;
+  if (!record.file.is_on_hugepages) record.file.path = to;
+  return index;
+}
+
+void LogStore::count_pooled(std::int32_t term_length, int change) noexcept {
+  for (Pool& pool : pools_) {
+    if (pool.size.term_length == term_length) pool.have += static_cast<std::uint32_t>(change);
+  }
+}
+
+// One pool log less: none is tried again before a log is released, so that a full disk does not keep the worker busy.
+void LogStore::fail_pooled(std::uint32_t slot, const Error& error) {
+  is_pool_failing_ = true;
+  warning_ = fmt::format("log pool: {}", error.message);
+  count_pooled(table_.slot(slot).desired.term_length, -1);
+}
+
+void LogStore::create(std::uint32_t slot, LogFileSpec spec) {
+  const shm::LogUse use = spec.use;
+  const std::int64_t id = spec.id;
+  auto result = std::make_shared<std::optional<Result<LogFile>>>();
+  worker_->submit([result, spec = std::move(spec)] { *result = create_log_file(spec); },
+                  [this, slot, use, id, result] { on_created(slot, use, id, std::move(**result)); });
+}
+
+void LogStore::on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, Result<LogFile> created) {
+  Record& record = table_.record(slot);
+  if (!created) {
+    record.status = LogStatus::kFailed;
+    record.error = std::move(created).error();
+    if (use == shm::LogUse::kPool) fail_pooled(slot, record.error);
+    if (record.is_abandoned || use == shm::LogUse::kPool) table_.release(slot);
+    return;
+  }
+  record.file = std::move(*created);
+  record.status = LogStatus::kReady;
+  bytes_mapped_ += record.file.length;
+  auto& desired = table_.slot(slot).desired;
+  desired.use = use;
+  desired.id = id;
+  desired.term_length = record.file.term_length;
+  desired.file_length = record.file.length;
+  desired.page_size = record.file.page_size;
+  desired.on_hugepages = record.file.is_on_hugepages ? 1 : 0;
+  if (record.is_abandoned) {
+    destroy(slot);
+    return;
+  }
+  table_.publish(slot);
+  bells_->ring(shm::SlotKind::kLog, slot);
+  check_storage();
+}
+
+void LogStore::release(std::uint32_t slot) {
+  Record& record = table_.record(slot);
+  is_pool_failing_ = false;
+  switch (record.status) {
+    case LogStatus::kCreating:
+      record.is_abandoned = true;
+      return;
+    case LogStatus::kFailed:
+      if (table_.desired(slot) == shm::Desired::kFree) {
+        table_.release(slot);
+        return;
+      }
+      [[fallthrough]];
+    case LogStatus::kReady:
+      record.status = LogStatus::kClosing;
+      table_.close(slot);
+      bells_->ring(shm::SlotKind::kLog, slot);
+      return;
+    case LogStatus::kClosing:
+      return;
+  }
+}
+
+void LogStore::service(std::uint32_t slot) {
+  if (!table_.is_used(slot)) return;
+  Record& record = table_.record(slot);
+  const shm::Observed observed = observed_state(table_.slot(slot));
+  if (record.status == LogStatus::kClosing) {
+    if (observed == shm::Observed::kDone || observed == shm::Observed::kFailed) destroy(slot);
+    return;
+  }
+  const bool is_pooled = table_.slot(slot).desired.use == shm::LogUse::kPool;
+  if (observed == shm::Observed::kActive && is_pooled && std::find(ready_.begin(), ready_.end(), slot) == ready_.end()) ready_.push_back(slot);
+  if (observed == shm::Observed::kFailed && record.status == LogStatus::kReady) {
+    const shm::SlotError& error = table_.slot(slot).observed.error;
+    record.error = Error{ErrorCode::kIo, std::string{error.text, ::strnlen(error.text, sizeof error.text)}, {}};
+    record.status = LogStatus::kFailed;
+    if (is_pooled) {
+      fail_pooled(slot, record.error);
+      record.status = LogStatus::kClosing;
+      table_.close(slot);
+      bells_->ring(shm::SlotKind::kLog, slot);
+    }
+  }
+}
+
+void LogStore::destroy(std::uint32_t slot) {
+  Record& record = table_.record(slot);
+  const auto& desired = table_.slot(slot).desired;
+  const std::string path = shm::log_path(options_.directory, desired.use, desired.id);
+  bytes_mapped_ -= record.file.length;
+  auto file = std::make_shared<LogFile>(std::move(record.file));
+  auto is_deleted = std::make_shared<bool>(false);
+  worker_->submit(
+      [file, path, is_deleted] {
+        *is_deleted = delete_log_file(path).has_value();
+        file->mapping.reset();
+      },
+      [this, is_deleted] { failed_deletions_ += *is_deleted ? 0 : 1; });
+  table_.release(slot);
+}
+
+void LogStore::refill() {
+  if (is_pool_failing_) return;
+  for (Pool& pool : pools_) {
+    for (; pool.have < pool.size.count; ++pool.have) {
+      const auto slot = table_.allocate();
+      if (!slot) return;
+      table_.slot(*slot).desired.use = shm::LogUse::kPool;
+      table_.slot(*slot).desired.term_length = pool.size.term_length;
+      create(*slot, {.directory = options_.directory,
+                     .use = shm::LogUse::kPool,
+                     .id = next_pool_id_++,
+                     .term_length = pool.size.term_length,
+                     .hugetlbfs = options_.hugetlbfs,
+                     .metadata = std::nullopt});
+    }
+  }
+}
+
+void LogStore::recover(const std::vector<std::uint32_t>& wanted) {
+  table_.recover();
+  const std::vector<std::uint32_t> slots = table_.used();
+  for (const std::uint32_t index : slots) {
+    auto& desired = table_.slot(index).desired;
+    Record& record = table_.record(index);
+    const bool is_pooled = desired.use == shm::LogUse::kPool;
+    if (is_pooled) next_pool_id_ = std::max(next_pool_id_, desired.id + 1);
+    auto file = open_log_file(options_.directory, desired.use, desired.id, desired.term_length);
+    if (file) {
+      record.file = std::move(*file);
+      bytes_mapped_ += record.file.length;
+      record.status = LogStatus::kReady;
+    } else {
+      record.error = std::move(file).error();
+      record.status = LogStatus::kFailed;
+    }
+    const bool is_wanted = is_pooled || std::find(wanted.begin(), wanted.end(), index) != wanted.end();
+    if (is_pooled && table_.desired(index) == shm::Desired::kActive && record.status == LogStatus::kReady) count_pooled(desired.term_length, 1);
+    if (table_.desired(index) == shm::Desired::kClosing) {
+      record.status = LogStatus::kClosing;
+    } else if (!is_wanted || record.status == LogStatus::kFailed) {
+      release(index);
+    }
+    service(index);
+  }
+}
+
+void LogStore::check_storage() {
+  const auto usable = usable_bytes(options_.directory);
+  if (usable && *usable <= options_.low_storage_warning_bytes) {
+    warning_ = fmt::format("space is running low: threshold={} usable={} in {}", options_.low_storage_warning_bytes, *usable, options_.directory);
+  }
+}
+
+std::optional<std::string> LogStore::take_warning() {
+  std::optional<std::string> taken;
+  taken.swap(warning_);
+  return taken;
+}
+
+}  // namespace thalweg::host

@@ -1,0 +1,96 @@
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/host/log_files.hpp"
+#include "controlplane/host/slot_table.hpp"
+#include "controlplane/host/worker.hpp"
+
+namespace thalweg::host {
+
+enum class LogStatus : std::uint8_t { kCreating, kReady, kFailed, kClosing };
+
+struct LogRequest {
+  shm::LogUse use{};
+  std::int64_t id{};          // registration id of the publication or correlation id of the image
+  shm::LogMetadata metadata;  // term_length says which size
+};
+
+// All log buffers of an instance. Sizes of the pool are kept ready: created, zeroed, announced to the steward and mapped there; such a log
+// is given out by a rename at once. Any other size is created on the worker thread. Thread: the conductor, which never waits in here.
+// Spec: design section 3, client-protocol 6.5 and 7.1; life of a log slot: docs/develop/registry.md.
+class LogStore {
+ public:
+  struct PoolSize {
+    std::int32_t term_length{};
+    std::uint32_t count{};
+  };
+  struct Options {
+    std::string directory;
+    std::string hugetlbfs;                     // directory on a hugetlbfs mount; "" = none
+    std::vector<PoolSize> pool;
+    std::uint64_t low_storage_warning_bytes{};
+  };
+  LogStore(Options options, shm::RegistryFile& registry, Bells& bells, Worker& worker);
+
+  // Starts providing a log; the slot is returned at once and status() tells when it may be used. nullopt: the table is full.
+  [[nodiscard]] std::optional<std::uint32_t> acquire(const LogRequest& request);
+  [[nodiscard]] LogStatus status(std::uint32_t slot) const noexcept { return table_.record(slot).status; }
+  [[nodiscard]] const Error& error(std::uint32_t slot) const noexcept { return table_.record(slot).error; }
+  // Path for clients. Precondition: kReady.
+  [[nodiscard]] const std::string& path(std::uint32_t slot) const noexcept { return table_.record(slot).file.path; }
+  // For the metadata page only. Precondition: kReady.
+  [[nodiscard]] shm::LogBuffer buffer(std::uint32_t slot) const noexcept { return table_.record(slot).file.buffer(); }
+  // The stream is over: unmapped by the steward, then deleted.
+  void release(std::uint32_t slot);
+
+  // The steward answered.
+  void service(std::uint32_t slot);
+  // Keeps the pool full. Each duty cycle is not too often: it only looks at a few numbers.
+  void refill();
+  // Takes over the logs in the registry after a restart; those that `wanted` does not name go. May block.
+  void recover(const std::vector<std::uint32_t>& wanted);
+  [[nodiscard]] const std::vector<std::uint32_t>& used() const noexcept { return table_.used(); }
+  [[nodiscard]] std::uint64_t bytes_mapped() const noexcept { return bytes_mapped_; }
+  [[nodiscard]] std::int64_t failed_deletions() const noexcept { return failed_deletions_; }
+  // Latest low-storage warning not yet taken; nullopt: none.
+  [[nodiscard]] std::optional<std::string> take_warning();
+
+ private:
+  struct Record {
+    LogStatus status{LogStatus::kCreating};
+    bool is_abandoned{};        // released while it was being created
+    LogFile file;
+    Error error;
+  };
+  using Table = SlotTable<shm::LogSlot, shm::kLogsMax, Record>;
+
+  struct Pool {
+    PoolSize size;
+    std::uint32_t have{};       // ready or being made
+  };
+
+  std::optional<std::uint32_t> take_from_pool(const LogRequest& request);
+  void count_pooled(std::int32_t term_length, int change) noexcept;
+  void fail_pooled(std::uint32_t slot, const Error& error);
+  void create(std::uint32_t slot, LogFileSpec spec);
+  void on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, Result<LogFile> created);
+  void destroy(std::uint32_t slot);
+  void check_storage();
+
+  Options options_;
+  Bells* bells_;
+  Worker* worker_;
+  Table table_;
+  std::vector<Pool> pools_;
+  std::vector<std::uint32_t> ready_;  // pool logs that are mapped and wait for a stream
+  std::int64_t next_pool_id_{1};
+  std::uint64_t bytes_mapped_{0};
+  std::int64_t failed_deletions_{0};
+  bool is_pool_failing_{false};      // a pool log could not be made: not tried again before a log is released
+  std::optional<std::string> warning_;
+};
+
+}  // namespace thalweg::host

@@ -1,0 +1,183 @@
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <cstdio>
+#include <exception>
+#include <random>
+
+#include "config/schema/config.hpp"
+#include "config/schema/print.hpp"
+#include "controlplane/api/control_client.hpp"
+#include "controlplane/api/control_server.hpp"
+#include "controlplane/conductor/conductor.hpp"
+#include "controlplane/conductor/control_verbs.hpp"
+#include "controlplane/process_log.hpp"
+#include "controlplane/settings_from_config.hpp"
+#include "dataplane/base/time.hpp"
+
+// thalweg-controlplane: the conductor with its worker and the control socket. Arguments, signals, start and end of the process.
+namespace thalweg {
+namespace {
+
+namespace log = process_log;
+
+enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2 };
+enum class Stop : int { kNone = 0, kStop, kRestart };
+
+// SIGTERM and SIGINT stop the instance: clients are told. SIGUSR2 ends the process alone, for a restart that clients do not notice.
+std::atomic<Stop> stop_wanted{Stop::kNone};
+static_assert(std::atomic<Stop>::is_always_lock_free, "touched by signal handlers");
+
+void on_signal(int number) { stop_wanted.store(number == SIGUSR2 ? Stop::kRestart : Stop::kStop, std::memory_order_relaxed); }
+
+void install_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  for (const int number : {SIGTERM, SIGINT, SIGUSR2}) ::sigaction(number, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+struct Arguments {
+  std::string config_file;
+  std::string directory;
+  std::vector<std::string> set_flags;
+};
+
+// nullopt: answered already (help, version, usage error); `exit_code` says how.
+std::optional<Arguments> parse_arguments(int argc, char** argv, int& exit_code) {
+  Arguments arguments;
+  CLI::App app{"Thalweg control plane: answers Aeron clients, allocates log buffers, keeps the instance's files.\n\nExample: thalweg-controlplane --config /etc/thalweg/thalweg.yaml"};
+  app.add_option("--config", arguments.config_file, "YAML file; none = built-in defaults");
+  app.add_option("--directory", arguments.directory, "Instance directory, over instance.directory of the file");
+  app.add_option("--set", arguments.set_flags, "section.key=value, over the file and the environment");
+  app.set_version_flag("--version", std::string{"thalweg-controlplane "} + THALWEG_VERSION);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    exit_code = app.exit(error) == 0 ? kOk : kUsage;
+    return std::nullopt;
+  }
+  return arguments;
+}
+
+conductor::Time read_clocks() { return {monotonic_ns(), epoch_ms()}; }
+
+// The conductor's loop, until somebody wants an end.
+Stop run(conductor::Conductor& conductor) {
+  std::atomic<std::uint32_t>& bell = conductor.world().registry->header.control_wake;
+  bool has_announced = false;
+  for (;;) {
+    const std::uint32_t seen = bell.load(std::memory_order_acquire);
+    const conductor::Time now = read_clocks();
+    const int work = conductor.poll(now);
+    conductor.charge_cycle(monotonic_ns() - now.now_ns);
+    if (!has_announced && conductor.is_ready()) {
+      has_announced = true;
+      ::sd_notify(0, "READY=1\nSTATUS=serving clients");
+      log::info("instance_ready", {{"directory", conductor.world().settings.directory}});
+    }
+    if (const auto warning = conductor.take_warning()) log::warn("storage", {{"text", *warning}});
+    const Stop wanted = stop_wanted.load(std::memory_order_relaxed);
+    if (wanted != Stop::kNone) return wanted;
+    if (conductor.is_termination_requested()) return Stop::kStop;
+    if (work == 0) shm::wait(bell, seen, conductor.idle_ns());
+  }
+}
+
+std::string hugetlbfs_of(const config::Config& config) {
+  if (config.dataplane.hugepages == config::Hugepages::kOff) return {};
+  return config.memory.hugetlbfs.empty() ? host::find_hugetlbfs() : config.memory.hugetlbfs;
+}
+
+Result<std::string> prepare_hugetlbfs(const config::Config& config) {
+  const std::string mount = hugetlbfs_of(config);
+  if (mount.empty()) return std::string{};
+  const std::string directory = mount + "/" + config.instance.name + "-" + std::to_string(::geteuid());
+  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
+    const int saved = errno;
+    if (config.memory.hugetlbfs.empty()) return std::string{};  // found, not asked for: do without
+    return fail_errno(ErrorCode::kPermission, "create " + directory, saved, "make memory.hugetlbfs writable for this user");
+  }
+  return directory;
+}
+
+int report(const Error& error) {
+  std::fprintf(stderr, "thalweg-controlplane: error: %s\n", error.message.c_str());
+  if (!error.hint.empty()) std::fprintf(stderr, "thalweg-controlplane: hint: %s\n", error.hint.c_str());
+  return kFailed;
+}
+
+int serve(const config::Loaded& loaded, const std::string& directory, host::InstanceFiles& files) {
+  const config::Config& config = loaded.config;
+  auto hugetlbfs = prepare_hugetlbfs(config);
+  if (!hugetlbfs) return report(hugetlbfs.error());
+  auto& header = files.registry->header;
+  host::Worker worker{[&header] { shm::wake(header.control_wake); }};
+  conductor::Settings settings = conductor_settings(config, directory);
+  std::random_device entropy;
+  settings.random_seed = static_cast<std::uint64_t>(entropy()) << 32 | entropy();
+  const char* validator = ::getenv("AERON_DRIVER_TERMINATION_VALIDATOR");
+  settings.is_termination_allowed = validator != nullptr && std::string_view{validator} == "allow";
+  auto conductor = conductor::Conductor::create(std::move(settings), files, log_options(config, directory, *hugetlbfs), worker, read_clocks());
+  if (!conductor) return report(conductor.error());
+  worker.start();
+  conductor::ControlVerbs verbs{**conductor,
+                                {.effective_config = config::to_yaml(loaded, true),
+                                 .terminate = [] { stop_wanted.store(Stop::kStop, std::memory_order_relaxed); },
+                                 .set_log_level = log::set_level}};
+  const std::string socket = config.control_plane.socket.empty() ? api::default_socket_path(directory) : config.control_plane.socket;
+  auto server = api::ControlServer::start({socket, config.instance.group}, [&verbs](const api::Request& request) { return verbs.run(request); });
+  if (!server) return report(server.error());
+  log::info("control_plane_started", {{"directory", directory},
+                                      {"attached", files.is_attached ? "true" : "false"},
+                                      {"pid", std::to_string(::getpid())},
+                                      {"cnc_bytes", std::to_string(files.cnc.length())},
+                                      {"hugetlbfs", hugetlbfs->empty() ? "none" : *hugetlbfs}});
+  const Stop reason = run(**conductor);
+  ::sd_notify(0, "STOPPING=1");
+  server->reset();
+  worker.stop();
+  if (reason == Stop::kStop) (*conductor)->close(read_clocks());
+  log::info("control_plane_stopped", {{"reason", reason == Stop::kStop ? "stop" : "restart"}});
+  return reason == Stop::kStop && config.instance.delete_on_shutdown && !host::remove_instance_tree(directory, true) ? kFailed : kOk;
+}
+
+int start(const Arguments& arguments) {
+  const auto loaded = config::load(arguments.config_file, config::make_overrides(arguments.set_flags));
+  if (!loaded) return report(loaded.error());
+  for (const config::Diagnostic& diagnostic : loaded->errors) std::fprintf(stderr, "%s\n", diagnostic.to_string().c_str());
+  if (!loaded->errors.empty()) return kFailed;
+  const config::Config& config = loaded->config;
+  std::string directory = arguments.directory.empty() ? config.instance.directory : arguments.directory;
+  if (directory.empty()) directory = shm::default_directory();
+  ::umask(config.instance.group.empty() ? 0077 : 0007);
+  ::prctl(PR_SET_TIMERSLACK, 1UL);  // the conductor's short sleeps are to be as short as they say
+  if (auto started = log::start(config.logging.level, config.logging.format); !started) return report(started.error());
+  auto files = host::InstanceFiles::open(instance_options(config, directory), epoch_ms(), monotonic_ns());
+  if (!files) return report(files.error());
+  if (!files->saved_error_log.empty()) log::warn("error_log_saved", {{"file", files->saved_error_log}});
+  return serve(*loaded, directory, *files);
+}
+
+}  // namespace
+}  // namespace thalweg
+
+int main(int argc, char** argv) {
+  try {
+    int exit_code = thalweg::kOk;
+    const auto arguments = thalweg::parse_arguments(argc, argv, exit_code);
+    if (!arguments) return exit_code;
+    thalweg::install_signals();
+    exit_code = thalweg::start(*arguments);
+    thalweg::process_log::stop();
+    return exit_code;
+  } catch (const std::exception& error) {  // bad_alloc, a file system that fails under us
+    std::fprintf(stderr, "thalweg-controlplane: error: %s\n", error.what());
+    return thalweg::kFailed;
+  }
+}

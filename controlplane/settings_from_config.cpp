@@ -1,0 +1,97 @@
+#include "controlplane/settings_from_config.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "dataplane/base/time.hpp"
+#include "dataplane/shm/broadcast.hpp"
+#include "dataplane/shm/ring_buffer.hpp"
+
+namespace thalweg {
+namespace {
+
+std::int32_t to_i32(std::uint64_t value) noexcept {
+  return static_cast<std::int32_t>(std::min<std::uint64_t>(value, std::numeric_limits<std::int32_t>::max()));
+}
+
+conductor::StreamDefaults stream_defaults(const config::Streams& streams) {
+  conductor::StreamDefaults result;
+  result.mtu = to_i32(streams.mtu_bytes);
+  result.ipc_mtu = to_i32(streams.ipc_mtu_bytes);
+  result.term_length = to_i32(streams.term_length_bytes);
+  result.ipc_term_length = to_i32(streams.ipc_term_length_bytes);
+  result.is_sparse = streams.is_sparse;
+  result.publication_window = to_i32(streams.publication_window_bytes);
+  result.ipc_publication_window = to_i32(streams.ipc_publication_window_bytes);
+  result.receiver_window = to_i32(streams.receiver_window_bytes);
+  result.socket_rcvbuf = to_i32(streams.socket_rcvbuf_bytes);
+  result.socket_sndbuf = to_i32(streams.socket_sndbuf_bytes);
+  result.status_message_timeout_ns = streams.status_message_timeout_ns;
+  result.linger_ns = streams.linger_ns;
+  result.connection_timeout_ns = streams.connection_timeout_ns;
+  result.unblock_timeout_ns = streams.unblock_timeout_ns;
+  result.image_liveness_timeout_ns = streams.image_liveness_timeout_ns;
+  result.untethered_window_limit_timeout_ns = streams.untethered_window_limit_timeout_ns;
+  result.untethered_linger_timeout_ns = streams.untethered_linger_timeout_ns;
+  result.untethered_resting_timeout_ns = streams.untethered_resting_timeout_ns;
+  result.is_reliable = streams.is_reliable;
+  result.is_rejoin = streams.is_rejoin;
+  result.is_tethered = streams.is_tethered;
+  result.spies_simulate_connection = streams.spies_simulate_connection;
+  result.nak_delay_ns = streams.nak_delay_ns;
+  result.nak_retry_ratio = to_i32(streams.nak_retry_ratio);
+  result.nak_multicast_max_backoff_ns = streams.nak_multicast_max_backoff_ns;
+  result.nak_multicast_group_size = to_i32(streams.nak_multicast_group_size);
+  result.nak_all_gaps = streams.nak_all_gaps;
+  result.retransmit_delay_ns = streams.retransmit_delay_ns;
+  result.retransmit_linger_ns = streams.retransmit_linger_ns;
+  result.is_retransmit_linger_auto = streams.is_retransmit_linger_auto;
+  result.max_resend = to_i32(streams.max_resend);
+  result.retransmit_limit_bytes = static_cast<std::int64_t>(streams.retransmit_limit_bytes);
+  result.retransmit_limit_interval_ns = streams.retransmit_limit_interval_ns;
+  return result;
+}
+
+}  // namespace
+
+conductor::Settings conductor_settings(const config::Config& config, const std::string& directory) {
+  const config::ControlPlane& control = config.control_plane;
+  conductor::Settings settings;
+  settings.directory = directory;
+  settings.streams = stream_defaults(config.streams);
+  settings.timer_interval_ns = control.timer_interval_ns;
+  settings.client_liveness_timeout_ns = control.client_liveness_timeout_ns;
+  settings.counters_free_to_reuse_ms = control.counters_free_to_reuse_timeout_ns / kMillisecond_ns;
+  settings.poll_interval_ns = control.poll_interval_ns;
+  settings.reserved_session_id_low = control.reserved_session_id_low;
+  settings.reserved_session_id_high = control.reserved_session_id_high;
+  return settings;
+}
+
+host::InstanceOptions instance_options(const config::Config& config, const std::string& directory) {
+  const config::ControlPlane& control = config.control_plane;
+  host::InstanceOptions options;
+  options.directory = directory;
+  options.group = config.instance.group;
+  options.cnc.to_driver_length = to_i32(std::bit_ceil(control.to_driver_buffer_bytes) + shm::kRingTrailerLength);
+  options.cnc.to_clients_length = to_i32(std::bit_ceil(control.to_clients_buffer_bytes) + shm::kBroadcastTrailerLength);
+  options.cnc.counter_values_length = to_i32(std::uint64_t{control.counters} * shm::kCounterValueLength);
+  options.cnc.error_log_length = to_i32(control.error_log_bytes);
+  options.cnc.client_liveness_timeout_ns = control.client_liveness_timeout_ns;
+  options.loss_report_bytes = control.loss_report_bytes;
+  options.driver_timeout_ms = control.driver_timeout_ns / kMillisecond_ns;
+  options.delete_on_start = config.instance.delete_on_start;
+  return options;
+}
+
+host::LogStore::Options log_options(const config::Config& config, const std::string& directory, const std::string& hugetlbfs) {
+  host::LogStore::Options options;
+  options.directory = directory;
+  options.hugetlbfs = hugetlbfs;
+  options.low_storage_warning_bytes = config.control_plane.low_storage_warning_bytes;
+  for (const config::LogPool& pool : config.memory.pool) options.pool.push_back({to_i32(pool.term_length_bytes), pool.count});
+  return options;
+}
+
+}  // namespace thalweg
