@@ -16,7 +16,7 @@
 #include "controlplane/api/control_server.hpp"
 #include "controlplane/conductor/conductor.hpp"
 #include "controlplane/conductor/control_verbs.hpp"
-#include "controlplane/process_log.hpp"
+#include "dataplane/base/process_log.hpp"
 #include "controlplane/settings_from_config.hpp"
 #include "dataplane/base/time.hpp"
 

@@ -6,6 +6,7 @@
 #include <rte_mempool.h>
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "pmd/decorators/impaired.hpp"
@@ -48,7 +49,7 @@ rte_mempool* make_pool(const PacketPoolOptions& options, std::uint32_t cache) no
 Result<PacketPool> PacketPool::create(const PacketPoolOptions& options) {
   if (data_room(options.mtu) > UINT16_MAX)
     return fail(ErrorCode::kInvalidArgument, "mtu " + std::to_string(options.mtu) + " does not fit a packet buffer",
-                "use an mtu of at most 65312");
+                "use an mtu of at most " + std::to_string(kMtuMax));
   // A cache may hold 1.5 times its size; all lanes together must not be able to hide more than half of the pool.
   const std::uint32_t cache = std::min<std::uint32_t>({kPoolCacheMax, RTE_MEMPOOL_CACHE_MAX_SIZE, options.count / (3 * (options.lanes + 1))});
   rte_mempool* const pool = make_pool(options, cache);
@@ -83,16 +84,46 @@ std::uint32_t packet_bytes(std::uint32_t mtu) noexcept {
 
 std::uint32_t packets_needed(const PortOptions& options) noexcept {
   const std::uint32_t queues = std::max<std::uint32_t>(options.queues, 1);
-  std::uint32_t per_queue = 2U * options.ring_size + 2U * kBurstMax;  // one ring each way and a burst in hand each way
+  const bool has_sockets = options.kind == shm::PortKind::kLoopback || options.kind == shm::PortKind::kKernel;
+  // One ring each way and a burst in hand each way; sockets queue in the kernel.
+  std::uint32_t per_queue = (has_sockets ? 2U * kBurstMax : 2U * options.ring_size) + 2U * kBurstMax;
   const ImpairmentOptions& impairment = options.impairment;
   if (impairment.is_active()) per_queue += ImpairedPort::kDelayedMax;
   return queues * per_queue;
 }
 
-std::uint64_t packet_memory_bytes(const std::vector<PortOptions>& ports, std::uint32_t count, std::uint32_t mtu) noexcept {
+std::vector<PoolPlan> plan_pools(const std::vector<PortOptions>& ports, std::uint32_t lanes, std::uint32_t count) {
+  constexpr std::uint32_t kLargest[] = {1500, 9216, kMtuMax};  // a pool for the ports up to each of these
+  // Per lane: its cache, a reserve, and the stages of its ports.
+  const std::uint32_t for_lanes = std::max<std::uint32_t>(lanes, 1) * 2 * kPoolCacheMax;
+  std::vector<PoolPlan> pools;
+  std::uint32_t below = 0;
+  for (const std::uint32_t largest : kLargest) {
+    PoolPlan pool{0, for_lanes};
+    for (const PortOptions& port : ports) {
+      if (port.mtu <= below || port.mtu > largest) continue;
+      pool.mtu = std::max(pool.mtu, port.mtu);
+      pool.count += packets_needed(port);
+    }
+    below = largest;
+    if (pool.mtu == 0) continue;
+    pool.count = count != 0 ? count : std::bit_ceil(pool.count) - 1;
+    pools.push_back(pool);
+  }
+  return pools;
+}
+
+std::size_t pool_for(const std::vector<PoolPlan>& pools, const PortOptions& port) noexcept {
+  std::size_t index = 0;
+  while (index + 1 < pools.size() && pools[index].mtu < port.mtu) ++index;
+  return index;
+}
+
+std::uint64_t packet_memory_bytes(const std::vector<PortOptions>& ports, const std::vector<PoolPlan>& pools) noexcept {
   constexpr std::uint64_t kFixed = 8U << 20;        // EAL's own tables, ethdev data, device state
   constexpr std::uint64_t kPerPort = 256U << 10;    // queues and driver state of one device
-  std::uint64_t total = kFixed + std::uint64_t{count} * (packet_bytes(mtu) + sizeof(void*) * 2);
+  std::uint64_t total = kFixed;
+  for (const PoolPlan& pool : pools) total += std::uint64_t{pool.count} * (packet_bytes(pool.mtu) + sizeof(void*) * 2);
   for (const PortOptions& port : ports) {
     const std::uint64_t queues = std::max<std::uint64_t>(port.queues, 1);
     total += kPerPort + queues * queues * 2 * (port.ring_size * sizeof(void*) + 512);

@@ -43,7 +43,18 @@ class PacketPool {
 [[nodiscard]] std::uint32_t packet_bytes(std::uint32_t mtu) noexcept;
 // mbufs a port may hold at its worst: queues, rings, reserves, delayed frames. Pools are sized from the sum.
 [[nodiscard]] std::uint32_t packets_needed(const PortOptions& options) noexcept;
-// EAL memory for pools of `count` buffers of `mtu` and the rings of these ports: what EalOptions::memory_bytes wants.
-[[nodiscard]] std::uint64_t packet_memory_bytes(const std::vector<PortOptions>& ports, std::uint32_t count, std::uint32_t mtu) noexcept;
+// One pool of a data plane. Socket ports carry datagrams of 64 KiB, wires frames of 1500 or 9000 bytes: one pool for all would waste most
+// of its memory.
+struct PoolPlan {
+  std::uint32_t mtu{};
+  std::uint32_t count{};
+};
+// A pool for each size that these ports need, smallest first. `count` 0: computed from what the ports and `lanes` may hold; else the
+// buffers of every pool.
+[[nodiscard]] std::vector<PoolPlan> plan_pools(const std::vector<PortOptions>& ports, std::uint32_t lanes, std::uint32_t count);
+// Index of the pool for a port's frames.
+[[nodiscard]] std::size_t pool_for(const std::vector<PoolPlan>& pools, const PortOptions& port) noexcept;
+// EAL memory for these pools and the rings of these ports: what EalOptions::memory_bytes wants.
+[[nodiscard]] std::uint64_t packet_memory_bytes(const std::vector<PortOptions>& ports, const std::vector<PoolPlan>& pools) noexcept;
 
 }  // namespace thalweg::pmd

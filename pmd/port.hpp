@@ -14,6 +14,7 @@ struct rte_mempool;
 namespace thalweg::pmd {
 
 inline constexpr std::uint16_t kBurstMax = 32;
+inline constexpr std::uint32_t kMtuMax = 65'312;  // IP bytes that fit one packet buffer; socket ports are made with it
 
 struct PortCapabilities {
   bool has_multi_segment_tx{};      // chained mbufs may be sent (never on af_xdp: see dpdk-notes)

@@ -71,7 +71,7 @@ std::vector<pmd::PortOptions> port_options(const Config& config) {
   for (const Port& port : config.ports) out.push_back(options_of(port));
   const auto has = [&](shm::PortKind kind) { return std::any_of(out.begin(), out.end(), [&](const auto& p) { return p.kind == kind; }); };
   Port added;
-  added.mtu_bytes = 65'535;  // sockets cut datagrams themselves
+  added.mtu_bytes = pmd::kMtuMax;  // the kernel cuts datagrams itself
   if (!has(shm::PortKind::kLoopback)) {
     added.name = added.type = "loopback";
     added.address = "127.0.0.1/8";

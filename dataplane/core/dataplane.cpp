@@ -65,18 +65,27 @@ Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneOptions& opt
   return plane;
 }
 
+Result<void> Dataplane::make_pools() {
+  const auto lanes = static_cast<std::uint32_t>(plan_.lanes.size());
+  pool_plans_ = pmd::plan_pools(options_.ports, lanes, options_.packet_buffers);
+  for (const pmd::PoolPlan& plan : pool_plans_) {
+    pmd::PacketPoolOptions pool;
+    pool.name = "thalweg_" + std::to_string(next_pool_id());
+    pool.count = plan.count;
+    pool.lanes = lanes;
+    pool.mtu = plan.mtu;
+    auto made = pmd::PacketPool::create(pool);
+    if (!made) return tl::unexpected{made.error()};
+    pools_.push_back(std::move(*made));
+  }
+  return {};
+}
+
 Result<void> Dataplane::make_ports(Cables cables) {
-  pmd::PacketPoolOptions pool;
-  pool.name = "thalweg_" + std::to_string(next_pool_id());
-  pool.count = options_.packet_buffers;
-  pool.lanes = static_cast<std::uint32_t>(plan_.lanes.size());
-  for (const pmd::PortOptions& port : options_.ports) pool.mtu = std::max(pool.mtu, port.mtu);
-  auto made_pool = pmd::PacketPool::create(pool);
-  if (!made_pool) return tl::unexpected{made_pool.error()};
-  pool_ = std::make_unique<pmd::PacketPool>(std::move(*made_pool));
+  if (auto made = make_pools(); !made) return made;
   cables_ = cables ? std::move(cables) : std::make_shared<pmd::PortContext>();
-  cables_->pool = pool_->get();
   for (const pmd::PortOptions& options : options_.ports) {
+    cables_->pool = pools_[pmd::pool_for(pool_plans_, options)].get();
     auto port = pmd::make_port(options, *cables_);
     if (!port) return tl::unexpected{port.error()};
     std::unique_ptr<pmd::Port> usable = std::move(*port);
@@ -176,11 +185,12 @@ Result<void> Dataplane::make_lanes() {
       cpu_locks_.push_back(*lock);
     }
     registry_.lanes[i].cpu = plan_.lanes[i].cpu.value_or(0);
-    lanes_.push_back(std::make_unique<Lane>(Lane::Options{i, options_.timer_interval_ns, pool_->get()}, shared_));
+    lanes_.push_back(std::make_unique<Lane>(Lane::Options{i, options_.timer_interval_ns}, shared_));
     for (std::uint32_t p = 0; p < ports_.size(); ++p) {
       const pmd::PortOptions& o = ports_[p].options;
       LanePort::Options port;
       port.port = ports_[p].port.get();
+      port.pool = pools_[pmd::pool_for(pool_plans_, o)].get();
       port.index = p;
       port.address = o.address;
       port.prefix_length = o.prefix_length;
@@ -275,7 +285,9 @@ unsigned Dataplane::step(std::int64_t now_ns) {
 
 std::uint32_t Dataplane::mbufs_in_use() {
   for (const auto& lane : lanes_) lane->drop_frames();
-  return pool_->in_use();
+  std::uint32_t total = 0;
+  for (const pmd::PacketPool& pool : pools_) total += pool.in_use();
+  return total;
 }
 
 }  // namespace thalweg::core

@@ -50,6 +50,7 @@ class Dataplane {
 
  private:
   Dataplane(const DataplaneOptions& options, shm::Registry& registry, const shm::CountersReader& counters);
+  [[nodiscard]] Result<void> make_pools();
   [[nodiscard]] Result<void> make_ports(Cables cables);
   [[nodiscard]] Result<void> make_lanes();
   [[nodiscard]] Result<void> make_crossings();
@@ -64,7 +65,8 @@ class Dataplane {
   LaneShared shared_;
   CpuPlan plan_;
   std::vector<int> cpu_locks_;
-  std::unique_ptr<pmd::PacketPool> pool_;
+  std::vector<pmd::PoolPlan> pool_plans_;
+  std::vector<pmd::PacketPool> pools_;               // by plan
   Cables cables_;
   std::vector<StewardPort> ports_;
   std::vector<std::unique_ptr<Lane>> lanes_;

@@ -14,7 +14,6 @@ Lane::Lane(const Options& options, LaneShared& shared)
       slot_{shared.registry->lanes[options.index]},
       tables_{*shared.tables},
       counters_{slot_.counters.data()},
-      frames_{options.pool},
       interest_generations_(shm::kInterestsMax) {
   contexts_.resize(shm::kPortsMax);
   endpoint_of_slot_.resize(shm::kEndpointsMax);
@@ -32,8 +31,16 @@ void Lane::add_port(const LanePort::Options& options, bool is_own) {
     crossing_ports_.push_back(std::make_unique<CrossingPort>(*options.port, static_cast<std::uint16_t>(options.index), *ring));
     own.port = crossing_ports_.back().get();
   }
-  contexts_[options.index] = std::make_unique<LanePort>(own, frames_, counters_);
+  contexts_[options.index] = std::make_unique<LanePort>(own, frames_of(options.pool), counters_);
   if (is_own) polled_.push_back(contexts_[options.index].get());
+}
+
+FramePool& Lane::frames_of(rte_mempool* pool) {
+  for (const auto& frames : frames_) {
+    if (frames->pool() == pool) return *frames;
+  }
+  frames_.push_back(std::make_unique<FramePool>(pool));
+  return *frames_.back();
 }
 
 unsigned Lane::turn(std::int64_t now_ns) noexcept {
@@ -144,7 +151,7 @@ void Lane::drop_frames() noexcept {
     context->host().discard_all();
     context->stage().discard();
   }
-  frames_.give_back();
+  for (const auto& frames : frames_) frames->give_back();
   for (std::size_t from = 0; from < shared_.crossings.size(); ++from) {
     rte_ring* const ring = shared_.crossings[from][options_.index];
     void* frame = nullptr;

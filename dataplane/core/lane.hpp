@@ -43,7 +43,6 @@ class Lane {
   struct Options {
     std::uint32_t index{};
     std::int64_t timer_interval_ns{1'000'000'000};
-    rte_mempool* pool{};
   };
   static constexpr std::uint32_t kInboxCapacity = 8192;
   static constexpr unsigned kMessagesPerTurn = 64;
@@ -104,6 +103,7 @@ class Lane {
   void on_endpoint(Endpoint& endpoint, bool is_closing) noexcept;
   void open_endpoint(Endpoint& endpoint) noexcept;
   void on_link_change(std::uint32_t port, bool is_up) noexcept;
+  [[nodiscard]] FramePool& frames_of(rte_mempool* pool);
   [[nodiscard]] Endpoint* endpoint_at(std::uint32_t slot) const noexcept {
     return slot < endpoint_of_slot_.size() ? endpoint_of_slot_[slot] : nullptr;
   }
@@ -158,7 +158,7 @@ class Lane {
   shm::LaneSlot& slot_;
   StreamTables& tables_;
   proto::LaneCounters counters_;
-  FramePool frames_;
+  std::vector<std::unique_ptr<FramePool>> frames_;    // one per packet pool
   std::vector<std::unique_ptr<LanePort>> contexts_;   // by port index; those of other lanes cross
   std::vector<std::unique_ptr<pmd::Port>> crossing_ports_;
   std::vector<LanePort*> polled_;                     // own ports

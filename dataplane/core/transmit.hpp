@@ -33,6 +33,7 @@ class FramePool {
     rte_pktmbuf_free_bulk(cache_.data(), count_);
     count_ = 0;
   }
+  [[nodiscard]] rte_mempool* pool() const noexcept { return pool_; }
   // Largest frame one buffer holds.
   [[nodiscard]] std::size_t frame_bytes() const noexcept { return rte_pktmbuf_data_room_size(pool_) - std::size_t{RTE_PKTMBUF_HEADROOM}; }
 
@@ -113,6 +114,7 @@ class LanePort final : public IpHost::Output {
  public:
   struct Options {
     pmd::Port* port{};
+    rte_mempool* pool{};           // for sent frames
     std::uint32_t index{};         // port table
     std::uint16_t queue{};
     std::uint32_t address{};

@@ -105,7 +105,7 @@ TEST(PacketPool, the_memory_estimate_covers_what_a_pool_takes) {
   const std::uint64_t before = EalEnvironment::eal().memory().used_bytes;
   const auto pool = PacketPool::create({.name = "measured", .count = 8191});
   ASSERT_TRUE(pool);
-  EXPECT_LE(EalEnvironment::eal().memory().used_bytes - before, packet_memory_bytes({}, 8191, 1500));
+  EXPECT_LE(EalEnvironment::eal().memory().used_bytes - before, packet_memory_bytes({}, {{1500, 8191}}));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "controlplane/process_log.hpp"
+#include "dataplane/base/process_log.hpp"
 
 #include <spdlog/async.h>
 #include <spdlog/sinks/stdout_sinks.h>
@@ -46,7 +46,7 @@ Result<void> set_level(const std::string& level) {
 
 Result<void> start(const std::string& level, const std::string& format) {
   spdlog::init_thread_pool(kQueueLines, 1);
-  auto logger = spdlog::create_async_nb<spdlog::sinks::stderr_sink_mt>("controlplane");
+  auto logger = spdlog::create_async_nb<spdlog::sinks::stderr_sink_mt>("thalweg");
   spdlog::set_default_logger(logger);
   is_json = format == "json";
   logger->set_pattern(is_json ? "%v" : "%l %v");
