@@ -4,6 +4,7 @@
 // One registration function per family of verbs; make_grammar() calls them in the order of the help page.
 namespace thalweg::cli {
 
+void register_up(CLI::App& root, Context& context);        // up
 void register_stream(CLI::App& root, Context& context);    // stream list
 void register_counters(CLI::App& root, Context& context);  // stat, drops, errors, loss
 void register_top(CLI::App& root, Context& context);       // top
