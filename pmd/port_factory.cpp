@@ -1,5 +1,7 @@
 #include "pmd/port_factory.hpp"
 
+#include "pmd/backends/devices.hpp"
+#include "pmd/backends/ethdev.hpp"
 #include "pmd/backends/kernel.hpp"
 #include "pmd/backends/loopback.hpp"
 #include "pmd/decorators/impaired.hpp"
@@ -17,10 +19,14 @@ Result<std::unique_ptr<Port>> make_backend(const PortOptions& options, PortConte
     case shm::PortKind::kAfXdp:
     case shm::PortKind::kTap:
     case shm::PortKind::kPcap:
-    case shm::PortKind::kPci:
-    case shm::PortKind::kNone: break;
+    case shm::PortKind::kPci: break;
+    case shm::PortKind::kNone: return fail(ErrorCode::kUnsupported, "this type of port is not supported");
   }
-  return fail(ErrorCode::kUnsupported, "this type of port is not supported");
+  const auto spec = device_spec(options, context.notes);
+  if (!spec) return tl::unexpected<Error>{spec.error()};
+  auto port = EthdevPort::create(options, *spec, context.pool);
+  if (port || options.kind != shm::PortKind::kPci) return port;
+  return tl::unexpected<Error>{explain_pci(options.device, "/sys")};
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #pragma once
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "pmd/backends/patch.hpp"
 #include "pmd/backends/socket_queue.hpp"
@@ -14,6 +16,7 @@ struct PortContext {
   PatchPanel patches;
   SocketTable kernel_sockets;       // the kernel port's; the loopback port sends from its wildcard sockets
   SocketInterval socket_interval;
+  std::vector<std::string> notes;   // what make_port() found worth a line in the start-up log
 };
 
 // Makes a port and puts the impaired decorator (when anything is impaired) around it. A link that is down is not an error.

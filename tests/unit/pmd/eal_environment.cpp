@@ -36,6 +36,9 @@ void PortTest::SetUp() {
 }
 
 void PortTest::TearDown() {
+  if (HasFailure())
+    for (const std::string& line : lines) std::fprintf(stderr, "dpdk: %s\n", line.c_str());
+  lines.clear();
   context_.reset();
   EXPECT_EQ(pool_->in_use(), 0U) << "an mbuf leaked";
   pool_.reset();
