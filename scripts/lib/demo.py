@@ -215,7 +215,7 @@ def make_appliances(scratch, command, options):
         ports = port_yaml("left", "patch", LEFT, 1, options.loss, "    peer: right\n") + port_yaml("right", "patch", RIGHT, 2, options.loss, "    peer: left\n")
         return [Appliance(scratch, command, "demo", ports)]
     socket = os.path.join(scratch, "link.sock")
-    return [Appliance(scratch, command, name, port_yaml("wire", "memif", address, seed, options.loss, f"    socket: {socket}\n    role: {role}\n"))
+    return [Appliance(scratch, command, name, port_yaml("wire", "memif", address, seed, options.loss, f"    socket: {socket}\n    id: 1\n    role: {role}\n"))
             for name, address, seed, role in (("left", LEFT, 1, "server"), ("right", RIGHT, 2, "client"))]
 
 

@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+import traceback
 
 BUILD = os.environ["THALWEG_BUILD"]
 COMMAND = os.path.join(BUILD, "controlplane", "cli", "thalweg")
@@ -39,7 +41,7 @@ def wait_for(condition, what, deadline_s=DEADLINE_S, alive=None):
 
 
 class Scratch:
-    """A directory on tmpfs that is gone afterwards; `leftovers()` tells what somebody else left behind in /dev/shm."""
+    """A directory on tmpfs that is gone afterwards; `leftovers()` tells what drivers and EALs left behind in /dev/shm."""
 
     def __enter__(self):
         self.before = set(os.listdir("/dev/shm"))
@@ -51,19 +53,19 @@ class Scratch:
 
     def leftovers(self):
         mine = os.path.basename(self.path)
-        return sorted(name for name in set(os.listdir("/dev/shm")) - self.before if name != mine and name.startswith(("thalweg", "aeron", "rte")))
+        return sorted(name for name in set(os.listdir("/dev/shm")) - self.before if name != mine and name.startswith(("aeron", "rte", "dpdk")))
 
 
 class Appliance:
     """`thalweg up` with a configuration written for it. Use as a context manager: it is ended, and must end cleanly."""
 
-    def __init__(self, scratch, name, yaml="", prefix=(), env=None):
+    def __init__(self, scratch, name, yaml="", prefix=(), environment=None):
         self.name = name
         self.directory = os.path.join(scratch.path, name)
         self.config = os.path.join(scratch.path, name + ".yaml")
         self.log_path = os.path.join(scratch.path, name + ".log")
         self.prefix = list(prefix)
-        self.env = env
+        self.env = {**os.environ, **(environment or {})}
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(f"instance:\n  directory: {self.directory}\n  name: {name}\n{yaml}")
         self.process = None
@@ -75,10 +77,9 @@ class Appliance:
     def __exit__(self, kind, *_):
         code = self.stop()
         if kind is not None:
-            with open(self.log_path, encoding="utf-8", errors="replace") as log:
-                print(f"--- log of {self.name}\n{log.read()}", flush=True)
+            print(f"--- log of {self.name}\n{self.log()}", flush=True)
         else:
-            check(code == 0, f"{self.name} ended with {code}, log: {open(self.log_path, encoding='utf-8').read()[-2000:]}")
+            check(code == 0, f"{self.name} ended with {code}, log: {self.log()[-2000:]}")
 
     def start(self, wait=True):
         with open(self.log_path, "a", encoding="utf-8") as log:
@@ -86,6 +87,10 @@ class Appliance:
                                             stdin=subprocess.DEVNULL, env=self.env)
         if wait:
             wait_for(self.is_ready, f"readiness of {self.name}", alive=self.process)
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            return log.read()
 
     def is_ready(self):
         # The version word of cnc.dat is stored last.
@@ -139,3 +144,23 @@ def finish(process, what):
         raise Failure(f"{what} did not end; stderr: {err[-1500:]}") from None
     check(process.returncode == 0, f"{what} ended with {process.returncode}: {err[-1500:]} {out[-500:]}")
     return json.loads(out.strip().splitlines()[-1]) if out.strip() else {}
+
+
+def run_cases(cases):
+    """Runs each case (a function of a Scratch) on its own and prints how it went; `argv` may name some of them. Answers the exit code."""
+    wanted = [case for case in cases if len(sys.argv) < 2 or case.__name__ in sys.argv[1:]]
+    failed = 0
+    for case in wanted:
+        started = time.monotonic()
+        try:
+            with Scratch() as scratch:
+                case(scratch)
+            outcome = "ok"
+        except Exception as error:  # pylint: disable=broad-except
+            failed += 1
+            outcome = f"FAILED: {error}"
+            if not isinstance(error, Failure):
+                traceback.print_exc()
+        print(f"{case.__name__.replace('_', ' ')}: {outcome} ({time.monotonic() - started:.1f} s)", flush=True)
+    print(f"{len(wanted) - failed} passed, {failed} failed", flush=True)
+    return 0 if failed == 0 else 1
