@@ -5,13 +5,6 @@
 #include <algorithm>
 
 namespace thalweg::conductor {
-namespace {
-
-// Counter types that belong to streams, endpoints and clients (5.7): their owner frees them, not the client's counter list.
-bool is_driver_type(std::int32_t type_id) noexcept { return type_id >= 0 && type_id <= 21; }
-
-}  // namespace
-
 Outcome<std::uint32_t> ClientTable::ensure(std::int64_t client_id) {
   if (const auto found = by_id_.find(client_id); found != by_id_.end()) return found->second;
   const auto slot = world_->clients.allocate();
@@ -111,7 +104,7 @@ void ClientTable::recover() {
   for (const std::uint32_t slot : world_->clients.used()) by_id_.emplace(world_->clients.slot(slot).client_id, slot);
   world_->counters.for_each([this](const shm::CountersReader::View& view) {
     const auto owner = by_id_.find(view.owner_id);
-    if (owner == by_id_.end() || is_driver_type(view.type_id)) return;
+    if (owner == by_id_.end() || is_driver_counter(view.type_id)) return;
     world_->clients.record(owner->second).counters.push_back({view.registration_id, view.id});
   });
 }

@@ -242,47 +242,6 @@ void Conductor::sum_counters() {
   if (bytes.get_plain() != mapped) bytes.set_relaxed(mapped);
 }
 
-void Conductor::recover() {
-  // Every table before anything refers to it: endpoints, then what stands on them.
-  world_.counters.recover(world_.now.now_ms);
-  world_.loss_report.recover();
-  services_.clients.recover();
-  world_.endpoints.recover();
-  world_.publications.recover();
-  world_.images.recover();
-  world_.interests.recover();
-  world_.links.recover();
-  world_.subscriptions.recover();
-  world_.refs.recover();
-  for (const std::uint32_t index : world_.endpoints.used()) services_.endpoints.recover(index);
-  std::vector<std::uint32_t> logs;
-  for (const std::uint32_t index : world_.publications.used()) logs.push_back(world_.publications.slot(index).desired.log);
-  for (const std::uint32_t index : world_.images.used()) logs.push_back(world_.images.slot(index).desired.log);
-  world_.logs.recover(logs);
-  services_.subscriptions.recover();
-  services_.publications.recover();
-  services_.images.recover();
-  const std::vector<std::uint32_t> links = world_.links.used();
-  for (const std::uint32_t index : links) services_.links.recover(index);
-  const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
-  for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
-  recover_sums();
-  is_ready_ = world_.files.cnc.version() != 0;
-  service_everything();
-  commands_.recover();
-}
-
-// What the predecessor summed is in the stock counters already.
-void Conductor::recover_sums() {
-  for (std::uint32_t lane = 0; lane < lane_count(); ++lane) {
-    auto& slot = world_.registry->lanes[lane];
-    for (std::size_t i = 0; i < shm::kLaneCounterCount; ++i) {
-      const std::int32_t stock = shm::kLaneCounters[i].stock;
-      if (stock >= 0) summed_[static_cast<std::size_t>(stock)] += static_cast<std::int64_t>(std::atomic_ref{slot.counters[i]}.load(std::memory_order_relaxed));
-    }
-  }
-}
-
 void Conductor::close(Time now) {
   if (is_closed_) return;
   is_closed_ = true;

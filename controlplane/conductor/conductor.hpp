@@ -58,6 +58,7 @@ class Conductor {
   void unblock_ring();
   void sum_counters();
   void recover_sums();
+  void free_stray_counters();
   [[nodiscard]] std::uint32_t lane_count() const noexcept;
 
   World world_;

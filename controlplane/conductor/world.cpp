@@ -47,6 +47,8 @@ Outcome<std::uint32_t> World::keep_text(std::string_view text) {
 CommandError slot_error(const shm::SlotError& error) {
   CommandError result;
   result.code = error.code > 0 ? static_cast<shm::ClientError>(error.code) : shm::ClientError::kGeneric;
+  // Clients take code 4 for the failure of a channel that is there already, and its correlation id for a counter id (6.4).
+  if (result.code == shm::ClientError::kChannelEndpointError) result.code = shm::ClientError::kGeneric;
   result.text.assign(error.text, ::strnlen(error.text, sizeof error.text));
   return result;
 }

@@ -135,6 +135,9 @@ struct World {
   host::SlotTable<shm::PublicationRefSlot, shm::kPublicationRefsMax, RefRecord> refs;
 };
 
+// Counters of streams, endpoints and clients (5.7): they end with what they belong to, all others with the client that asked for them.
+[[nodiscard]] constexpr bool is_driver_counter(std::int32_t type_id) noexcept { return type_id >= 0 && type_id <= 21; }
+
 // The text of a slot's error as ON_ERROR carries it.
 [[nodiscard]] CommandError slot_error(const shm::SlotError& error);
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <unordered_set>
 
 namespace thalweg::host {
 
@@ -202,6 +204,22 @@ void LogStore::recover(const std::vector<std::uint32_t>& wanted) {
       release(index);
     }
     service(index);
+  }
+  delete_strays();
+}
+
+// Files that a predecessor made and died before it entered them into the registry.
+void LogStore::delete_strays() {
+  std::unordered_set<std::string> known;
+  for (const std::uint32_t index : table_.used()) {
+    const auto& desired = table_.slot(index).desired;
+    known.insert(shm::log_path(options_.directory, desired.use, desired.id));
+  }
+  for (const char* name : {"/pool", "/publications", "/images"}) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator{options_.directory + name, error}) {
+      if (!known.contains(entry.path().string()) && !delete_log_file(entry.path().string())) ++failed_deletions_;
+    }
   }
 }
 

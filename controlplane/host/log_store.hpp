@@ -78,6 +78,7 @@ class LogStore {
   void create(std::uint32_t slot, LogFileSpec spec);
   void on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, Result<LogFile> created);
   void destroy(std::uint32_t slot);
+  void delete_strays();
   void check_storage();
 
   Options options_;
