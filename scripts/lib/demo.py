@@ -4,15 +4,16 @@ import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+from types import SimpleNamespace
+
+from appliance import Appliance, Failure, wait_for
 
 LEFT, RIGHT = "10.77.1.1", "10.77.1.2"
 PORT, PING_PORT, PONG_PORT = 40123, 40124, 40125
-READY_S = 60
 BOLD, GREEN, RED, FAINT, PLAIN = ("\033[1m", "\033[32m", "\033[31m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("",) * 5
 
 STREAMS = """streams:
@@ -46,49 +47,6 @@ def port_yaml(name, kind, address, seed, loss, extra):
             f"    impair: {{loss: {loss}%, reorder: 0.1%, duplicate: 0.1%, seed: {seed}}}\n")
 
 
-class Appliance:
-    """`thalweg up` in a directory of its own."""
-
-    def __init__(self, scratch, command, name, ports):
-        self.name = name
-        self.command = command
-        self.directory = os.path.join(scratch, name)
-        self.config = os.path.join(scratch, name + ".yaml")
-        self.log = os.path.join(scratch, name + ".log")
-        with open(self.config, "w", encoding="utf-8") as file:
-            file.write(f"instance:\n  name: {name}\n  directory: {self.directory}\nports:\n{ports}{STREAMS}")
-        with open(self.log, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen([command, "up", "--config", self.config, "--json"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-
-    def wait_until_ready(self):
-        end = time.monotonic() + READY_S
-        while time.monotonic() < end:
-            for line in open(self.log, encoding="utf-8"):
-                if line.startswith("{") and json.loads(line).get("event") == "ready":
-                    return json.loads(line)
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.02)
-        raise RuntimeError(f"appliance {self.name} did not get ready:\n" + open(self.log, encoding="utf-8").read())
-
-    def start(self, *arguments):
-        return subprocess.Popen([self.command, *arguments, "--directory", self.directory, "--json"], stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-
-    def ask(self, *arguments):
-        done = subprocess.run([self.command, *arguments, "--directory", self.directory, "--json"], capture_output=True, text=True, check=False)
-        return json.loads(done.stdout) if done.returncode == 0 else {}
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
-
-
 class Traffic:
     """A publisher or subscriber: its progress lines as they come, its summary at the end."""
 
@@ -115,7 +73,7 @@ class Traffic:
             code = self.process.wait(limit_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            raise RuntimeError(f"the {what} did not end within {limit_s:.0f} s") from None
+            raise Failure(f"the {what} did not end within {limit_s:.0f} s") from None
         end = time.monotonic() + 5
         while not self.summary and time.monotonic() < end:
             time.sleep(0.01)
@@ -126,9 +84,9 @@ def totals(appliances):
     """Lane counters and what the impaired links did, summed over all appliances."""
     sums = {}
     for appliance in appliances:
-        for row in appliance.ask("stat").get("lane_counters", []):
+        for row in appliance.run("stat", check_exit=False).get("lane_counters", []):
             sums[row["name"]] = sums.get(row["name"], 0) + row["value"]
-        for row in appliance.ask("drops").get("port_drops", []):
+        for row in appliance.run("drops", check_exit=False).get("port_drops", []):
             sums["link_lost"] = sums.get("link_lost", 0) + row["impaired_lost"]
     return sums
 
@@ -163,22 +121,22 @@ def show_progress(publisher, subscriber, appliances, started):
 
 def run_stream(sender, receiver, appliances, options):
     channel = f"aeron:udp?endpoint={RIGHT}:{PORT}"
-    subscriber = Traffic(receiver.start("sub", "--channel", channel, "--stream", "1001", "--verify", "--until-end", "--wait", "30s", "--interval", "500ms"))
-    publisher = Traffic(sender.start("pub", "--channel", channel, "--stream", "1001", "--verify", "--rate", "0", "--size", str(options.size),
+    subscriber = Traffic(receiver.spawn("sub", "--channel", channel, "--stream", "1001", "--verify", "--until-end", "--wait", "30s", "--interval", "500ms"))
+    publisher = Traffic(sender.spawn("pub", "--channel", channel, "--stream", "1001", "--verify", "--rate", "0", "--size", str(options.size),
                                      "--duration", f"{options.seconds}s", "--interval", "500ms"))
     show_progress(publisher, subscriber, appliances, time.monotonic())
     sent_code, sent = publisher.finish(options.seconds + 60, "publisher")
     received_code, received = subscriber.finish(60, "subscriber")
     if not sent or not received:
-        raise RuntimeError("publisher: " + publisher.errors.get() + "\nsubscriber: " + subscriber.errors.get())
+        raise Failure("publisher: " + publisher.errors.get() + "\nsubscriber: " + subscriber.errors.get())
     return sent, received, sent_code == 0 and received_code == 0
 
 
 def run_round_trips(sender, receiver):
     there, back = f"aeron:udp?endpoint={RIGHT}:{PING_PORT}", f"aeron:udp?endpoint={LEFT}:{PONG_PORT}"
-    pong = receiver.start("pong", "--channel", there, "--reply-channel", back)
+    pong = receiver.spawn("pong", "--channel", there, "--reply-channel", back)
     try:
-        ping = Traffic(sender.start("ping", "--channel", there, "--reply-channel", back, "--rate", "2000", "--warm-up", "500ms", "--duration", "2s"))
+        ping = Traffic(sender.spawn("ping", "--channel", there, "--reply-channel", back, "--rate", "2000", "--warm-up", "500ms", "--duration", "2s"))
         return ping.finish(60, "ping")[1]
     finally:
         pong.send_signal(signal.SIGINT)
@@ -210,26 +168,28 @@ def verdict(sent, received, is_clean_end):
     return 1
 
 
-def make_appliances(scratch, command, options):
+def make_appliances(scratch, options):
     if options.single:
         ports = port_yaml("left", "patch", LEFT, 1, options.loss, "    peer: right\n") + port_yaml("right", "patch", RIGHT, 2, options.loss, "    peer: left\n")
-        return [Appliance(scratch, command, "demo", ports)]
-    socket = os.path.join(scratch, "link.sock")
-    return [Appliance(scratch, command, name, port_yaml("wire", "memif", address, seed, options.loss, f"    socket: {socket}\n    id: 1\n    role: {role}\n"))
+        return [Appliance(scratch, "demo", f"ports:\n{ports}{STREAMS}")]
+    socket = os.path.join(scratch.path, "link.sock")
+    return [Appliance(scratch, name, "ports:\n" + port_yaml("wire", "memif", address, seed, options.loss, f"    socket: {socket}\n    id: 1\n    role: {role}\n") + STREAMS)
             for name, address, seed, role in (("left", LEFT, 1, "server"), ("right", RIGHT, 2, "client"))]
 
 
 def run(options):
-    command = os.path.join(os.environ["THALWEG_BUILD"], "controlplane", "cli", "thalweg")
-    with tempfile.TemporaryDirectory(prefix="thalweg-demo-", dir="/dev/shm") as scratch:
+    with tempfile.TemporaryDirectory(prefix="thalweg-demo-", dir="/dev/shm") as path:
+        scratch = SimpleNamespace(path=path)
         appliances = []
         try:
-            appliances = make_appliances(scratch, command, options)
+            appliances = make_appliances(scratch, options)
             kind = "one appliance, a patch cable between its two ports" if options.single else "two appliances joined by memif"
             print(f"{BOLD}Thalweg demo{PLAIN}: {kind}; the link loses {options.loss:g} %, reorders 0.1 % and duplicates 0.1 % each way.")
             print(f"{FAINT}Fast repair is on at both ends: retransmit-linger-auto, nak-all-gaps (streams: in the configuration).{PLAIN}")
             for appliance in appliances:
-                ready = appliance.wait_until_ready()
+                appliance.start(wait=False)
+            for appliance in appliances:
+                ready = wait_for(appliance.ready_event, f"appliance {appliance.name}", alive=appliance.process)
                 print(f"{FAINT}appliance {appliance.name}: ready in {duration(ready['took_ns'])}, {ready['lanes']} lane(s), {ready['ports']} ports{PLAIN}")
             sender, receiver = appliances[0], appliances[-1]
             sent, received, is_clean_end = run_stream(sender, receiver, appliances, options)
@@ -237,14 +197,16 @@ def run(options):
             trips = run_round_trips(sender, receiver)
             print_table(sent, received, trips, counters, options)
             result = verdict(sent, received, is_clean_end)
-        except RuntimeError as error:
+        except Failure as error:
+            for appliance in appliances:
+                print(f"--- log of {appliance.name}\n{appliance.log() if appliance.process else ''}")
             print(f"{RED}FAIL{PLAIN}: {error}")
             result = 1
         finally:
-            codes = [appliance.stop() for appliance in appliances]
+            codes = [appliance.stop() for appliance in appliances if appliance.process]
         if any(codes):
             for appliance in appliances:
-                print(open(appliance.log, encoding="utf-8").read())
+                print(appliance.log())
             print(f"{RED}FAIL{PLAIN}: an appliance ended with {codes}")
             return 1
         return result
