@@ -1,0 +1,80 @@
+// The receive path's frame check and the IP host behind it, fed a sequence of frames and ticks: bytes drive a stateful conversation.
+#include "dataplane/core/ip_host.hpp"
+
+#include <vector>
+
+#include "dataplane/core/frame_check.hpp"
+#include "tests/fuzz/input.hpp"
+
+namespace thalweg::fuzz {
+namespace {
+using namespace core;
+constexpr wire::MacAddress kMac{{0x02, 0, 0, 0, 0, 1}};
+constexpr std::uint32_t kAddress = 0x0A010001;
+
+// Frames that wait are handles that are never looked into; here they are numbers.
+struct Output final : IpHost::Output {
+  void send_frame(Bytes frame) noexcept override {
+    require(frame.size() >= wire::kEthernetHeaderLength && frame.size() <= 1518, "an answer is a frame of sensible length");
+    require(wire::EthernetView::parse(frame).has_value(), "an answer is a frame");
+  }
+  void release(rte_mbuf*, const wire::MacAddress&) noexcept override { --held; }
+  void discard(rte_mbuf*) noexcept override { --held; }
+  int held{};
+};
+
+struct World {
+  explicit World(bool has_vlan, bool verifies)
+      : host{{kMac, kAddress, 24, has_vlan ? std::optional<std::uint16_t>{7} : std::nullopt}, output},
+        rules{mac_word(kMac), kAddress, static_cast<std::uint16_t>(has_vlan ? 7 : 0), 0, true, verifies} {}
+
+  void receive(Bytes frame) {
+    Checked checked = check_frame(rules, frame);
+    Unusual unusual;
+    if (checked.verdict == Verdict::kUnusual) checked = check_unusual(rules, frame, unusual);
+    if (checked.verdict == Verdict::kDatagram) {
+      const Bytes payload = checked.datagram.payload;
+      require(payload.empty() || (payload.data() >= frame.data() && payload.data() + payload.size() <= frame.data() + frame.size()),
+              "the payload lies in the frame");
+      if (const auto ethernet = wire::EthernetView::parse(frame)) host.send_port_unreachable(*ethernet, checked.datagram.packet, now_ns);
+      return;
+    }
+    if (checked.verdict != Verdict::kUnusual) return;
+    if (unusual.ethernet.type == wire::kEtherTypeArp) host.on_arp(unusual.rest, now_ns);
+    if (unusual.ethernet.type != wire::kEtherTypeIpv4) return;
+    const wire::Ipv4View ip = wire::Ipv4View::parse(unusual.rest);
+    if (ip.protocol == wire::kIpProtocolIcmp) host.on_icmp(unusual.ethernet, ip, now_ns);
+  }
+
+  Output output;
+  IpHost host;
+  FrameRules rules;
+  std::int64_t now_ns{1'000'000'000};
+};
+}  // namespace
+
+void run(Bytes input) {
+  Input in{input};
+  const std::uint8_t options = in.byte();
+  World world{(options & 1U) != 0, (options & 2U) != 0};
+  while (!in.is_empty()) {
+    switch (in.choice(6)) {
+      case 0:
+      case 1: {
+        const GuardedMemory frame{in.long_slice()};
+        world.receive(frame.bytes());
+        break;
+      }
+      case 2: static_cast<void>(world.host.resolve(0x0A010000U | in.byte(), world.now_ns)); break;
+      case 3:
+        if (world.host.hold(0x0A010000U | in.byte(), reinterpret_cast<rte_mbuf*>(std::uintptr_t{64}))) ++world.output.held;
+        break;
+      case 4: world.now_ns += std::int64_t{in.take<std::uint16_t>()} * 10'000'000; break;
+      default: world.host.tick(world.now_ns); break;
+    }
+  }
+  world.host.discard_all();
+  require(world.output.held == 0, "every frame that waited was given back");
+}
+
+}  // namespace thalweg::fuzz

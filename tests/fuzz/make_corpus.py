@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Makes the seeds in tests/fuzz/corpus from tests/data and a few tables. Run it after a target's input format changed; findings that were
+added by hand (crash-*) stay. Usage: tests/fuzz/make_corpus.py"""
+import gzip
+import random
+import struct
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent / "data"
+CONFIG = HERE.parent.parent / "config"
+
+
+def put(target, name, content):
+    folder = HERE / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+
+
+def frames_of(pcap):
+    raw = pcap.read_bytes()
+    at = 24
+    while at < len(raw):
+        length = struct.unpack_from("<I", raw, at + 8)[0]
+        yield raw[at + 16:at + 16 + length]
+        at += 16 + length
+
+
+def recorded():
+    """One recorded frame of every wire-protocol type, flag byte and short length: name -> Ethernet frame."""
+    found = {}
+    for pcap in sorted(DATA.glob("*.pcap")):
+        for frame in frames_of(pcap):
+            payload = frame[42:]
+            if len(payload) < 8 or len(frame) > 400:
+                continue
+            kind, flags = struct.unpack_from("<H", payload, 6)[0], payload[5]
+            found.setdefault(f"type{kind:02x}-flags{flags:02x}-{min(len(payload), 64)}", frame)
+    return found
+
+
+def programs(target, count, length, prefixes=(b"",)):
+    """Stateful targets read their input as a program; any bytes are one."""
+    for i in range(count):
+        rng = random.Random(f"{target}{i}")
+        put(target, f"program-{i:02d}", prefixes[i % len(prefixes)] + bytes(rng.choice((rng.randrange(256), rng.randrange(16), 0)) for _ in range(length)))
+
+
+def text(value):
+    return struct.pack("<i", len(value)) + value
+
+
+def commands():
+    head = struct.pack("<qq", 42, 43)
+    channel = b"aeron:udp?endpoint=localhost:40123"
+    key = struct.pack("<qiii", 7, 77, 1001, len(channel)) + channel
+    bodies = [
+        head + struct.pack("<i", 1001) + text(channel), head + struct.pack("<qQ", 41, 1), head + struct.pack("<qi", -1, 1001) + text(channel),
+        head + struct.pack("<q", 41), head + struct.pack("<q", 41) + text(channel), head + struct.pack("<qq", 41, 40),
+        head + struct.pack("<i", 1001) + text(key[:16]) + text(b"label"), head + struct.pack("<qi", 5, 1001) + text(key[:16]) + text(b"label"), head,
+        head + text(b"token"), head + struct.pack("<qq", 41, 4096) + text(b"reason"), head + struct.pack("<i", 1001),
+        struct.pack("<qi", 43, 1) + text(b"invalid channel"), struct.pack("<qqiiii", 43, 43, 77, 1001, 9, -1) + text(b"/dev/shm/a.logbuffer"),
+        struct.pack("<qi", 43, 9), struct.pack("<qiiqi", 43, 77, 1001, 42, 9) + text(b"/dev/shm/a.logbuffer") + text(b"127.0.0.1:40123"),
+        struct.pack("<qqi", 43, 42, 1001) + text(channel), struct.pack("<q", 43), struct.pack("<qi", 43, 9), struct.pack("<q", 42),
+        struct.pack("<qi", 43, 77),
+        struct.pack("<qqiiqqhH", 43, -1, 77, 1001, 1, -1, 1, 40123) + bytes([127, 0, 0, 1] + [0] * 12) + struct.pack("<i", 13) + text(b"rejected"),
+    ]
+    for kind, body in enumerate(bodies):
+        put("commands", f"kind-{kind:02d}", bytes([kind]) + body)
+
+
+def uris():
+    values = [
+        "aeron:ipc", "aeron:ipc?term-length=64k|mtu=1408", "aeron-spy:aeron:udp?endpoint=localhost:40123", "aeron:udp?endpoint=[::1]:0|interface=[::1]/64",
+        "aeron:udp?endpoint=224.20.30.39:24326|interface=10.1.2.0/24|ttl=4|fc=tagged,g:-7/3,t:2s",
+        "aeron:udp?control=localhost:5000|control-mode=dynamic|fc=min,t:500ms|session-id=0x7f|so-sndbuf=2m|so-rcvbuf=2m|rcv-wnd=64k",
+        "aeron:udp?endpoint=a.b:1|init-term-id=-5|term-id=3|term-offset=64|term-length=65536|pub-wnd=32k|linger=5s|sparse=false|eos=false",
+        "aeron:udp?control-mode=manual|tags=1,2|session-id=tag:1|alias=x|reliable=false|rejoin=false|tether=false|group=true|ssc=true",
+        "aeron:udp?endpoint=h:1|untethered-window-limit-timeout=5s|untethered-linger-timeout=1us|untethered-resting-timeout=10s|nak-delay=1ms",
+        "aeron:udp?endpoint=h:65536|mtu=1g|mtu=33", "aeron:udp?=|=|a", "aeron:tcp?endpoint=x", "", "aeron:udp?endpoint=h:1|cc=cubic|control-mode=response",
+    ]
+    for i, value in enumerate(values):
+        put("uri", f"uri-{i:02d}", value.encode())
+
+
+def control():
+    values = [
+        '{"version":1,"verb":"status","args":{}}', '{"version":1,"verb":"stream-list","args":{"session":77,"x":[1,2.5,null,true,"\\u00e9"]}}',
+        '{"version":1,"result":{"streams":[]}}', '{"version":1,"error":{"code":3,"message":"m","hint":"h"}}', '{"version":2,"verb":"status"}',
+        '{"version":1,"verb":7}', '{"version":9223372036854775808,"verb":"x"}', '{"version":1,"error":{"code":99999999999}}', "[" * 2000, '{"a":' * 2000,
+        '{"version":1,"verb":"\\ud800","args":{"\\ud800":"\\udfff"}}', "nul", "",
+    ]
+    for i, value in enumerate(values):
+        put("control", f"json-{i:02d}", value.encode())
+        framed = struct.pack("<I", len(value)) + value.encode()
+        put("control", f"record-{i:02d}", b"".join(bytes([63]) + framed[at:at + 64] for at in range(0, len(framed), 64)))
+
+
+def files():
+    cnc = gzip.decompress((DATA / "cnc-with-pub-sub-counters.dat.gz").read_bytes())
+    put("files", "cnc-small", b"\0" + struct.pack("<I", 2 << 20) + cnc[:64])
+    sizes = struct.pack("<iiiiiiqiq", 0x200, (1 << 16) + 768, (1 << 16) + 128, 4 * 32768, 32768, 65536, 10**10, 4242, 4096)
+    put("files", "cnc-fits", b"\0" + struct.pack("<I", 1 << 20) + sizes)
+    put("files", "cnc-short", b"\0" + struct.pack("<I", 100) + cnc[:64])
+    header = struct.pack("<QII", 0x474552474C414854, 1, 40960) + struct.pack("<Q", 1 << 26)
+    put("files", "registry", b"\1\1" + header)
+    put("files", "registry-short", b"\1\0" + struct.pack("<I", 4096) + header)
+    for name in ("logbuffer-ipc-publication-64k", "logbuffer-udp-image-64k"):
+        log = gzip.decompress((DATA / f"{name}.gz").read_bytes())
+        put("files", name, b"\2" + struct.pack("<I", len(log)) + log[-4096:-3584])
+    put("files", "log-short", b"\2" + struct.pack("<I", 4096) + log[-4096:-3584])
+
+
+def reports():
+    entry = struct.pack("<iiqq", 24 + 5, 3, 1000, 900) + b"error" + b"\0" * 3
+    put("reports", "errors", b"\2" + entry + struct.pack("<iiqq", 24 + 2000, 1, 5, 5) + b"x" * 40)
+    loss = struct.pack("<qqqqii", 2, 4096, 100, 200, 77, 1001) + text(b"aeron:udp?endpoint=localhost:40123") + b"\0\0" + text(b"127.0.0.1:5000")
+    put("reports", "losses", b"\3" + loss + b"\0" * 64 + loss)
+    programs("reports", 8, 300, (b"\0", b"\1"))
+
+
+def main():
+    put("canary", "text", b"\x03abcdef")
+    frames = recorded()
+    for name, frame in sorted(frames.items()):
+        put("frames", name, frame[42:])
+    for i, (name, frame) in enumerate(sorted(frames.items())):
+        if i % 4 == 0:
+            put("ip", name, frame)
+            put("ip_host", name, b"\2\0" + struct.pack("<H", len(frame)) + frame)
+    me, other = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+    arp = b"\xff" * 6 + other + bytes.fromhex("0806000108000604") + b"\0\1" + other + bytes([10, 1, 0, 2]) + b"\0" * 6 + bytes([10, 1, 0, 1])
+    echo = me + other + bytes.fromhex("0800450000240000000040016 6ce0a0100020a010001".replace(" ", "")) + bytes.fromhex("0800e5c800010001") + b"ping"
+    tagged = me + other + bytes.fromhex("81000007") + echo[12:]
+    igmp = bytes.fromhex("01005e000001") + other + bytes.fromhex("08004600002000000000010 24435".replace(" ", "")) + bytes([10, 1, 0, 9, 224, 0, 0, 1]) + bytes.fromhex("940400001164ee9b00000000")
+    for name, frame in (("arp", arp), ("echo", echo), ("vlan", tagged), ("igmp", igmp)):
+        put("ip", name, frame)
+        put("ip_host", name, (b"\1" if name == "vlan" else b"\0") + (b"\0" + struct.pack("<H", len(frame)) + frame) * 2 + b"\2\2\3\2\4\1\0\5")
+    commands()
+    uris()
+    control()
+    files()
+    reports()
+    for example in sorted((CONFIG / "examples").glob("*.yaml")):
+        put("config", example.name, example.read_bytes())
+    put("config", "wrong.yaml", b"streams: {mtu: 1409, lingr: 5s, mtu: 1g}\nports: [{name: a, type: patch, address: 1.2.3.4/99}]\n--- \n&a [*a]\n")
+    put("config", "override", b"streams.mtu=64KiB\n")
+    programs("rings", 8, 200, (b"\0", b"\1"))
+    programs("counters", 8, 300)
+    programs("log", 8, 300)
+    programs("image", 16, 600, tuple(bytes([b]) for b in (0, 1, 2, 4, 8, 16, 32)))
+    programs("publication", 16, 600, tuple(bytes([b]) for b in (0, 1, 2, 4, 8, 16, 64, 128)))
+    # Adds and honest answers first, so that the programs find something to work on.
+    programs("client", 12, 300, (b"\3\3\3\0\3\1\5\6\6\7", b"\3\0\3\3\5\6\7\x08\x40\0\1\0\x09\x05\1"))
+
+
+main()
