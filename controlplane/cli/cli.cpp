@@ -180,6 +180,10 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   root->add_option("-d,--directory", context.directory, "Instance directory; default $AERON_DIR or /dev/shm/aeron-<user>")->type_name("DIR");
   root->add_flag_callback("-j,--json", [&context] { context.out.set_json(true); }, "Print JSON with raw units; errors too")->trigger_on_parse();
   set_example(*root, "stream list --json");
+  register_up(*root, context);
+  register_stream(*root, context);
+  register_counters(*root, context);
+  register_top(*root, context);
   register_config(*root, context);
   register_pub(*root, context);
   register_sub(*root, context);

@@ -42,7 +42,7 @@ void set_example(CLI::App& verb, const std::string& example);
 [[nodiscard]] int run(Context& context, const std::vector<std::string>& arguments);
 
 // CLI11 conversion of durations ("100ms") and sizes ("64KiB") into an integer option.
-[[nodiscard]] CLI::Option* add_duration(CLI::App& verb, const std::string& name, std::int64_t& target_ns, const std::string& help);
-[[nodiscard]] CLI::Option* add_size(CLI::App& verb, const std::string& name, std::int64_t& target_bytes, const std::string& help);
+CLI::Option* add_duration(CLI::App& verb, const std::string& name, std::int64_t& target_ns, const std::string& help);
+CLI::Option* add_size(CLI::App& verb, const std::string& name, std::int64_t& target_bytes, const std::string& help);
 
 }  // namespace thalweg::cli

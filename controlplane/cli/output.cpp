@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <ctime>
 #include <iostream>
 
 #include "dataplane/base/assert.hpp"
@@ -102,6 +103,14 @@ std::string human_count(double count) {
   return scaled(count, kScales);
 }
 
+std::string human_time(std::int64_t epoch_ms) {
+  const std::time_t seconds = epoch_ms / 1000;
+  std::tm utc{};
+  std::array<char, 32> text{};
+  if (::gmtime_r(&seconds, &utc) == nullptr || std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &utc) == 0) return "-";
+  return fmt::format("{}.{:03}Z", text.data(), epoch_ms % 1000);
+}
+
 std::string Cell::text(Unit unit) const {
   if (std::holds_alternative<std::monostate>(value_)) return "-";
   if (const auto* text = std::get_if<std::string>(&value_)) return printable(*text);
@@ -114,6 +123,7 @@ std::string Cell::text(Unit unit) const {
     case Unit::kPercent: return fmt::format("{:.1f}%", number);
     case Unit::kPerSecond: return human_count(number) + "/s";
     case Unit::kBytesPerSecond: return human_bytes(number) + "/s";
+    case Unit::kTimeMs: return human_time(static_cast<std::int64_t>(number));
     case Unit::kText:
     case Unit::kCount: break;
   }

@@ -19,7 +19,7 @@ enum class Exit : int { kOk = 0, kFailed = 1, kUsage = 2, kUnreachable = 3, kPro
 [[nodiscard]] Exit exit_of(ErrorCode code) noexcept;
 [[nodiscard]] std::string_view name_of(ErrorCode code) noexcept;  // "unreachable", "invalid_config": the `code` field of JSON errors
 
-enum class Unit : std::uint8_t { kText, kCount, kBytes, kDuration, kPercent, kPerSecond, kBytesPerSecond };
+enum class Unit : std::uint8_t { kText, kCount, kBytes, kDuration, kPercent, kPerSecond, kBytesPerSecond, kTimeMs };  // kTimeMs: ms since 1970
 enum class Style : std::uint8_t { kPlain, kGood, kWarn, kBad, kFaint, kBold };
 
 // One value: raw for JSON, formatted by its column's unit for people. An absent one is `null` and "-".
@@ -117,5 +117,6 @@ class Output {
 [[nodiscard]] std::string human_bytes(double bytes);
 [[nodiscard]] std::string human_duration(double ns);
 [[nodiscard]] std::string human_count(double count);
+[[nodiscard]] std::string human_time(std::int64_t epoch_ms);  // 2026-11-21T14:03:05.123Z
 
 }  // namespace thalweg::cli

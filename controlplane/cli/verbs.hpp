@@ -4,11 +4,15 @@
 // One registration function per family of verbs; make_grammar() calls them in the order of the help page.
 namespace thalweg::cli {
 
-void register_config(CLI::App& root, Context& context);   // config check | show | diff
-void register_pub(CLI::App& root, Context& context);      // pub
-void register_sub(CLI::App& root, Context& context);      // sub
-void register_ping(CLI::App& root, Context& context);     // ping
-void register_pong(CLI::App& root, Context& context);     // pong
-void register_bench(CLI::App& root, Context& context);    // bench throughput | rtt
+void register_up(CLI::App& root, Context& context);        // up
+void register_stream(CLI::App& root, Context& context);    // stream list
+void register_counters(CLI::App& root, Context& context);  // stat, drops, errors, loss
+void register_top(CLI::App& root, Context& context);       // top
+void register_pub(CLI::App& root, Context& context);       // pub
+void register_sub(CLI::App& root, Context& context);       // sub
+void register_ping(CLI::App& root, Context& context);      // ping
+void register_pong(CLI::App& root, Context& context);      // pong
+void register_bench(CLI::App& root, Context& context);     // bench throughput | rtt
+void register_config(CLI::App& root, Context& context);    // config check | show | diff
 
 }  // namespace thalweg::cli

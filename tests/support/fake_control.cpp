@@ -177,7 +177,9 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   d.mtu = o.mtu;
   d.window_length = o.term_length / 2;
   d.start_position = o.start_position;
-  d.flags = shm::PublicationFlags::kExclusive | shm::PublicationFlags::kSignalEos | (o.is_ipc ? shm::PublicationFlags::kIpc : 0);
+  d.flags = shm::PublicationFlags::kExclusive | (o.signals_eos ? shm::PublicationFlags::kSignalEos : 0) |
+            (o.is_ipc ? shm::PublicationFlags::kIpc : 0);
+  d.lane = o.lane;
   d.endpoint = endpoint;
   d.log = log;
   d.pub_pos_id = make_counter();
@@ -192,7 +194,7 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   d.linger_ns = o.linger_ns;
   d.connection_timeout_ns = 5 * kSecond_ns;
   d.unblock_timeout_ns = 15 * kSecond_ns;
-  d.retransmit_linger_ns = 10 * kMillisecond_ns;
+  d.retransmit_linger_ns = o.retransmit_linger_ns;
   d.flow_control_receiver_timeout_ns = 5 * kSecond_ns;
   d.untethered_window_limit_timeout_ns = d.untethered_linger_timeout_ns = 5 * kSecond_ns;
   d.untethered_resting_timeout_ns = 10 * kSecond_ns;
@@ -265,6 +267,20 @@ void FakeControl::close_link(std::uint32_t slot) {
   ring(shm::SlotKind::kLink, slot);
 }
 
+void FakeControl::close_image(std::uint32_t slot) {
+  for (std::uint32_t link = 0; link < next_link_; ++link) {
+    const shm::LinkSlot::Wanted& d = registry_->links[link].desired;
+    if (d.target == shm::LinkTarget::kImage && d.target_slot == slot) close_link(link);
+  }
+  registry_->images[slot].desired.state.store(shm::Desired::kClosing, std::memory_order_release);
+  ring(shm::SlotKind::kImage, slot);
+}
+
+void FakeControl::reject_image(std::uint32_t slot) {
+  registry_->images[slot].desired.is_rejected.store(1, std::memory_order_release);
+  ring(shm::SlotKind::kImage, slot);
+}
+
 void FakeControl::close_endpoint(std::uint32_t slot) {
   registry_->endpoints[slot].desired.state.store(shm::Desired::kClosing, std::memory_order_release);
   ring(shm::SlotKind::kEndpoint, slot);
@@ -309,7 +325,8 @@ void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
     d.mtu = setup.mtu;
     d.window_length = receive->options.window_length;
     d.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, bits);
-    d.flags = (receive->options.is_reliable ? shm::ImageFlags::kReliable : 0) | shm::ImageFlags::kRejoin;
+    d.flags = (receive->options.is_reliable ? shm::ImageFlags::kReliable : 0) | shm::ImageFlags::kRejoin |
+              (receive->options.naks_all_gaps ? shm::ImageFlags::kNakAllGaps : 0);
     d.endpoint = setup.endpoint;
     d.log = log;
     d.rcv_hwm_id = make_counter();
@@ -317,10 +334,10 @@ void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
     d.rcv_naks_id = make_counter();
     d.source_address = setup.source_address;
     d.source_port = setup.source_port;
-    d.liveness_timeout_ns = 10 * kSecond_ns;
+    d.liveness_timeout_ns = receive->options.liveness_timeout_ns;
     d.sm_timeout_ns = 200 * kMillisecond_ns;
-    d.nak_delay_ns = kMicrosecond_ns;
-    d.nak_retry_ns = 100 * kMicrosecond_ns;
+    d.nak_delay_ns = receive->options.nak_delay_ns;
+    d.nak_retry_ns = receive->options.nak_retry_ns;
     ++d.generation;
     d.state.store(shm::Desired::kActive, std::memory_order_release);
     ring(shm::SlotKind::kImage, index);

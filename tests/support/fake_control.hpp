@@ -78,12 +78,19 @@ class FakeControl {
     std::uint32_t endpoint{shm::kNoSlot};   // share one
     std::int64_t linger_ns{5'000'000'000};
     std::int64_t start_position{};
+    std::int64_t retransmit_linger_ns{10'000'000};
+    bool signals_eos{true};
+    std::uint32_t lane{};                   // IPC
   };
   struct SubscriptionOptions {
     wire::UdpEndpoint local;
     std::int32_t stream_id{1001};
     bool is_reliable{true};
     std::int32_t window_length{128 << 10};
+    bool naks_all_gaps{};
+    std::int64_t nak_delay_ns{1'000};
+    std::int64_t nak_retry_ns{100'000};
+    std::int64_t liveness_timeout_ns{10'000'000'000};
   };
   std::uint32_t add_publication(const PublicationOptions& options);      // slot
   std::uint32_t add_subscription(const SubscriptionOptions& options);    // interest slot; images follow by SETUP
@@ -92,6 +99,8 @@ class FakeControl {
   void close_publication(std::uint32_t slot);
   void revoke_publication(std::uint32_t slot);
   void close_link(std::uint32_t slot);
+  void close_image(std::uint32_t slot);      // and its links: what the conductor does when it is unavailable
+  void reject_image(std::uint32_t slot);
   void close_endpoint(std::uint32_t slot);
   void close_interest(std::uint32_t slot);
 
@@ -113,7 +122,7 @@ class FakeControl {
   [[nodiscard]] std::uint64_t lane_counter(shm::LaneCounter counter, std::uint32_t lane = 0) const {
     return registry_->lanes[lane].counters[static_cast<std::size_t>(counter)];
   }
-  // Forgets mappings but keeps the files: what a restarted data plane finds.
+  // Loses all door bells that nobody answered yet.
   void forget_bells();
 
  private:

@@ -69,7 +69,13 @@ void TwoNodes::make(Node& node) {
   loopback.address = 0x7F000001;
   loopback.prefix_length = 8;
   o.ports = {cable, loopback};
-  if (options_.lanes > 1) o.lanes[1].ports = {loopback.name};
+  if (options_.lanes > 1) {
+    o.lanes[1].ports = {loopback.name};
+    if (!options_.second_lane_ports.empty()) {
+      o.lanes[1].ports.clear();
+      for (const std::string& name : options_.second_lane_ports) o.lanes[1].ports.push_back(name == "cable" ? cable.name : loopback.name);
+    }
+  }
   o.wrap_port = [filter = node.filter](std::unique_ptr<pmd::Port> port, const pmd::PortOptions& p) -> std::unique_ptr<pmd::Port> {
     if (p.kind != shm::PortKind::kPatch) return port;
     return std::make_unique<FilteredPort>(std::move(port), filter);
@@ -81,8 +87,22 @@ void TwoNodes::make(Node& node) {
 }
 
 void TwoNodes::restart(Node& node) {
+  Node& peer = peer_of(node);
+  const FrameFilter before = *peer.filter;
+  *peer.filter = [](rte_mbuf*) { return true; };
+  constexpr std::int64_t kDrain_ns = 2 * kMillisecond_ns;  // longer than any link delay a test uses
+  for (const std::int64_t end = now_ns + kDrain_ns; now_ns < end; now_ns += options_.step_ns) peer.step(now_ns);
+  *peer.filter = before;
   node.plane.reset();
   make(node);
+}
+
+void TwoNodes::inject(Node& to, std::span<const std::byte> frame) {
+  rte_mbuf* const buffer = rte_pktmbuf_alloc(cables_->pool);
+  ASSERT_NE(buffer, nullptr);
+  std::memcpy(rte_pktmbuf_append(buffer, static_cast<std::uint16_t>(frame.size())), frame.data(), frame.size());
+  rte_mbuf* one = buffer;
+  ASSERT_EQ(peer_of(to).plane->port(0).tx_burst(0, &one, 1), 1U);
 }
 
 int run_tests_with_eal(int argc, char** argv) {

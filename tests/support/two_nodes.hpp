@@ -32,18 +32,18 @@ class TwoNodes {
     std::uint16_t vlan{};
     pmd::Checksums checksums{pmd::Checksums::kAuto};
     std::uint32_t lanes{1};
+    std::vector<std::string> second_lane_ports{};  // empty: its loopback port
+    std::int64_t step_ns{10'000};
   };
   TwoNodes() : TwoNodes(Options{}) {}
   explicit TwoNodes(const Options& options);
 
   static constexpr std::uint32_t kAddressA = 0x0A000001;   // 10.0.0.1
   static constexpr std::uint32_t kAddressB = 0x0A000002;
-  static constexpr std::int64_t kStep_ns = 10'000;
-
   // Steps both nodes and the clock until `predicate` holds; false at the deadline.
   template <typename Predicate>
   bool run_until(Predicate&& predicate, std::int64_t limit_ns) {
-    for (const std::int64_t end = now_ns + limit_ns; now_ns < end; now_ns += kStep_ns) {
+    for (const std::int64_t end = now_ns + limit_ns; now_ns < end; now_ns += options_.step_ns) {
       if (predicate()) return true;
       a.step(now_ns);
       b.step(now_ns);
@@ -54,8 +54,12 @@ class TwoNodes {
     run_until([] { return false; }, duration_ns);
   }
   [[nodiscard]] std::uint32_t mbufs_in_use() { return a.plane->mbufs_in_use() + b.plane->mbufs_in_use(); }
-  // A new data plane for a node whose old one was destroyed: same registry, same ports.
+  // Destroys a node's data plane and makes a new one over the same registry and logs. Frames under way between the nodes are lost first:
+  // they lie in buffers of a pool that is about to go.
   void restart(Node& node);
+  // Puts a frame on the cable towards `to`, as if the other end had sent it.
+  void inject(Node& to, std::span<const std::byte> frame);
+  [[nodiscard]] Node& peer_of(const Node& node) noexcept { return &node == &a ? b : a; }
 
   Node a{"a"};
   Node b{"b"};

@@ -1,0 +1,141 @@
+// thalweg stat, drops, errors, loss: counters and reports as they stand in shared memory.
+#include <algorithm>
+#include <cctype>
+
+#include "controlplane/cli/instance.hpp"
+#include "controlplane/cli/verbs.hpp"
+#include "dataplane/shm/error_log.hpp"
+#include "dataplane/shm/loss_report.hpp"
+
+namespace thalweg::cli {
+namespace {
+
+bool contains(std::string_view text, std::string_view word) {
+  const auto same = [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b)); };
+  return std::search(text.begin(), text.end(), word.begin(), word.end(), same) != text.end();
+}
+
+// ---- stat ----
+struct StatOptions {
+  std::string word;
+  std::optional<std::int32_t> type;
+  bool is_nonzero{};
+};
+
+Exit stat(Context& context, const StatOptions& options) {
+  auto instance = Instance::open_with_registry(context);
+  if (!instance) instance = Instance::open(context);  // another user, or a stock driver: the stock counters are still there
+  if (!instance) return context.out.fail("stat", instance.error());
+  Table counters{"counters", {{"id", "ID", Unit::kCount}, {"type_id", "TYPE", Unit::kCount}, {"value", "VALUE", Unit::kCount}, {"label", "LABEL"}}};
+  instance->counters().for_each([&](const shm::CountersReader::View& c) {
+    if (options.type && *options.type != c.type_id) return;
+    if ((options.is_nonzero && c.value == 0) || !contains(c.label, options.word)) return;
+    counters.add({c.id, c.type_id, c.value, c.label});
+  });
+  context.out.print(counters, "no counter matches");
+  if (!instance->has_registry() || options.type) return Exit::kOk;
+  Table lanes{"lane_counters", {{"name", "COUNTER"}, {"value", "VALUE", Unit::kCount}, {"unit", "UNIT"}, {"help", "MEANING"}}};
+  for (std::size_t i = 0; i < shm::kLaneCounterCount; ++i) {
+    const auto& info = shm::kLaneCounters[i];
+    const std::uint64_t value = lane_total(instance->registry(), i);
+    if ((options.is_nonzero && value == 0) || !(contains(info.name, options.word) || contains(info.help, options.word))) continue;
+    lanes.add({info.name, value, info.unit, info.help});
+  }
+  if (!lanes.is_empty()) context.out.line("");
+  context.out.print(lanes, "no lane counter matches");
+  return Exit::kOk;
+}
+
+// ---- drops ----
+Exit drops(Context& context, bool is_nonzero) {
+  const auto instance = Instance::open_with_registry(context);
+  if (!instance) return context.out.fail("drops", instance.error());
+  const auto& registry = instance->registry();
+  Table reasons{"drops", {{"name", "REASON"}, {"count", "COUNT", Unit::kCount}, {"unit", "UNIT"}, {"help", "MEANING"}}};
+  const auto add = [&](std::string_view name, std::uint64_t count, std::string_view unit, std::string_view help) {
+    if (!is_nonzero || count != 0) reasons.add({name, Cell{count}.styled(count == 0 ? Style::kFaint : Style::kWarn), unit, help});
+  };
+  for (std::size_t i = 0; i < shm::kLaneCounterCount; ++i) {
+    const auto& info = shm::kLaneCounters[i];
+    if (info.name.starts_with("drop_")) add(info.name, lane_total(registry, i), info.unit, info.help);
+  }
+  context.out.print(reasons, "nothing was dropped by a lane");
+  Table ports{"port_drops",
+              {{"port", "PORT"}, {"rx_missed", "RX MISSED", Unit::kCount}, {"rx_no_buffer", "RX NO BUFFER", Unit::kCount}, {"rx_errors", "RX ERRORS", Unit::kCount},
+               {"tx_errors", "TX ERRORS", Unit::kCount}, {"impaired_lost", "IMPAIRED LOST", Unit::kCount}}};
+  for (std::uint32_t i = 0; i < port_count(registry); ++i) {
+    const shm::PortSlot& port = registry.ports[i];
+    const auto get = [](const std::atomic<std::uint64_t>& value) { return value.load(std::memory_order_relaxed); };
+    ports.add({text_of(port.name), get(port.rx_missed), get(port.rx_no_buffer), get(port.rx_errors), get(port.tx_errors), get(port.impaired_lost)});
+  }
+  context.out.line("");
+  context.out.print(ports, "no ports");
+  return Exit::kOk;
+}
+
+// ---- errors ----
+Exit errors(Context& context) {
+  const auto instance = Instance::open(context);
+  if (!instance) return context.out.fail("errors", instance.error());
+  Table table{"errors", {{"count", "COUNT", Unit::kCount}, {"first_ms", "FIRST", Unit::kTimeMs}, {"last_ms", "LAST", Unit::kTimeMs}, {"text", "ERROR"}}};
+  shm::read_error_log(instance->cnc().error_log(),
+                      [&](const shm::ErrorLogEntry& e) { table.add({e.observation_count, e.first_ms, e.last_ms, e.text}); });
+  context.out.print(table, "no errors");
+  return Exit::kOk;
+}
+
+// ---- loss ----
+Exit loss(Context& context) {
+  const auto instance = Instance::open(context);
+  if (!instance) return context.out.fail("loss", instance.error());
+  const auto file = shm::MappedFile::open(instance->directory() + "/loss-report.dat", shm::MappedFile::Access::kReadOnly);
+  if (!file) return context.out.fail("loss", file.error());
+  Table table{"losses",
+              {{"session_id", "SESSION", Unit::kCount},
+               {"stream_id", "STREAM", Unit::kCount},
+               {"observations", "GAPS", Unit::kCount},
+               {"bytes_lost", "BYTES", Unit::kBytes},
+               {"first_ms", "FIRST", Unit::kTimeMs},
+               {"last_ms", "LAST", Unit::kTimeMs},
+               {"source", "SOURCE"},
+               {"channel", "CHANNEL"}}};
+  const auto visit = [](void* to, const shm::LossReportEntry& e) {
+    static_cast<Table*>(to)->add({e.session_id, e.stream_id, e.observation_count, e.bytes_lost, e.first_ms, e.last_ms, e.source, e.channel});
+  };
+  shm::read_loss_report({file->data(), file->length()}, visit, &table);
+  context.out.print(table, "no loss");
+  return Exit::kOk;
+}
+
+}  // namespace
+
+void register_counters(CLI::App& root, Context& context) {
+  {
+    CLI::App* verb = root.add_subcommand("stat", "Counters: the stock ones and the appliance's own");
+    const auto options = std::make_shared<StatOptions>();
+    verb->add_option("word", options->word, "Only counters whose name, label or meaning contains this");
+    verb->add_option("--type", options->type, "Only stock counters of this type id")->type_name("ID");
+    verb->add_flag("--nonzero", options->is_nonzero, "Leave out counters that are 0");
+    set_example(*verb, "stat nak --nonzero");
+    on_run_watched(*verb, context, [&context, options] { return stat(context, *options); });
+  }
+  {
+    CLI::App* verb = root.add_subcommand("drops", "Every reason for which a frame was dropped, with its meaning");
+    const auto is_nonzero = std::make_shared<bool>(false);
+    verb->add_flag("--nonzero", *is_nonzero, "Leave out reasons that did not occur");
+    set_example(*verb, "drops --nonzero");
+    on_run_watched(*verb, context, [&context, is_nonzero] { return drops(context, *is_nonzero); });
+  }
+  {
+    CLI::App* verb = root.add_subcommand("errors", "Distinct errors with count, first and last time");
+    set_example(*verb, "errors --json");
+    on_run_watched(*verb, context, [&context] { return errors(context); });
+  }
+  {
+    CLI::App* verb = root.add_subcommand("loss", "What each image lost and had repaired");
+    set_example(*verb, "loss --watch 5s");
+    on_run_watched(*verb, context, [&context] { return loss(context); });
+  }
+}
+
+}  // namespace thalweg::cli

@@ -1,0 +1,227 @@
+#include "controlplane/cli/instance.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+#include "dataplane/base/time.hpp"
+#include "dataplane/base/units.hpp"
+
+namespace thalweg::cli {
+namespace {
+
+constexpr std::int64_t kDriverTimeout_ms = 10'000;  // client-protocol 1.4
+
+std::string_view state_name(shm::Observed observed, bool is_current, shm::Lifecycle lifecycle) {
+  if (!is_current) return "waiting";
+  if (observed == shm::Observed::kFailed) return "failed";
+  switch (lifecycle) {
+    case shm::Lifecycle::kNone: return "waiting";
+    case shm::Lifecycle::kActive: return "active";
+    case shm::Lifecycle::kDraining: return "draining";
+    case shm::Lifecycle::kLinger: return "linger";
+    case shm::Lifecycle::kDone: return "done";
+  }
+  return "unknown";
+}
+
+template <typename Slot>
+bool is_used(const Slot& slot) {
+  return slot.desired.state.load(std::memory_order_acquire) != shm::Desired::kFree;
+}
+template <typename Slot>
+bool is_answered(const Slot& slot) {
+  const shm::ObservedHead& head = slot.observed;  // publications and images have a `state` of their own behind it
+  return head.state.load(std::memory_order_acquire) != shm::Observed::kNone && head.generation == slot.desired.generation;
+}
+
+// The slowest of a stream's subscribers on this machine.
+struct Slowest {
+  std::uint32_t count{};
+  std::int64_t position{};
+  std::string name;
+};
+
+// Subscriber links by target, read once: a registry has up to 32,768 of them.
+class Links {
+ public:
+  explicit Links(const Instance& instance) : instance_{instance} {
+    const auto& links = instance.registry().links;
+    for (std::uint32_t i = 0; i < links.size(); ++i) {
+      if (is_used(links[i]) && is_answered(links[i])) used_.push_back({key(links[i].desired.target, links[i].desired.target_slot), i});
+    }
+    std::sort(used_.begin(), used_.end());
+  }
+  [[nodiscard]] Slowest slowest(shm::LinkTarget target, std::uint32_t slot) const {
+    Slowest out;
+    const auto& registry = instance_.registry();
+    for (auto at = std::lower_bound(used_.begin(), used_.end(), std::pair{key(target, slot), 0U}); at != used_.end(); ++at) {
+      if (at->first != key(target, slot)) break;
+      const auto& link = registry.links[at->second].desired;
+      const auto position = instance_.counter(link.counter_id);
+      if (!position) continue;
+      if (out.count++ == 0 || *position < out.position) {
+        out.position = *position;
+        out.name = "subscriber " + std::to_string(link.counter_id);
+        if (link.subscription < registry.subscriptions.size()) {
+          out.name += " of client " + std::to_string(registry.subscriptions[link.subscription].client_id);
+        }
+      }
+    }
+    return out;
+  }
+
+ private:
+  static std::uint64_t key(shm::LinkTarget target, std::uint32_t slot) { return static_cast<std::uint64_t>(target) << 32 | slot; }
+
+  const Instance& instance_;
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> used_;  // target and link slot, sorted
+};
+
+// The receiver that lets the sender go least far.
+std::string slowest_receiver(const shm::PublicationState& state) {
+  const shm::ReceiverState* slowest = nullptr;
+  for (const shm::ReceiverState& receiver : state.receivers) {
+    if (receiver.is_live != 0 && (slowest == nullptr || receiver.last_limit < slowest->last_limit)) slowest = &receiver;
+  }
+  return slowest == nullptr ? "receiver" : "receiver " + format_endpoint(slowest->address, slowest->port);
+}
+
+StreamView publication_view(const Instance& instance, const Links& links, std::uint32_t index) {
+  const shm::PublicationSlot& slot = instance.registry().publications[index];
+  const auto& wanted = slot.desired;
+  const shm::PublicationState& state = slot.observed.state;
+  const bool is_ipc = (wanted.flags & shm::PublicationFlags::kIpc) != 0;
+  const Slowest spy = links.slowest(shm::LinkTarget::kPublication, index);
+  StreamView view;
+  view.kind = is_ipc ? "ipc" : "publication";
+  view.slot = index;
+  view.generation = wanted.generation;
+  view.id = wanted.registration_id;
+  view.session_id = wanted.session_id;
+  view.stream_id = wanted.stream_id;
+  view.channel = instance.text(wanted.text);
+  view.state = state_name(slot.observed.ObservedHead::state.load(std::memory_order_relaxed), is_answered(slot), state.lifecycle);
+  view.is_connected = state.is_connected != 0;
+  view.position = std::max(instance.counter(wanted.pub_pos_id).value_or(state.producer_position), state.producer_position);
+  view.limit = state.publisher_limit;
+  const std::int64_t consumed = is_ipc ? (spy.count != 0 ? spy.position : state.consumer_position) : state.sender_position;
+  view.backlog_bytes = std::max<std::int64_t>(view.position - consumed, 0);
+  view.window_left_bytes = std::max<std::int64_t>((is_ipc ? state.publisher_limit - view.position : state.sender_limit - state.sender_position), 0);
+  view.consumers = is_ipc ? spy.count : state.receiver_count;
+  if (!view.is_connected) view.held_by = is_ipc ? "no subscriber" : "no receiver";
+  else if (is_ipc && view.position >= state.publisher_limit) view.held_by = spy.name;
+  else if (!is_ipc && view.backlog_bytes > 0 && state.sender_position >= state.sender_limit) view.held_by = slowest_receiver(state);
+  else if (!is_ipc && view.position >= state.publisher_limit && spy.count != 0 && spy.position < state.sender_position) view.held_by = spy.name + " (spy)";
+  else if (!is_ipc && view.position >= state.publisher_limit) view.held_by = "sender";
+  return view;
+}
+
+StreamView image_view(const Instance& instance, const Links& links, std::uint32_t index) {
+  const shm::ImageSlot& slot = instance.registry().images[index];
+  const auto& wanted = slot.desired;
+  const shm::ImageState& state = slot.observed.state;
+  const Slowest subscriber = links.slowest(shm::LinkTarget::kImage, index);
+  StreamView view;
+  view.kind = "image";
+  view.slot = index;
+  view.generation = wanted.generation;
+  view.id = wanted.correlation_id;
+  view.session_id = wanted.session_id;
+  view.stream_id = wanted.stream_id;
+  view.channel = instance.text(wanted.text);
+  view.state = state_name(slot.observed.ObservedHead::state.load(std::memory_order_relaxed), is_answered(slot), state.lifecycle);
+  view.is_connected = state.lifecycle == shm::Lifecycle::kActive;
+  view.position = state.rebuild_position;
+  view.limit = state.next_sm_position + state.next_sm_window;
+  view.consumers = subscriber.count;
+  view.window_left_bytes = std::max<std::int64_t>(view.limit - state.high_water, 0);
+  if (subscriber.count != 0) view.backlog_bytes = std::max<std::int64_t>(state.rebuild_position - subscriber.position, 0);
+  if (state.gap_count != 0) {
+    view.held_by = "loss at " + std::to_string(state.rebuild_position);
+  } else if (view.backlog_bytes > 0) {
+    view.held_by = subscriber.name;
+  }
+  return view;
+}
+
+}  // namespace
+
+Result<Instance> Instance::open(Context& context) {
+  Instance instance;
+  instance.directory_ = context.instance_directory();
+  auto cnc = shm::CncFile::open(instance.directory_, shm::MappedFile::Access::kReadOnly);
+  if (!cnc) {
+    if (cnc.error().code != ErrorCode::kNotFound) return tl::unexpected{std::move(cnc.error())};
+    return fail(ErrorCode::kUnreachable, "no instance in " + instance.directory_, "start one with `thalweg up`, or name its directory with --directory");
+  }
+  instance.cnc_ = std::move(*cnc);
+  const auto activity = shm::check_driver_active(instance.directory_, kDriverTimeout_ms, epoch_ms());
+  instance.is_active_ = activity && *activity == shm::DriverActivity::kActive;
+  if (!instance.is_active_) context.out.note("note: the instance in " + instance.directory_ + " does not run; these are its last figures");
+  return instance;
+}
+
+Result<Instance> Instance::open_with_registry(Context& context) {
+  auto instance = open(context);
+  if (!instance) return instance;
+  auto registry = shm::RegistryFile::open(instance->directory_, shm::MappedFile::Access::kReadOnly);
+  if (!registry) {
+    Error error = std::move(registry.error());
+    if (error.code == ErrorCode::kPermission) error.hint = "run the command as the instance's user";
+    if (error.code == ErrorCode::kNotFound) error.hint = "the directory belongs to another media driver, or the control plane has not made it yet";
+    return tl::unexpected{std::move(error)};
+  }
+  instance->registry_ = std::move(*registry);
+  return instance;
+}
+
+std::optional<std::int64_t> Instance::counter(std::int32_t id) const noexcept {
+  const auto reader = counters();
+  if (id < 0 || id >= reader.capacity() || reader.state(id) != shm::CounterState::kAllocated) return std::nullopt;
+  return reader.counter(id).get();
+}
+
+std::vector<StreamView> streams_of(const Instance& instance) {
+  std::vector<StreamView> out;
+  const Links links{instance};
+  const auto& registry = instance.registry();
+  for (std::uint32_t i = 0; i < registry.publications.size(); ++i) {
+    if (is_used(registry.publications[i])) out.push_back(publication_view(instance, links, i));
+  }
+  for (std::uint32_t i = 0; i < registry.images.size(); ++i) {
+    if (is_used(registry.images[i])) out.push_back(image_view(instance, links, i));
+  }
+  return out;
+}
+
+std::string_view name_of(shm::PortKind kind) noexcept {
+  switch (kind) {
+    case shm::PortKind::kNone: break;
+    case shm::PortKind::kPatch: return "patch";
+    case shm::PortKind::kLoopback: return "loopback";
+    case shm::PortKind::kMemif: return "memif";
+    case shm::PortKind::kAfPacket: return "af_packet";
+    case shm::PortKind::kAfXdp: return "af_xdp";
+    case shm::PortKind::kTap: return "tap";
+    case shm::PortKind::kPcap: return "pcap";
+    case shm::PortKind::kPci: return "pci";
+    case shm::PortKind::kKernel: return "kernel";
+  }
+  return "none";
+}
+
+std::uint64_t lane_value(const shm::LaneSlot& lane, std::size_t counter) noexcept {
+  // The lane stores with relaxed atomic_ref; a read-only mapping allows the load.
+  return std::atomic_ref<std::uint64_t>{const_cast<std::uint64_t&>(lane.counters[counter])}.load(std::memory_order_relaxed);
+}
+
+std::uint64_t lane_total(const shm::Registry& registry, std::size_t counter) noexcept {
+  std::uint64_t total = 0;
+  for (const shm::LaneSlot& lane : registry.lanes) total += lane_value(lane, counter);
+  return total;
+}
+
+std::uint32_t lane_count(const shm::Registry& registry) noexcept { return std::min(registry.header.lane_count, shm::kLanesMax); }
+std::uint32_t port_count(const shm::Registry& registry) noexcept { return std::min(registry.header.port_count, shm::kPortsMax); }
+
+}  // namespace thalweg::cli

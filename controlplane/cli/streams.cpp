@@ -1,0 +1,54 @@
+// thalweg stream list: every publication and image, how far it is, and who holds it back.
+#include "controlplane/cli/instance.hpp"
+#include "controlplane/cli/verbs.hpp"
+
+namespace thalweg::cli {
+namespace {
+
+struct Filter {
+  std::optional<std::int32_t> session;
+  std::optional<std::int32_t> stream;
+  bool is_backlogged{};
+};
+
+Exit list(Context& context, const Filter& filter) {
+  const auto instance = Instance::open_with_registry(context);
+  if (!instance) return context.out.fail("stream list", instance.error());
+  Table table{"streams",
+              {{"kind", "KIND"},
+               {"session_id", "SESSION", Unit::kCount},
+               {"stream_id", "STREAM", Unit::kCount},
+               {"state", "STATE"},
+               {"is_connected", "CONNECTED"},
+               {"position", "POSITION", Unit::kCount},
+               {"backlog_bytes", "BACKLOG", Unit::kBytes},
+               {"window_left_bytes", "WINDOW", Unit::kBytes},
+               {"consumers", "CONSUMERS", Unit::kCount},
+               {"held_by", "HELD BY"},
+               {"channel", "CHANNEL"}}};
+  for (const StreamView& s : streams_of(*instance)) {
+    if (filter.session && *filter.session != s.session_id) continue;
+    if (filter.stream && *filter.stream != s.stream_id) continue;
+    if (filter.is_backlogged && s.backlog_bytes == 0) continue;
+    const Style style = s.state == "failed" ? Style::kBad : s.state == "active" ? Style::kGood : Style::kFaint;
+    table.add({s.kind, s.session_id, s.stream_id, Cell{s.state}.styled(style), s.is_connected, s.position, s.backlog_bytes, s.window_left_bytes,
+               s.consumers, s.held_by.empty() ? Cell{} : Cell{s.held_by}.styled(Style::kWarn), s.channel});
+  }
+  context.out.print(table, "no streams");
+  return Exit::kOk;
+}
+
+}  // namespace
+
+void register_stream(CLI::App& root, Context& context) {
+  CLI::App* noun = root.add_subcommand("stream", "Publications and images")->require_subcommand(1);
+  CLI::App* verb = noun->add_subcommand("list", "List streams, their positions, and who holds each back");
+  const auto filter = std::make_shared<Filter>();
+  verb->add_option("--session", filter->session, "Only this session id")->type_name("ID");
+  verb->add_option("--stream", filter->stream, "Only this stream id")->type_name("ID");
+  verb->add_flag("--backlogged", filter->is_backlogged, "Only streams with bytes waiting");
+  set_example(*verb, "stream list --backlogged --watch");
+  on_run_watched(*verb, context, [&context, filter] { return list(context, *filter); });
+}
+
+}  // namespace thalweg::cli

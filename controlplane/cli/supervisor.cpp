@@ -1,0 +1,260 @@
+#include "controlplane/cli/supervisor.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <utility>
+
+#include "dataplane/base/units.hpp"
+
+namespace thalweg::cli {
+namespace {
+
+constexpr std::int64_t kPoll_ns = 10 * kMillisecond_ns;
+
+class Fd {
+ public:
+  explicit Fd(int fd = -1) noexcept : fd_{fd} {}
+  Fd(Fd&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
+  Fd& operator=(Fd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Fd() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int get() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+struct Child {
+  const ChildSpec* spec{};
+  pid_t pid{-1};
+  Fd pidfd;
+  std::int64_t started_ns{};
+  std::int64_t restart_at_ns{};   // when not running
+  std::int64_t backoff_ns{};
+  [[nodiscard]] bool is_running() const noexcept { return pid > 0; }
+};
+
+std::string describe_status(int status) {
+  if (WIFSIGNALED(status)) return "was killed by signal " + std::to_string(WTERMSIG(status));
+  return "ended with status " + std::to_string(WEXITSTATUS(status));
+}
+
+// SIGINT, SIGTERM and SIGHUP are blocked and read from a descriptor for as long as this lives; children get the old mask back.
+class Signals {
+ public:
+  Signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
+    ::sigprocmask(SIG_BLOCK, &set, &before_);
+    fd_ = Fd{::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)};
+  }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+  ~Signals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] const sigset_t& before() const noexcept { return before_; }
+  // The next signal that came in; 0 when there is none.
+  [[nodiscard]] int take() const noexcept {
+    signalfd_siginfo info{};
+    return ::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info) ? static_cast<int>(info.ssi_signo) : 0;
+  }
+
+ private:
+  sigset_t before_{};
+  Fd fd_;
+};
+
+class Supervisor {
+ public:
+  explicit Supervisor(const SupervisorOptions& options) : options_{options} {
+    for (const ChildSpec& spec : options.children) {
+      Child& child = children_.emplace_back();
+      child.spec = &spec;
+      child.backoff_ns = options.backoff_first_ns;
+    }
+  }
+
+  Result<void> run() {
+    started_ns_ = monotonic_ns();
+    while (true) {
+      const std::int64_t now = monotonic_ns();
+      if (!is_stopping_) start_due(now);
+      check_ready(now);
+      if (is_stopping_ && now >= kill_at_ns_) kill_all(SIGKILL);
+      if (is_stopping_ && !is_any_running()) break;
+      wait_for_event(now);
+      while (const int signal = signals_.take()) on_signal(signal);
+      for (Child& child : children_) reap(child);
+    }
+    return result_;
+  }
+
+ private:
+  void start_due(std::int64_t now) {
+    for (Child& child : children_) {
+      if (child.is_running() || now < child.restart_at_ns) continue;
+      if (child.spec->may_start && !child.spec->may_start(pids())) continue;
+      if (auto started = start(child, now); !started) {
+        result_ = std::move(started);
+        return stop();
+      }
+    }
+  }
+
+  Result<void> start(Child& child, std::int64_t now) {
+    std::vector<char*> argv{const_cast<char*>(child.spec->path.c_str())};
+    for (const std::string& argument : child.spec->arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno(ErrorCode::kGeneric, "pipe", errno);
+    Fd read_end{ends[0]};
+    Fd write_end{ends[1]};
+    const pid_t parent = ::getpid();
+    const pid_t pid = ::fork();
+    if (pid < 0) return fail_errno(ErrorCode::kGeneric, "start " + child.spec->name, errno);
+    if (pid == 0) {
+      // Own group: Ctrl-C reaches the supervisor alone, which stops both in order. The kernel ends the child when the supervisor dies.
+      ::setpgid(0, 0);
+      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+      if (::getppid() != parent) ::_exit(1);
+      ::sigprocmask(SIG_SETMASK, &signals_.before(), nullptr);
+      ::execv(argv[0], argv.data());
+      const int error = errno;
+      static_cast<void>(!::write(ends[1], &error, sizeof error));
+      ::_exit(127);
+    }
+    write_end = Fd{};
+    int error = 0;
+    const bool has_failed = ::read(read_end.get(), &error, sizeof error) == static_cast<ssize_t>(sizeof error);
+    if (has_failed) {
+      ::waitpid(pid, nullptr, 0);
+      const ErrorCode code = error == ENOENT ? ErrorCode::kNotFound : error == EACCES ? ErrorCode::kPermission : ErrorCode::kGeneric;
+      return fail_errno(code, "start " + child.spec->path, error);
+    }
+    child.pid = pid;
+    child.pidfd = Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};  // <sys/pidfd.h> of glibc 2.36 is not for C++
+    child.started_ns = now;
+    log(child.spec->name + " runs as process " + std::to_string(pid));
+    return {};
+  }
+
+  void check_ready(std::int64_t now) {
+    if (is_ready_ || is_stopping_) return;
+    if (!options_.is_ready || options_.is_ready(pids())) {
+      is_ready_ = true;
+      if (options_.on_ready) options_.on_ready();
+    } else if (now - started_ns_ > options_.ready_timeout_ns) {
+      result_ = fail(ErrorCode::kTimeout, "the instance was not ready within " + format_duration_ns(options_.ready_timeout_ns),
+                     "the log lines above say what it waits for");
+      stop();
+    }
+  }
+
+  void wait_for_event(std::int64_t now) {
+    std::int64_t until = now + 60 * kSecond_ns;
+    if (!is_ready_) until = now + kPoll_ns;
+    if (is_stopping_) until = std::min(until, kill_at_ns_);
+    std::vector<pollfd> waits{{signals_.fd(), POLLIN, 0}};
+    for (const Child& child : children_) {
+      if (child.is_running()) waits.push_back({child.pidfd.get(), POLLIN, 0});
+      else if (!is_stopping_) until = std::min(until, std::max(child.restart_at_ns, now + kPoll_ns));
+    }
+    const std::int64_t left = std::clamp<std::int64_t>(until - now, 0, 60 * kSecond_ns);
+    const timespec timeout{left / kSecond_ns, left % kSecond_ns};
+    ::ppoll(waits.data(), waits.size(), &timeout, nullptr);  // EINTR: the loop looks again
+  }
+
+  void on_signal(int signal) {
+    if (signal == SIGHUP) {
+      kill_all(SIGHUP);
+    } else if (is_stopping_) {
+      kill_all(SIGKILL);
+    } else {
+      log("stopping");
+      stop();
+    }
+  }
+
+  void stop() {
+    if (is_stopping_) return;
+    is_stopping_ = true;
+    kill_at_ns_ = monotonic_ns() + options_.stop_timeout_ns;
+    kill_all(SIGTERM);
+  }
+
+  void kill_all(int signal) {
+    for (const Child& child : children_) {
+      if (child.is_running()) ::kill(child.pid, signal);
+    }
+    if (signal == SIGKILL) kill_at_ns_ = monotonic_ns() + kSecond_ns;  // not a busy loop while the kernel collects them
+  }
+
+  void reap(Child& child) {
+    int status = 0;
+    if (!child.is_running() || ::waitpid(child.pid, &status, WNOHANG) != child.pid) return;
+    child.pid = -1;
+    child.pidfd = Fd{};
+    const std::int64_t now = monotonic_ns();
+    const bool is_orderly = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (is_stopping_) {
+      // One that had no time yet to set its handlers ends by our SIGTERM.
+      if (!is_orderly && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) && result_) result_ = fail(ErrorCode::kGeneric, child.spec->name + " " + describe_status(status) + " while stopping");
+      return;
+    }
+    if (is_orderly) {
+      log(child.spec->name + " ended by itself; stopping");
+      return stop();
+    }
+    if (!is_ready_ && WIFEXITED(status)) {  // its own message says why; trying again would say the same
+      result_ = fail(ErrorCode::kGeneric, child.spec->name + " " + describe_status(status) + " before the instance was ready",
+                     "its message above says why");
+      return stop();
+    }
+    if (now - child.started_ns > options_.calm_ns) child.backoff_ns = options_.backoff_first_ns;
+    child.restart_at_ns = now + child.backoff_ns;
+    log(child.spec->name + " " + describe_status(status) + "; starting it again in " + format_duration_ns(child.backoff_ns));
+    child.backoff_ns = std::min(child.backoff_ns * 2, options_.backoff_max_ns);
+  }
+
+  [[nodiscard]] std::vector<pid_t> pids() const {
+    std::vector<pid_t> all;
+    for (const Child& child : children_) all.push_back(child.pid);
+    return all;
+  }
+  [[nodiscard]] bool is_any_running() const {
+    return std::any_of(children_.begin(), children_.end(), [](const Child& child) { return child.is_running(); });
+  }
+  void log(const std::string& text) const {
+    if (options_.log) options_.log(text);
+  }
+
+  const SupervisorOptions& options_;
+  Signals signals_;
+  std::vector<Child> children_;
+  Result<void> result_;
+  std::int64_t started_ns_{};
+  std::int64_t kill_at_ns_{};
+  bool is_ready_{};
+  bool is_stopping_{};
+};
+
+}  // namespace
+
+Result<void> supervise(const SupervisorOptions& options) { return Supervisor{options}.run(); }
+
+}  // namespace thalweg::cli

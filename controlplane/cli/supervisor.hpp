@@ -1,0 +1,40 @@
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dataplane/base/result.hpp"
+#include "dataplane/base/time.hpp"
+
+// Starts the processes of an instance, watches them by pidfd, restarts a crashed one with back-off, and ends them together.
+namespace thalweg::cli {
+
+struct ChildSpec {
+  std::string name;                     // for messages
+  std::string path;                     // executable
+  std::vector<std::string> arguments;   // without argv[0]
+  // Asked before each start, every 10 ms until it says yes, with the pids of all children (-1: not running). Empty: at once.
+  std::function<bool(const std::vector<pid_t>&)> may_start;
+};
+
+struct SupervisorOptions {
+  std::vector<ChildSpec> children;
+  std::int64_t backoff_first_ns{100 * kMillisecond_ns};  // doubled with every crash
+  std::int64_t backoff_max_ns{10 * kSecond_ns};
+  std::int64_t calm_ns{30 * kSecond_ns};                 // a child that lived this long starts again at backoff_first
+  std::int64_t ready_timeout_ns{60 * kSecond_ns};
+  std::int64_t stop_timeout_ns{15 * kSecond_ns};         // after SIGTERM; then SIGKILL
+  std::function<bool(const std::vector<pid_t>&)> is_ready;  // asked every 10 ms with the children's pids until it says yes
+  std::function<void()> on_ready;
+  std::function<void(const std::string&)> log;           // one line about a child's life
+};
+
+// Runs until SIGINT or SIGTERM (both are passed on as SIGTERM; a second one kills), until a child ends by itself with status 0, or until a child
+// fails before the instance was ever ready. No child outlives the call; if this process is killed, the kernel sends them SIGTERM.
+// Errors: kNotFound / kPermission (an executable), kTimeout (not ready in time), kGeneric (a child failed). Single-threaded processes only.
+[[nodiscard]] Result<void> supervise(const SupervisorOptions& options);
+
+}  // namespace thalweg::cli

@@ -1,0 +1,235 @@
+// The supervisor of `thalweg up`, with small shell programs as its children.
+#include "controlplane/cli/supervisor.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+#include "tests/support/temporary_directory.hpp"
+
+namespace thalweg::cli {
+namespace {
+
+// Lives until SIGTERM, and then ends like a daemon that closed down in order.
+constexpr const char* kDaemon = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done";
+// Starts with this line where a test has to know that the traps are set.
+std::string announced(const std::string& file, const std::string& script) {
+  const std::size_t end_of_trap = script.find(';') + 1;
+  return script.substr(0, end_of_trap) + " touch " + file + ";" + script.substr(end_of_trap);
+}
+
+class SupervisorTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    options_.backoff_first_ns = 20 * kMillisecond_ns;
+    options_.log = [this](const std::string& text) {
+      lines_.push_back(text);
+      if (on_line_) on_line_(text);
+    };
+  }
+  // Whatever a test does, no process is left behind.
+  void TearDown() override {
+    EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
+    EXPECT_EQ(errno, ECHILD);
+  }
+
+  void add_child(const std::string& name, const std::string& script) { options_.children.push_back({name, "/bin/sh", {"-c", script}, {}}); }
+  [[nodiscard]] int lines_with(const std::string& text) const {
+    int count = 0;
+    for (const std::string& line : lines_) count += line.find(text) != std::string::npos;
+    return count;
+  }
+  // Sent to ourselves: the supervisor reads it from its descriptor at its next turn.
+  static void send(int signal) { ASSERT_EQ(::kill(::getpid(), signal), 0); }
+  [[nodiscard]] std::string file(const std::string& name) const { return directory_.file(name); }
+  [[nodiscard]] bool exists(const std::string& name) const { return std::filesystem::exists(file(name)); }
+
+  test::TemporaryDirectory directory_{"supervisor"};
+  SupervisorOptions options_;
+  std::vector<std::string> lines_;
+  std::function<void(const std::string&)> on_line_;
+};
+
+TEST_F(SupervisorTest, sigterm_ends_both_children_in_order) {
+  add_child("one", announced(file("one"), kDaemon));
+  add_child("two", announced(file("two"), kDaemon));
+  options_.is_ready = [this](const std::vector<pid_t>&) { return exists("one") && exists("two"); };
+  options_.on_ready = [] { send(SIGTERM); };
+  const auto ended = supervise(options_);
+  EXPECT_TRUE(ended) << ended.error().message;
+  EXPECT_EQ(lines_with("runs as process"), 2);
+  EXPECT_EQ(lines_with("stopping"), 1);
+}
+
+TEST_F(SupervisorTest, sigint_reaches_children_as_sigterm_and_only_once) {
+  add_child("one", "trap 'echo INT >>" + file("signals") + "' INT; trap 'echo TERM >>" + file("signals") + "; exit 0' TERM; touch " + file("up") +
+                       "; while :; do sleep 1 & wait $!; done");
+  options_.is_ready = [this](const std::vector<pid_t>&) { return exists("up"); };
+  options_.on_ready = [] { send(SIGINT); };
+  EXPECT_TRUE(supervise(options_));
+  std::ifstream signals{file("signals")};
+  const std::string received{std::istreambuf_iterator<char>{signals}, {}};
+  EXPECT_EQ(received, "TERM\n");
+}
+
+TEST_F(SupervisorTest, a_killed_child_is_started_again_and_the_other_one_left_alone) {
+  add_child("one", announced(file("one"), kDaemon));
+  add_child("two", announced(file("two"), kDaemon));
+  std::vector<pid_t> first;
+  options_.is_ready = [&](const std::vector<pid_t>& pids) {
+    first = pids;
+    return exists("one") && exists("two");
+  };
+  options_.on_ready = [&] {
+    std::filesystem::remove(file("two"));
+    ASSERT_EQ(::kill(first[1], SIGKILL), 0);
+  };
+  on_line_ = [this](const std::string& line) {
+    if (line.starts_with("two runs") && lines_with("two runs") == 2) send(SIGTERM);
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("one runs"), 1);
+  EXPECT_EQ(lines_with("two runs"), 2);
+  EXPECT_EQ(lines_with("two was killed by signal 9; starting it again in 20ms"), 1);
+}
+
+TEST_F(SupervisorTest, a_child_that_crashes_again_and_again_waits_longer_each_time) {
+  options_.backoff_max_ns = 50 * kMillisecond_ns;
+  add_child("one", "kill -SEGV $$");
+  on_line_ = [this](const std::string& line) {
+    if (line.find("starting it again") != std::string::npos && lines_with("starting it again") == 4) send(SIGTERM);
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("again in 20ms"), 1);
+  EXPECT_EQ(lines_with("again in 40ms"), 1);
+  EXPECT_EQ(lines_with("again in 50ms"), 2);
+}
+
+TEST_F(SupervisorTest, a_child_that_lived_long_starts_again_at_the_first_back_off) {
+  options_.calm_ns = 0;
+  add_child("one", "kill -SEGV $$");
+  on_line_ = [this](const std::string& line) {
+    if (line.find("starting it again") != std::string::npos && lines_with("starting it again") == 3) send(SIGTERM);
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("again in 20ms"), 3);
+}
+
+TEST_F(SupervisorTest, a_child_failing_before_the_instance_is_ready_ends_everything_with_an_error) {
+  add_child("one", kDaemon);
+  add_child("two", "exit 3");
+  options_.is_ready = [](const std::vector<pid_t>&) { return false; };
+  const auto ended = supervise(options_);
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().message, "two ended with status 3 before the instance was ready");
+  EXPECT_FALSE(ended.error().hint.empty());
+  EXPECT_EQ(lines_with("starting it again"), 0);
+}
+
+TEST_F(SupervisorTest, a_child_failing_later_is_started_again) {
+  add_child("one", "test -e " + file("again") + " && exit 0; touch " + file("again") + "; exit 3");
+  EXPECT_TRUE(supervise(options_)) << "no is_ready: ready at once";
+  EXPECT_EQ(lines_with("one ended with status 3; starting it again"), 1);
+}
+
+TEST_F(SupervisorTest, a_child_that_ends_by_itself_in_order_ends_the_other) {
+  add_child("one", announced(file("one"), kDaemon));
+  add_child("two", "while ! test -e " + file("one") + "; do :; done; exit 0");
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("two ended by itself; stopping"), 1);
+}
+
+TEST_F(SupervisorTest, an_instance_that_is_not_ready_in_time_is_ended) {
+  options_.ready_timeout_ns = 30 * kMillisecond_ns;
+  add_child("one", kDaemon);
+  options_.is_ready = [](const std::vector<pid_t>&) { return false; };
+  const auto ended = supervise(options_);
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().code, ErrorCode::kTimeout);
+  EXPECT_NE(ended.error().message.find("30ms"), std::string::npos);
+}
+
+TEST_F(SupervisorTest, a_program_that_is_not_there_is_named_and_nothing_is_left_running) {
+  add_child("one", kDaemon);
+  options_.children.push_back({"two", "/nonexistent/program", {}, {}});
+  const auto ended = supervise(options_);
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(ended.error().message.find("/nonexistent/program"), std::string::npos);
+}
+
+TEST_F(SupervisorTest, a_child_that_ignores_sigterm_is_killed_after_the_time_out) {
+  options_.stop_timeout_ns = 50 * kMillisecond_ns;
+  add_child("deaf", "trap '' TERM; touch " + file("up") + "; while :; do sleep 0.05; done");
+  options_.is_ready = [this](const std::vector<pid_t>&) { return exists("up"); };
+  options_.on_ready = [] { send(SIGTERM); };
+  const auto ended = supervise(options_);
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().message, "deaf was killed by signal 9 while stopping");
+}
+
+TEST_F(SupervisorTest, a_second_signal_kills_at_once) {
+  options_.stop_timeout_ns = 60 * kSecond_ns;
+  add_child("deaf", "trap '' TERM; touch " + file("up") + "; while :; do sleep 0.05; done");
+  options_.is_ready = [this](const std::vector<pid_t>&) { return exists("up"); };
+  options_.on_ready = [] { send(SIGTERM); };
+  on_line_ = [](const std::string& line) {
+    if (line == "stopping") send(SIGINT);
+  };
+  EXPECT_FALSE(supervise(options_));
+}
+
+TEST_F(SupervisorTest, a_child_waits_until_it_may_start) {
+  add_child("one", announced(file("one"), kDaemon));
+  add_child("two", kDaemon);
+  std::vector<pid_t> seen;
+  options_.children[1].may_start = [&](const std::vector<pid_t>& pids) {
+    seen = pids;
+    return exists("one");
+  };
+  on_line_ = [this](const std::string& line) {
+    if (!line.starts_with("two runs")) return;
+    EXPECT_TRUE(exists("one"));
+    send(SIGTERM);
+  };
+  EXPECT_TRUE(supervise(options_)) << "that it may have had no time to set its trap is no error";
+  ASSERT_EQ(seen.size(), 2U);
+  EXPECT_GT(seen[0], 0);
+  EXPECT_EQ(seen[1], -1);
+  EXPECT_EQ(lines_with("two runs"), 1);
+}
+
+TEST_F(SupervisorTest, children_end_when_the_supervisor_is_killed) {
+  ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0);  // orphans become ours, so that we see how they end
+  add_child("one", "touch " + file("up") + "; exec sleep 1000");
+  const pid_t supervisor = ::fork();
+  ASSERT_GE(supervisor, 0);
+  if (supervisor == 0) {
+    options_.is_ready = [this](const std::vector<pid_t>& pids) {
+      if (!exists("up")) return false;
+      std::ofstream{file("pid.new")} << pids[0];
+      std::filesystem::rename(file("pid.new"), file("pid"));
+      return true;
+    };
+    static_cast<void>(supervise(options_));
+    ::_exit(0);
+  }
+  while (!exists("pid")) ::usleep(1000);  // the suite's time limit is the deadline
+  pid_t child = -1;
+  std::ifstream{file("pid")} >> child;
+  ASSERT_EQ(::kill(supervisor, SIGKILL), 0);
+  int status = 0;
+  ASSERT_EQ(::waitpid(supervisor, &status, 0), supervisor);
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+  ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+}
+
+}  // namespace
+}  // namespace thalweg::cli
