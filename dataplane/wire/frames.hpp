@@ -4,6 +4,7 @@
 #include <span>
 
 #include "dataplane/base/bytes.hpp"
+#include "dataplane/wire/positions.hpp"
 
 // Frames of the wire protocol as checked views and builders (wire-protocol section 1). A view is valid only as long as the bytes it
 // was parsed from. parse() checks everything that can be checked without knowing the stream; later code assumes it.
@@ -166,6 +167,7 @@ struct Setup {
         !std::has_single_bit(static_cast<std::uint32_t>(s.term_length))) return std::nullopt;
     if (s.term_offset < 0 || s.term_offset >= s.term_length || s.term_offset % kFrameAlignment != 0) return std::nullopt;
     if (s.mtu < kMtuMin || s.mtu > kMtuMax || s.mtu % kFrameAlignment != 0) return std::nullopt;
+    if (wrapping_sub(s.active_term_id, s.initial_term_id) < 0) return std::nullopt;  // no position (1.13): an image there has no memory
     return s;
   }
 };

@@ -34,5 +34,16 @@ inline constexpr int kPartitionCount = 3;
 [[nodiscard]] constexpr std::int32_t max_message_length(std::int32_t term_length) noexcept {
   return term_length / 8 < (16 << 20) ? term_length / 8 : (16 << 20);
 }
+// The most that one claim can take in a log, and so the longest PAD at the end of a term: the longest message in fragments (1.14), or one
+// full frame where the MTU is larger than that.
+[[nodiscard]] constexpr std::int32_t longest_claim(std::int32_t term_length, std::int32_t mtu) noexcept {
+  constexpr std::int32_t kHeader = 32;
+  const std::int32_t payload = mtu - kHeader;
+  if (payload <= 0) return kHeader;  // carries empty messages only
+  const std::int32_t length = max_message_length(term_length);
+  if (length <= payload) return mtu;
+  const std::int32_t rest = length % payload;
+  return length / payload * mtu + (rest > 0 ? (rest + kHeader + 31) & ~31 : 0);
+}
 
 }  // namespace thalweg::wire

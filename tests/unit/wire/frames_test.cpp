@@ -61,6 +61,15 @@ TEST(SetupFrame, every_limit_of_its_validity_column_is_checked) {
   }
 }
 
+TEST(SetupFrame, an_active_term_before_the_initial_one_has_no_position) {
+  for (const auto& [initial, active, is_valid] : {std::tuple{3, 2, false}, {3, INT32_MIN + 2, true}, {3, INT32_MIN + 3, false}, {INT32_MAX, INT32_MIN, true}}) {
+    wire::Setup s = good_setup();
+    s.initial_term_id = initial;
+    s.active_term_id = active;
+    EXPECT_EQ(is_accepted(s), is_valid) << initial << ' ' << active;
+  }
+}
+
 TEST(StatusMessage, a_group_tag_is_there_at_length_44_only) {
   ByteVector bytes = built(StatusMessage{.receiver_id = 9, .group_tag = -3}, 44);
   EXPECT_EQ(StatusMessage::parse(bytes)->group_tag, -3);
@@ -139,6 +148,8 @@ TEST(Positions, term_ids_wrap_around) {
   static_assert(term_offset_of(3 * 65536 + 96, kBits) == 96 && partition_of(3 * 65536 + 96, kBits) == 0 && partition_of(5 * 65536, kBits) == 2);
   static_assert(max_position(65536) == std::int64_t{65536} << 31);
   static_assert(max_message_length(65536) == 8192 && max_message_length(1 << 30) == 16 << 20);
+  static_assert(longest_claim(65536, 1408) == 5 * 1408 + 1344 && longest_claim(65536, 64) == 256 * 64 && longest_claim(65536, 16384) == 16384);
+  static_assert(longest_claim(65536, 8192 + 32) == 8192 + 32 && longest_claim(65536, 32) == 32);
   static_assert(align_frame(0) == 0 && align_frame(1) == 32 && align_frame(1408) == 1408);
   for (std::int64_t position = 0; position < 10 * 65536; position += 4096 + 32) {
     EXPECT_EQ(position_of(term_id_of(position, kInitial, kBits), term_offset_of(position, kBits), kInitial, kBits), position);
