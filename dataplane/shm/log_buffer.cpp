@@ -128,7 +128,7 @@ bool rotate_log(const LogBuffer& log, std::int32_t term_count, std::int32_t term
       expected, next_count, std::memory_order_acq_rel);
 }
 
-bool unblock_log(const LogBuffer& log, std::int64_t blocked_position, std::int32_t initial_term_id) noexcept {
+bool unblock_log(const LogBuffer& log, std::int64_t blocked_position, std::int32_t initial_term_id, bool has_producers) noexcept {
   const int bits = log.position_bits();
   const std::int32_t count = wire::term_count_of(blocked_position, bits);
   const std::int32_t offset = wire::term_offset_of(blocked_position, bits);
@@ -156,7 +156,7 @@ bool unblock_log(const LogBuffer& log, std::int64_t blocked_position, std::int32
   if (end <= offset) return false;
   const std::int32_t next = next_written(term, offset, end);
   const bool is_to_end = next == log.term_length();
-  if (next == end && !is_to_end) return false;
+  if (next == end && !is_to_end && has_producers) return false;
   if (!is_still_empty(term, offset, next)) return false;
   pad_frame(log, term_id, frame, offset, next - offset);
   if (is_to_end) rotate_log(log, count, term_id);

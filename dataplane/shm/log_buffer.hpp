@@ -155,7 +155,9 @@ void init_log_metadata(const LogBuffer& log, const LogMetadata& metadata) noexce
 bool rotate_log(const LogBuffer& log, std::int32_t term_count, std::int32_t term_id) noexcept;
 
 // Unblocks a publication at `blocked_position` (7.8). Returns true if something was done; the caller counts it. Thread: owning lane.
-bool unblock_log(const LogBuffer& log, std::int64_t blocked_position, std::int32_t initial_term_id) noexcept;
+// `has_producers`: false once the last client let go. Then an empty claim at the very tail is padded too; with producers alive that has to
+// wait until one of them writes behind it, because the claim may be a moment old.
+bool unblock_log(const LogBuffer& log, std::int64_t blocked_position, std::int32_t initial_term_id, bool has_producers = true) noexcept;
 
 // Zeroes [from, to) inside one term for reuse: all but the first 8 bytes, then a release store of 0 to the first 8 (7.6).
 // Precondition: both multiples of 32, same term. Thread: owning lane.

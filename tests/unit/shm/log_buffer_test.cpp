@@ -162,6 +162,13 @@ TEST_F(Unblock, claim_with_nothing_behind_it_cannot_be_measured) {
   EXPECT_TRUE(is_zero(0, kTerm));
 }
 
+TEST_F(Unblock, claim_with_nothing_behind_it_ends_at_the_tail_once_no_producer_is_left) {
+  set_tail(0, kInitial, 1024);
+  ASSERT_TRUE(unblock_log(log_, 64, kInitial, false));
+  EXPECT_EQ(frame(64).frame_length(), 1024 - 64);
+  EXPECT_EQ(frame(64).type(), wire::FrameType::kPad);
+}
+
 TEST_F(Unblock, claim_that_reaches_the_end_of_the_term_is_padded_and_the_log_rotates) {
   set_tail(0, kInitial, kTerm + 96);
   ASSERT_TRUE(unblock_log(log_, kTerm - 128, kInitial));
