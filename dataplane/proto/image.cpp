@@ -19,7 +19,8 @@ Image::Image(const Context& context) noexcept
       term_length_{context.desired->term_length},
       flags_{context.desired->flags},
       bits_{wire::position_bits(context.desired->term_length)},
-      window_{std::min(context.desired->window_length, context.desired->term_length / 2)} {
+      window_{std::min(context.desired->window_length, context.desired->term_length / 2)},
+      longest_claim_{wire::longest_claim(context.desired->term_length, context.desired->mtu)} {
   THALWEG_ASSERT(c_.log.is_mapped() && c_.log.term_length() == term_length_);
 }
 
@@ -100,7 +101,9 @@ Insert Image::refuse(Insert why, LaneCounter counter) noexcept {
 
 Insert Image::insert_heartbeat(std::int64_t position, unsigned connection, std::uint8_t frame_flags, std::int64_t now_ns) noexcept {
   ImageState& s = *c_.state;
-  if (position > s.overrun_threshold) return refuse(Insert::kOverrun, LaneCounter::kOverRuns);
+  // A PAD may have carried the sender past its limit (1.15), by the longest claim at the most. Refused, this heartbeat would leave what was
+  // lost just before the PAD unmissed, and the stream would stand still until it times out.
+  if (position > s.overrun_threshold + longest_claim_) return refuse(Insert::kOverrun, LaneCounter::kOverRuns);
   if (position < std::max<std::int64_t>(0, s.last_sm_position - term_length_)) return refuse(Insert::kUnderrun, LaneCounter::kUnderRuns);
   refresh(connection, now_ns);
   if ((frame_flags & wire::flag::kEndOfStream) != 0) end_of_stream(connection, position, (frame_flags & wire::flag::kRevoked) != 0);

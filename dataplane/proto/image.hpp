@@ -125,6 +125,7 @@ class Image {
   std::uint32_t flags_{};
   int bits_{};
   std::int32_t window_{};                       // effective receiver window (3.4)
+  std::int32_t longest_claim_{};                // bytes in the sender's log
   std::span<const std::byte> reject_reason_{};
 };
 

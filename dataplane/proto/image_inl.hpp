@@ -76,7 +76,12 @@ inline Insert Image::insert(std::span<const std::byte> datagram, unsigned connec
   const Extent extent = walk(datagram, offset);
   if (!extent.is_valid) [[unlikely]] return refuse(Insert::kInvalid, shm::LaneCounter::kDropInvalidFrame);
   const std::int64_t end = position + extent.length;
-  if (end > s.overrun_threshold) [[unlikely]] return refuse(Insert::kOverrun, shm::LaneCounter::kOverRuns);
+  // Of a PAD only its header counts against the window, as at the sender (1.15): nothing is written behind it. Refused, the frames before
+  // it in the same datagram would be too, and a receiver that has consumed all it got has no reason to move its window.
+  const std::int64_t written_end = position + static_cast<std::int64_t>(extent.copied);
+  if (written_end > s.overrun_threshold || end > s.overrun_threshold + longest_claim_) [[unlikely]] {
+    return refuse(Insert::kOverrun, shm::LaneCounter::kOverRuns);
+  }
   if (position < s.last_sm_position) [[unlikely]] {
     // A late duplicate says that the connection lives, a packet from far below says nothing.
     if (end >= s.last_sm_position - window_ && connection < shm::kConnectionsMax) s.connections[connection].last_activity_ns = now_ns;

@@ -30,6 +30,7 @@ Publication::Publication(const Context& context) noexcept
   THALWEG_ASSERT(c_.log.is_mapped() && c_.log.term_length() == term_length_);
   const std::int32_t configured = c_.desired->window_length;
   window_ = configured > 0 && configured < term_length_ / 2 ? configured : term_length_ / 2;
+  longest_claim_ = wire::longest_claim(term_length_, mtu_);
 }
 
 void Publication::start(std::int64_t now_ns) noexcept {
@@ -201,8 +202,10 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
     return flow::on_elicited(*c_.desired, s, sm);
   }
   const std::int64_t position = wire::position_of(sm.consumption_term_id, sm.consumption_term_offset, initial_term_id_, bits_);
-  const std::int64_t distance = position - s.sender_position;
-  if (distance < -(term_length_ / 2) || distance > term_length_ / 2) return c_.counters.add(LaneCounter::kStatusMessagesRejected);
+  // Not half a term alone (2.11 step 2): a PAD may have carried us past the window of a receiver that says so now.
+  if (position < oldest_retransmit() || position > s.sender_position + term_length_ / 2) {
+    return c_.counters.add(LaneCounter::kStatusMessagesRejected);
+  }
 
   const bool is_end = (sm.flags & wire::flag::kSmEndOfStream) != 0;
   ReceiverState* receiver = find_receiver(sm.receiver_id);
@@ -254,18 +257,18 @@ RetransmitAction* Publication::plan_retransmit(const wire::Nak& nak, std::int64_
   c_.counters.add(LaneCounter::kNaksReceived);
   if (c_.snd_naks) c_.snd_naks.add(1);
   const std::int64_t begin = wire::position_of(nak.term_id, nak.term_offset, initial_term_id_, bits_);
-  const std::int64_t oldest = s.sender_position - term_length_ / 2 - wire::max_message_length(term_length_);
-  if (nak.length == 0 || begin < 0 || begin < oldest || begin >= s.sender_position) return nullptr;
+  if (nak.length == 0 || begin < 0 || begin < oldest_retransmit() || begin >= s.sender_position) return nullptr;
 
   const bool is_group = has_flag(PublicationFlags::kGroup);
-  const std::int64_t slots = is_group ? std::clamp<std::int64_t>(c_.desired->max_resend, 1, shm::kRetransmitsMax) : 1;
-  RetransmitAction* slot = is_group ? nullptr : &s.retransmits[0];
+  const std::int64_t slots = is_group ? std::clamp<std::int64_t>(c_.desired->max_resend, 1, shm::kRetransmitsMax) : shm::kRetransmitsMax;
+  RetransmitAction* slot = nullptr;
   for (std::int64_t i = 0; i < slots; ++i) {
     RetransmitAction& action = s.retransmits[i];
-    if (action.state == State::kInactive) {
-      if (slot == nullptr) slot = &action;
-      continue;
-    }
+    // Unicast keeps to one slot as long as that one only lingers. One that still has to send is never displaced: a receiver that NAKs
+    // several gaps in turn would else put off each of them for ever.
+    const bool is_free = action.state == State::kInactive || (!is_group && action.state == State::kLingering);
+    if (is_free && slot == nullptr) slot = &action;
+    if (action.state == State::kInactive) continue;
     const bool covers = action.term_id == nak.term_id && nak.term_offset >= action.term_offset &&
                         nak.term_offset - action.term_offset < action.length;
     if (covers) return nullptr;

@@ -138,6 +138,10 @@ class Publication {
   void drop_receiver(shm::ReceiverState& receiver) noexcept;
   void set_sender_limit(std::int64_t limit) noexcept;
 
+  // How far back NAKs and status messages are taken: half a term of window, and the PAD that may have carried the sender past it. For that
+  // PAD the reference driver takes the payload of the longest message (2.10). Headers and a large MTU make it longer, and what the receiver
+  // then misses just before the PAD would be out of reach for good.
+  [[nodiscard]] std::int64_t oldest_retransmit() const noexcept { return c_.state->sender_position - term_length_ / 2 - longest_claim_; }
   // The action that is to serve the NAK, its range clamped; nullptr: nothing to do (2.10 steps 1 to 3, and our own limit).
   [[nodiscard]] shm::RetransmitAction* plan_retransmit(const wire::Nak& nak, std::int64_t now_ns) noexcept;
   [[nodiscard]] std::int32_t retransmit_allowance(std::int64_t now_ns) noexcept;
@@ -159,13 +163,14 @@ class Publication {
   void revoke(std::int64_t now_ns) noexcept;
   void begin_draining(std::int64_t now_ns) noexcept;
   void check_blocked(std::int64_t consumer_position, std::int64_t now_ns) noexcept;
-  void unblock(std::int64_t position) noexcept;
+  void unblock(std::int64_t position, bool has_producers) noexcept;
 
   Context c_;
   std::int32_t session_id_{}, stream_id_{}, initial_term_id_{}, term_length_{}, mtu_{};
   std::uint32_t flags_{};
   int bits_{};
   std::int32_t window_{};                           // publication window, effective (7.6)
+  std::int32_t longest_claim_{};                    // bytes in the log
   std::int64_t retransmit_deadline_ns_{kNever_ns};  // earliest of the actions
   std::int64_t receiver_deadline_ns_{kNever_ns};    // no receiver or setup hold can expire before
   std::uint32_t spy_count_{};                       // at the last update

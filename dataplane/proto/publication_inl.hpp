@@ -4,7 +4,8 @@ namespace thalweg::proto {
 
 inline bool Publication::is_setup_wanted() const noexcept {
   const shm::PublicationState& s = *c_.state;
-  return !s.has_initial_connection || s.is_setup_elicited;
+  // At the very last position there is no term left to join.
+  return (!s.has_initial_connection || s.is_setup_elicited) && s.sender_position < wire::max_position(term_length_);
 }
 
 template <DatagramSink Sink>
@@ -67,8 +68,12 @@ bool Publication::send_data(std::int64_t now_ns, Sink& sink, SendOutcome& outcom
 
 inline bool Publication::has_data() const noexcept {
   const shm::PublicationState& s = *c_.state;
-  if (!is_on_wire() || s.is_revoked || s.sender_position >= s.sender_limit) return false;
-  return shm::frame_length_acquire(c_.log.at(s.sender_position)) > 0;
+  const std::int64_t window = s.sender_limit - s.sender_position;
+  if (!is_on_wire() || s.is_revoked || window <= 0) return false;
+  const std::uint64_t word = frame_word_acquire(c_.log.at(s.sender_position));
+  const std::int32_t length = length_of_word(word);
+  // What is longer than the MTU is corrupt; send() finds out.
+  return length > 0 && (is_pad_word(word) ? wire::kDataHeaderLength : std::min(length, mtu_)) <= window;
 }
 
 template <DatagramSink Sink>
@@ -128,8 +133,7 @@ template <DatagramSink Sink>
 bool Publication::resend(shm::RetransmitAction& action, Sink& sink, SendOutcome& outcome) noexcept {
   shm::PublicationState& s = *c_.state;
   const std::int64_t begin = wire::position_of(action.term_id, action.term_offset, initial_term_id_, bits_);
-  const std::int64_t oldest = s.sender_position - term_length_ / 2 - wire::max_message_length(term_length_);
-  if (begin < 0 || begin < oldest || begin >= s.sender_position) return true;
+  if (begin < 0 || begin < oldest_retransmit() || begin >= s.sender_position) return true;
   const auto length = static_cast<std::int32_t>(std::min<std::int64_t>(action.length, s.sender_position - begin));
   std::byte* const term = c_.log.term(wire::partition_of(begin, bits_));
   const FrameRules frame_rules = rules();

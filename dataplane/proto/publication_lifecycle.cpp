@@ -198,7 +198,7 @@ void Publication::tick_draining(const SubscriberPositions& subscribers, std::int
   PublicationState& s = *c_.state;
   const std::int64_t producer = s.producer_position;  // fixed since the last reference went
   if (producer > s.sender_position) {
-    unblock(s.sender_position);
+    unblock(s.sender_position, false);
     if (s.receiver_count > 0) return;
   } else {
     s.is_end_of_stream = 1;
@@ -221,7 +221,7 @@ void Publication::tick_ipc(const SubscriberPositions& subscribers, std::int64_t 
     case Lifecycle::kDraining: {
       if (is_revoked()) return revoke(now_ns);
       const std::int64_t least = subscribers.count > 0 ? subscribers.min : s.producer_position;
-      if (least < s.producer_position) return unblock(clamp_position(least, s.clean_position, s.producer_position));
+      if (least < s.producer_position) return unblock(clamp_position(least, s.clean_position, s.producer_position), false);
       set_connected(false);
       return enter(Lifecycle::kLinger, now_ns);
     }
@@ -247,13 +247,13 @@ void Publication::check_blocked(std::int64_t consumer_position, std::int64_t now
   if (!is_suspect) {
     s.blocked_since_ns = now_ns;
   } else if (now_ns > s.blocked_since_ns + c_.desired->unblock_timeout_ns) {
-    unblock(consumer_position);
+    unblock(consumer_position, true);
     s.blocked_since_ns = now_ns;
   }
 }
 
-void Publication::unblock(std::int64_t position) noexcept {
-  if (shm::unblock_log(c_.log, position, initial_term_id_)) c_.counters.add(LaneCounter::kUnblockedPublications);
+void Publication::unblock(std::int64_t position, bool has_producers) noexcept {
+  if (shm::unblock_log(c_.log, position, initial_term_id_, has_producers)) c_.counters.add(LaneCounter::kUnblockedPublications);
 }
 
 }  // namespace thalweg::proto

@@ -116,8 +116,29 @@ TEST(Insert, overrun_begins_half_a_term_beyond_the_last_status_message) {
   EXPECT_EQ(i.data(kTerm / 2 - 96), Insert::kInserted) << "ends exactly at the limit";
   EXPECT_EQ(i.data(kTerm / 2 - 64), Insert::kOverrun);
   EXPECT_EQ(i.beat(kTerm / 2), Insert::kHeartbeat);
-  EXPECT_EQ(i.beat(kTerm / 2 + 32), Insert::kOverrun);
-  EXPECT_EQ(i.count(LaneCounter::kOverRuns), 2U);
+  EXPECT_EQ(i.count(LaneCounter::kOverRuns), 1U);
+}
+
+// A sender may go past its limit by a PAD (1.15). A receiver that refuses what it then says or sends stands still: it has nothing left to
+// consume, so its window does not move.
+TEST(Insert, heartbeat_of_a_sender_that_a_pad_carried_past_the_window_is_taken) {
+  ImageBench i;
+  const std::int32_t longest = wire::longest_claim(kTerm, 1408);
+  EXPECT_EQ(i.beat(kTerm / 2 + longest), Insert::kHeartbeat);
+  EXPECT_EQ(i.state().high_water, kTerm / 2 + longest) << "what was lost before the PAD is missed";
+  EXPECT_EQ(i.beat(kTerm / 2 + longest + 32), Insert::kOverrun);
+}
+
+TEST(Insert, of_a_pad_only_the_header_counts_against_the_window) {
+  const std::int64_t begin = kTerm / 4;  // the window ends at 3/4 of the term
+  const std::int64_t edge = begin + kTerm / 2;
+  const std::int32_t longest = wire::longest_claim(kTerm, 1408);
+  ImageBench i{{.join_position = begin}};
+  const auto pad_at = [&](std::int64_t position, std::int32_t length) { return pad_frame(i.at(position), length); };
+  EXPECT_EQ(i.insert(pad_at(edge, 32)), Insert::kOverrun);
+  EXPECT_EQ(i.insert(pad_at(edge - 32, longest + 64)), Insert::kOverrun) << "longer than any PAD there can be";
+  EXPECT_EQ(i.insert(join({data_frame(i.at(edge - 160), 96), pad_at(edge - 32, longest + 32)})), Insert::kInserted);
+  EXPECT_EQ(i.state().high_water, edge + longest);
 }
 
 TEST(Insert, underrun_lies_below_the_last_status_message) {

@@ -204,6 +204,20 @@ TEST(Closing, unblocks_an_unfinished_claim_without_waiting) {
   EXPECT_EQ(p.turn(3 * kMs), (Lines{"pad@0+128", "data@128+64"}));
 }
 
+TEST(Closing, pads_a_claim_at_the_very_tail_that_nobody_is_left_to_commit) {
+  PublicationBench p;
+  p.connect();
+  p.publisher.publish(32);
+  p.log.view().store<std::int64_t>(shm::meta::kTails, p.log.view().raw_tail(0) + 128);  // died right after claiming
+  p.send(kMs);
+  close(p);
+  p.tick(kMs);
+  p.tick(2 * kMs);
+  EXPECT_EQ(p.turn(3 * kMs), Lines{"pad@64+128"});
+  p.tick(4 * kMs);
+  EXPECT_EQ(p.state().lifecycle, Lifecycle::kLinger);
+}
+
 TEST(Revoke, skips_draining_abandons_data_and_disconnects) {
   PublicationBench p;
   p.connect();

@@ -133,6 +133,17 @@ TEST(Heartbeat, has_the_flags_of_the_streams_state) {
   }
 }
 
+TEST(Setup, is_not_sent_at_the_last_position_of_a_stream_where_no_term_is_left_to_join) {
+  const std::int64_t last = wire::max_position(kTerm);
+  PublicationBench p{{.start_position = last - 64}};
+  p.connect();
+  p.publisher.publish(32);
+  EXPECT_EQ(p.turn(kMs), Lines{"data@65472+64"});
+  ASSERT_EQ(p.state().sender_position, last);
+  p.elicit(200 * kMs);
+  EXPECT_EQ(count_of(p.send(200 * kMs), wire::FrameType::kSetup), 0U);
+}
+
 TEST(Data, is_not_sent_before_the_first_status_message) {
   PublicationBench p;
   p.publisher.publish(100);
@@ -144,6 +155,15 @@ TEST(Data, is_not_sent_before_the_first_status_message) {
   EXPECT_TRUE(p.publication.has_data());
   EXPECT_EQ(p.turn(1), Lines{"data@0+160"});
   EXPECT_FALSE(p.publication.has_data());
+}
+
+TEST(Data, waits_unseen_until_the_window_holds_its_first_frame) {
+  PublicationBench p;
+  p.connect(96);
+  p.publisher.publish(96);
+  EXPECT_FALSE(p.publication.has_data()) << "a lane that asks must not spin on it";
+  p.status(kMs, 0, 128);
+  EXPECT_TRUE(p.publication.has_data());
 }
 
 TEST(Data, fills_datagrams_with_whole_frames_up_to_the_mtu) {
@@ -301,9 +321,10 @@ TEST(Data, an_empty_message_is_not_a_heartbeat) {
   EXPECT_EQ(wire::DataView{sent[0].data()}.frame_length(), 32);
 }
 
+constexpr std::int32_t kLongestClaim = wire::longest_claim(kTerm, 1408);
 struct Acceptance { std::int64_t distance; std::int32_t window; bool accepted; LaneCounter refusal; };
 class StatusMessages : public ::testing::TestWithParam<Acceptance> {};
-TEST_P(StatusMessages, are_accepted_within_half_a_term_of_the_sender_position_only) {
+TEST_P(StatusMessages, are_accepted_within_half_a_term_of_the_sender_position_and_a_pad_behind_it_only) {
   const std::int64_t start = 4 * kTerm;
   PublicationBench p{{.start_position = start}};
   p.status(kMs, start + GetParam().distance, GetParam().window);
@@ -315,7 +336,8 @@ TEST_P(StatusMessages, are_accepted_within_half_a_term_of_the_sender_position_on
 }
 INSTANTIATE_TEST_SUITE_P(Range, StatusMessages,
                          ::testing::Values(Acceptance{0, 0, true, {}}, Acceptance{-kTerm / 2, 32768, true, {}}, Acceptance{kTerm / 2, 32768, true, {}},
-                                           Acceptance{-kTerm / 2 - 32, 1024, false, LaneCounter::kStatusMessagesRejected},
+                                           Acceptance{-kTerm / 2 - kLongestClaim, 1024, true, {}},
+                                           Acceptance{-kTerm / 2 - kLongestClaim - 32, 1024, false, LaneCounter::kStatusMessagesRejected},
                                            Acceptance{kTerm / 2 + 32, 1024, false, LaneCounter::kStatusMessagesRejected},
                                            Acceptance{0, kTerm / 2 + 1, false, LaneCounter::kDropInvalidFrame},
                                            Acceptance{0, -1, false, LaneCounter::kDropInvalidFrame},

@@ -81,6 +81,16 @@ TEST(Retransmit, waits_for_the_configured_delay) {
   EXPECT_EQ(p.nak(8 * kMs, 1024, 1024), Lines{});
 }
 
+TEST(Retransmit, that_still_waits_for_its_delay_is_not_displaced_by_another_gap) {
+  PublicationBench p{{.adjust = [](auto& d) { d.retransmit_delay_ns = 5 * kMs; }}};
+  sent_frames(p, 5, 1024);
+  for (int i = 0; i < 4; ++i) {  // a receiver that misses two ranges asks for them in turn
+    EXPECT_EQ(p.nak((2 + i) * kMs, i % 2 == 0 ? 1024 : 3072, 1024), Lines{});
+  }
+  EXPECT_EQ(p.turn(7 * kMs + 1), Lines{"data@1024+1024"});
+  EXPECT_EQ(p.turn(8 * kMs + 1), Lines{"data@3072+1024"});
+}
+
 TEST(Retransmit, is_not_subject_to_the_sender_limit) {
   PublicationBench p;
   p.connect(1024);
@@ -101,13 +111,15 @@ TEST(Retransmit, never_goes_beyond_what_was_sent) {
   EXPECT_EQ(p.nak(2 * kMs, 1024, 4096), Lines{"data@1024+1024"}) << "across it";
 }
 
-TEST(Retransmit, reaches_back_half_a_term_and_one_longest_message) {
-  PublicationBench p;
-  sent_frames(p, 60, 1024);
-  const std::int64_t oldest = 60 * 1024 - kTerm / 2 - kTerm / 8;
-  ASSERT_EQ(oldest % 1024, 0);
-  EXPECT_EQ(p.nak(2 * kMs, oldest - 1024, 1024), Lines{});
-  EXPECT_EQ(p.nak(2 * kMs, oldest, 1024).size(), 1U);
+// The sender limit stops a PAD's header, not the PAD (1.15): what was lost just before one lies that much further back.
+TEST(Retransmit, reaches_back_half_a_term_and_the_longest_pad) {
+  for (const auto& [mtu, longest] : {std::pair{1408, 8384}, {96, 12288}, {16384, 16384}}) {
+    PublicationBench p{{.mtu = mtu}};
+    sent_frames(p, 1900, 32);
+    const std::int64_t oldest = 1900 * 32 - kTerm / 2 - longest;
+    EXPECT_EQ(p.nak(2 * kMs, oldest - 32, 32).size(), 0U) << mtu;
+    EXPECT_EQ(p.nak(2 * kMs, oldest, 32).size(), 1U) << mtu;
+  }
 }
 
 TEST(Retransmit, is_clamped_to_the_multiple_of_the_fixed_base_window) {
