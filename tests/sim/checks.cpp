@@ -1,0 +1,123 @@
+#include "tests/sim/checks.hpp"
+
+#include <algorithm>
+
+#include "dataplane/wire/frames.hpp"
+
+namespace thalweg::sim {
+namespace {
+
+// The position of a frame. At the very last position of a stream the term count is 2^31, one more than the wire can tell from -2^31.
+std::int64_t position_of(std::int32_t term_id, std::int32_t term_offset, const StreamPlan& plan) {
+  const auto count = static_cast<std::uint32_t>(wire::wrapping_sub(term_id, plan.initial_term_id));
+  return (std::int64_t{count} << wire::position_bits(plan.term_length)) + term_offset;
+}
+
+// A message may start just below the limit and reach this far beyond it (client-protocol 7.5).
+std::int32_t overshoot(const StreamPlan& plan) { return wire::longest_claim(plan.term_length, plan.mtu); }
+
+}  // namespace
+
+void PublicationCheck::on_sent(const StreamPlan& plan, const shm::PublicationState& state, std::span<const std::byte> datagram, Verdict& verdict) {
+  const auto header = wire::FrameHeader::parse(datagram);
+  if (!header) return verdict.fail("stream {}: sent an invalid datagram of {} bytes", plan.session_id, datagram.size());
+  if (static_cast<std::int32_t>(datagram.size()) > std::max(plan.mtu, 40)) {
+    return verdict.fail("stream {}: datagram of {} bytes with MTU {}", plan.session_id, datagram.size(), plan.mtu);
+  }
+  if (header->type() != wire::FrameType::kData && header->type() != wire::FrameType::kPad) return;
+  const wire::DataView first{datagram.data()};
+  const int bits = wire::position_bits(plan.term_length);
+  const std::int64_t begin = position_of(first.term_id(), first.term_offset(), plan);
+  if (first.session_id() != plan.session_id || first.stream_id() != plan.stream_id || first.term_offset() < 0 ||
+      first.term_offset() >= plan.term_length || begin > wire::max_position(plan.term_length)) {
+    return verdict.fail("stream {}: sent a frame that is not its own: session {} stream {} term {} offset {}", plan.session_id,
+                        first.session_id(), first.stream_id(), first.term_id(), first.term_offset());
+  }
+  if (first.frame_length() == 0) {
+    if (begin != state.sender_position) verdict.fail("stream {}: heartbeat at {} but the sender is at {}", plan.session_id, begin, state.sender_position);
+    return;
+  }
+  const auto end = begin + static_cast<std::int64_t>(datagram.size());
+  if ((end - 1) >> bits != begin >> bits) return verdict.fail("stream {}: datagram [{}, {}) crosses a term", plan.session_id, begin, end);
+  if (begin >= state.sender_position) {
+    if (end > state.sender_limit) verdict.fail("stream {}: sent [{}, {}) beyond the sender limit {}", plan.session_id, begin, end, state.sender_limit);
+    return;
+  }
+  const std::int64_t oldest = state.sender_position - plan.term_length / 2 - overshoot(plan);
+  if (begin < oldest || end > state.sender_position) {
+    verdict.fail("stream {}: retransmitted [{}, {}) outside [{}, {})", plan.session_id, begin, end, oldest, state.sender_position);
+  }
+}
+
+void PublicationCheck::after_turn(const StreamPlan& plan, const shm::PublicationState& state, const LogMemory& log, std::int64_t publisher_limit,
+                                  Verdict& verdict) {
+  if (state.sender_position < sender_position_) verdict.fail("stream {}: sender position fell from {} to {}", plan.session_id, sender_position_, state.sender_position);
+  if (!plan.is_group && state.sender_limit < sender_limit_) {
+    verdict.fail("stream {}: sender limit fell from {} to {}", plan.session_id, sender_limit_, state.sender_limit);
+  }
+  sender_position_ = state.sender_position;
+  sender_limit_ = state.sender_limit;
+  if (publisher_limit <= publisher_limit_) {
+    publisher_limit_ = publisher_limit;  // pulled back: nobody listens, or the stream is closing
+    return;
+  }
+  // Cleaned once is clean until a producer writes: only what was not exposed before is new.
+  const std::int64_t exposed = publisher_limit + overshoot(plan);
+  const std::int64_t written = shm::producer_position(log.view(), plan.initial_term_id);
+  const std::int64_t dirty = log.first_dirty(std::max({written, clean_until_}), exposed);
+  if (dirty >= 0) {
+    verdict.fail("stream {}: publisher limit {} exposes memory that is not clean at {} (producer at {})", plan.session_id, publisher_limit, dirty, written);
+  }
+  clean_until_ = std::max(clean_until_, exposed);
+  publisher_limit_ = publisher_limit;
+}
+
+void ImageCheck::on_sent(const StreamPlan& plan, const shm::ImageState& state, const LogMemory& log, std::int64_t slowest_reader,
+                         std::span<const std::byte> datagram, Verdict& verdict) {
+  const auto header = wire::FrameHeader::parse(datagram);
+  if (!header) return verdict.fail("image of stream {}: sent an invalid datagram of {} bytes", plan.session_id, datagram.size());
+  if (const auto sm = wire::StatusMessage::parse(datagram); header->type() == wire::FrameType::kStatusMessage && sm) {
+    const std::int64_t position = position_of(sm->consumption_term_id, sm->consumption_term_offset, plan);
+    if (!sm->valid_for(plan.term_length)) verdict.fail("image of stream {}: status message with fields out of range", plan.session_id);
+    if (position > slowest_reader) {
+      verdict.fail("image of stream {}: status message at {} ahead of the slowest reader {}", plan.session_id, position, slowest_reader);
+    }
+    if (position < sm_position_) verdict.fail("image of stream {}: status message fell from {} to {}", plan.session_id, sm_position_, position);
+    sm_position_ = position;
+  } else if (const auto nak = wire::Nak::parse(datagram); header->type() == wire::FrameType::kNak && nak) {
+    const std::int64_t begin = position_of(nak->term_id, nak->term_offset, plan);
+    if (!nak->valid_for(plan.term_length) || nak->length <= 0) verdict.fail("image of stream {}: NAK with fields out of range", plan.session_id);
+    if (begin < state.rebuild_position || begin + nak->length > state.high_water) {
+      return verdict.fail("image of stream {}: NAK [{}, {}) outside [{}, {})", plan.session_id, begin, begin + nak->length, state.rebuild_position,
+                          state.high_water);
+    }
+    if (load_le<std::int32_t>(log.view().at(begin)) != 0) {
+      verdict.fail("image of stream {}: NAK for {} which has arrived", plan.session_id, begin);
+    }
+  }
+}
+
+void ImageCheck::after_turn(const StreamPlan& plan, const shm::ImageState& state, const LogMemory& log, Verdict& verdict) {
+  if (state.high_water < high_water_) verdict.fail("image of stream {}: high-water mark fell from {} to {}", plan.session_id, high_water_, state.high_water);
+  if (state.rebuild_position < rebuild_position_) {
+    verdict.fail("image of stream {}: rebuild position fell from {} to {}", plan.session_id, rebuild_position_, state.rebuild_position);
+  }
+  if (state.rebuild_position > state.high_water) {
+    verdict.fail("image of stream {}: rebuild position {} beyond the high-water mark {}", plan.session_id, state.rebuild_position, state.high_water);
+  }
+  if (state.high_water > state.last_sm_position + plan.term_length / 2 + overshoot(plan)) {
+    verdict.fail("image of stream {}: high-water mark {} more than half a term and a PAD beyond the last status message {}", plan.session_id,
+                 state.high_water, state.last_sm_position);
+  }
+  high_water_ = state.high_water;
+  rebuild_position_ = state.rebuild_position;
+  if (state.overrun_threshold <= window_end_) return;
+  const std::int64_t dirty = log.first_dirty(std::max(state.high_water, window_end_), state.overrun_threshold);
+  if (dirty >= 0) {
+    verdict.fail("image of stream {}: the window up to {} holds memory that is not clean at {} (high-water mark {})", plan.session_id,
+                 state.overrun_threshold, dirty, state.high_water);
+  }
+  window_end_ = state.overrun_threshold;
+}
+
+}  // namespace thalweg::sim

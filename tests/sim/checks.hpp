@@ -1,0 +1,42 @@
+#pragma once
+#include <cstdint>
+#include <span>
+
+#include "dataplane/shm/registry.hpp"
+#include "tests/sim/log_memory.hpp"
+#include "tests/sim/scenario.hpp"
+#include "tests/sim/verdict.hpp"
+
+// Rules that must hold after every turn and for every datagram, whatever the network and the processes did.
+namespace thalweg::sim {
+
+class PublicationCheck {
+ public:
+  // Each datagram a publication hands to its sink: size, one term, never beyond the sender limit, retransmits inside their bounds (2.10).
+  void on_sent(const StreamPlan& plan, const shm::PublicationState& state, std::span<const std::byte> datagram, Verdict& verdict);
+  // After each turn: positions only grow, the limit exposes clean memory only, producers stay within one term of their consumers.
+  void after_turn(const StreamPlan& plan, const shm::PublicationState& state, const LogMemory& log, std::int64_t publisher_limit, Verdict& verdict);
+
+ private:
+  std::int64_t sender_position_{INT64_MIN};
+  std::int64_t sender_limit_{INT64_MIN};
+  std::int64_t publisher_limit_{INT64_MIN};
+  std::int64_t clean_until_{INT64_MIN};
+};
+
+class ImageCheck {
+ public:
+  // Each status message and NAK an image sends.
+  void on_sent(const StreamPlan& plan, const shm::ImageState& state, const LogMemory& log, std::int64_t slowest_reader,
+               std::span<const std::byte> datagram, Verdict& verdict);
+  // After each turn: positions only grow, the window exposes clean memory only, nothing was accepted beyond it.
+  void after_turn(const StreamPlan& plan, const shm::ImageState& state, const LogMemory& log, Verdict& verdict);
+
+ private:
+  std::int64_t high_water_{INT64_MIN};
+  std::int64_t rebuild_position_{INT64_MIN};
+  std::int64_t sm_position_{INT64_MIN};
+  std::int64_t window_end_{INT64_MIN};
+};
+
+}  // namespace thalweg::sim

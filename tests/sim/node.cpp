@@ -1,0 +1,711 @@
+#include "tests/sim/node.hpp"
+
+#include <algorithm>
+#include <bit>
+
+#include "dataplane/base/time.hpp"
+#include "dataplane/wire/frames.hpp"
+
+namespace thalweg::sim {
+namespace {
+
+constexpr std::uint32_t kSessionsPerEndpoint = 64;
+constexpr std::size_t kReceiveRing = 512;                          // of a paused lane; more is lost
+constexpr std::int64_t kImageCreation_ns = 300 * kMicrosecond_ns;  // SETUP to image: allocation by the control plane
+constexpr std::int64_t kGiveUp_ns = 20 * kSecond_ns;               // a client that nobody listens to closes
+constexpr shm::LaneCounter kInvalid = shm::LaneCounter::kDropInvalidFrame;
+
+const auto kRejectReason = std::as_bytes(std::span{"not wanted", 10});
+
+template <typename Readers>
+proto::SubscriberPositions positions_of(const Readers& readers) {
+  proto::SubscriberPositions p;
+  for (const Reader* reader : readers) {
+    if (!reader->has_joined() || reader->is_closed()) continue;
+    p.min = p.count == 0 ? reader->position() : std::min(p.min, reader->position());
+    p.max = p.count == 0 ? reader->position() : std::max(p.max, reader->position());
+    ++p.count;
+  }
+  return p;
+}
+
+}  // namespace
+
+proto::SubscriberPositions PublicationEntry::positions() const noexcept { return positions_of(readers); }
+proto::SubscriberPositions ImageEntry::positions() const noexcept { return positions_of(readers); }
+
+// Where a publication's datagrams go: to every destination, or refused as a full transmit queue would.
+class PublicationSink {
+ public:
+  PublicationSink(Node& node, PublicationEntry& publication) : node_{node}, publication_{publication} {}
+  bool send_log(std::span<const std::byte> bytes) { return send(bytes); }
+  bool send_control(std::span<const std::byte> bytes) { return send(bytes); }
+
+ private:
+  bool send(std::span<const std::byte> bytes) {
+    publication_.check.on_sent(publication_.stream->plan, publication_.slot->observed.state, bytes, node_.verdict_);
+    return node_.transmit(publication_.local, publication_.destinations, bytes);
+  }
+  Node& node_;
+  PublicationEntry& publication_;
+};
+
+class ImageSink {
+ public:
+  ImageSink(Node& node, ImageEntry& image, wire::UdpEndpoint to) : node_{node}, image_{image}, to_{to} {}
+  bool send_log(std::span<const std::byte> bytes) { return send_control(bytes); }
+  bool send_control(std::span<const std::byte> bytes) {
+    const proto::SubscriberPositions readers = image_.positions();
+    const std::int64_t slowest = readers.count > 0 ? readers.min : INT64_MAX;
+    image_.check.on_sent(image_.stream->plan, image_.slot->observed.state, image_.log, slowest, bytes, node_.verdict_);
+    return node_.transmit(node_.endpoints_[image_.endpoint].local, {to_}, bytes);
+  }
+
+ private:
+  Node& node_;
+  ImageEntry& image_;
+  wire::UdpEndpoint to_;
+};
+
+Node::Node(std::uint32_t index, const Scenario& scenario, Network& network, Verdict& verdict)
+    : index_{index}, scenario_{scenario}, network_{network}, verdict_{verdict}, random_{scenario.seed ^ (0xABCDULL << 32) ^ index} {
+  next_tick_ns_ = static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(scenario.tick_ns)));
+}
+
+// ---- set-up ----
+
+PublicationEntry& Node::add_publication(Stream& stream) {
+  const StreamPlan& plan = stream.plan;
+  PublicationEntry& p = publications_.emplace_back();
+  p.stream = &stream;
+  p.local = {address(), static_cast<std::uint16_t>(20000 + publications_.size())};
+  p.log = LogMemory{plan.term_length};
+  p.slot = std::make_unique<shm::PublicationSlot>();
+  auto& d = p.slot->desired;
+  d.registration_id = 1 + static_cast<std::int64_t>(publications_.size());
+  d.session_id = plan.session_id;
+  d.stream_id = plan.stream_id;
+  d.initial_term_id = plan.initial_term_id;
+  d.term_length = plan.term_length;
+  d.mtu = plan.mtu;
+  d.window_length = plan.publication_window;
+  d.start_position = (std::int64_t{plan.start_term_count} << wire::position_bits(plan.term_length)) + plan.start_term_offset;
+  using F = shm::PublicationFlags;
+  d.flags = F::kSignalEos | (plan.is_ipc ? F::kIpc : 0) | (plan.is_exclusive ? F::kExclusive : 0) | (plan.is_group ? F::kGroup : 0);
+  d.max_resend = 16;
+  d.linger_ns = plan.linger_ns;
+  d.connection_timeout_ns = scenario_.connection_timeout_ns;
+  d.unblock_timeout_ns = plan.unblock_timeout_ns;
+  d.retransmit_delay_ns = plan.retransmit_delay_ns;
+  d.retransmit_linger_ns = plan.retransmit_linger_ns;
+  d.is_retransmit_linger_auto = plan.is_retransmit_linger_auto;
+  d.untethered_window_limit_timeout_ns = d.untethered_linger_timeout_ns = 5 * kSecond_ns;
+  d.untethered_resting_timeout_ns = 10 * kSecond_ns;
+  d.flow_control = plan.is_group ? shm::FlowControl::kMin : shm::FlowControl::kMax;
+  d.flow_control_group_min_size = plan.is_group ? static_cast<std::int32_t>(plan.subscribers.size()) : 0;
+  d.flow_control_receiver_timeout_ns = 5 * kSecond_ns;
+  d.retransmit_window_multiple = plan.is_group ? 4 : 16;
+  d.state.store(shm::Desired::kActive);
+  shm::LogMetadata metadata;
+  metadata.type = plan.is_exclusive ? shm::LogType::kExclusivePublication : shm::LogType::kConcurrentPublication;
+  metadata.correlation_id = d.registration_id;
+  metadata.initial_term_id = plan.initial_term_id;
+  metadata.start_term_id = wire::wrapping_add(plan.initial_term_id, plan.start_term_count);
+  metadata.start_term_offset = plan.start_term_offset;
+  metadata.session_id = plan.session_id;
+  metadata.stream_id = plan.stream_id;
+  metadata.mtu = plan.mtu;
+  metadata.term_length = plan.term_length;
+  metadata.page_size = shm::kDefaultPageSize;
+  metadata.publication_window = plan.publication_window;
+  metadata.signal_eos = true;
+  shm::init_log_metadata(p.log.view(), metadata);
+  p.counters.fill(d.start_position);
+  stream.producer = std::make_unique<Producer>(plan, p.log, p.counter(1), stream.ledger, random_.next(), verdict_);
+  if (plan.is_ipc) {
+    for (const ReaderPlan& reader : plan.subscribers[0].readers) {
+      auto& r = stream.readers.emplace_back(std::make_unique<Reader>(plan, reader, false, p.log.view(), stream.ledger, verdict_));
+      r->join(d.start_position);
+      p.readers.push_back(r.get());
+    }
+  }
+  return p;
+}
+
+wire::UdpEndpoint Node::add_subscription(Stream& stream, const SubscriberPlan& plan) {
+  // Streams of the same id share an endpoint where they may, as applications do.
+  const auto shares = [&](const ReceiveEndpoint& e) {
+    return std::any_of(e.subscriptions.begin(), e.subscriptions.end(), [&](const Subscription& s) { return s.stream->plan.stream_id == stream.plan.stream_id; });
+  };
+  auto it = random_.below(2) == 0 ? std::find_if(endpoints_.begin(), endpoints_.end(), shares) : endpoints_.end();
+  if (it == endpoints_.end()) {
+    ReceiveEndpoint& e = endpoints_.emplace_back();
+    e.local = {address(), static_cast<std::uint16_t>(40000 + endpoints_.size())};
+    e.receiver_id = static_cast<std::int64_t>(random_.next() | 1);
+    it = endpoints_.end() - 1;
+  }
+  it->subscriptions.push_back({&stream, &plan});
+  return it->local;
+}
+
+void Node::start(std::int64_t now_ns) { attach_machines(now_ns); }
+
+void Node::attach_dispatcher(ReceiveEndpoint& endpoint) {
+  endpoint.dispatcher.emplace(kSessionsPerEndpoint);
+  for (const Subscription& s : endpoint.subscriptions) {
+    if (!s.is_closed) endpoint.dispatcher->add_interest(s.stream->plan.stream_id, true, s.stream->plan.session_id);
+  }
+}
+
+// The data plane starts, or starts again: everything private is built from the slots.
+void Node::attach_machines(std::int64_t now_ns) {
+  for (PublicationEntry& p : publications_) {
+    if (p.is_done) continue;
+    proto::Publication::Context c;
+    c.desired = &p.slot->desired;
+    c.state = &p.slot->observed.state;
+    c.log = p.log.view();
+    c.pub_pos = p.counter(0);
+    c.pub_lmt = p.counter(1);
+    if (!p.stream->plan.is_ipc) {
+      c.snd_pos = p.counter(2);
+      c.snd_lmt = p.counter(3);
+      c.snd_bpe = p.counter(4);
+      c.snd_naks = p.counter(5);
+    }
+    c.counters = lane();
+    p.machine.emplace(c);
+    if (p.slot->observed.state.lifecycle == shm::Lifecycle::kNone) p.machine->start(now_ns);
+    else p.machine->resume(now_ns);
+  }
+  for (ReceiveEndpoint& e : endpoints_) attach_dispatcher(e);
+  for (std::size_t i = 0; i < images_.size(); ++i) {
+    if (!images_[i].is_done) start_image(i, now_ns);
+  }
+}
+
+void Node::start_image(std::size_t index, std::int64_t now_ns) {
+  ImageEntry& image = images_[index];
+  proto::Image::Context c;
+  c.desired = &image.slot->desired;
+  c.state = &image.slot->observed.state;
+  c.log = image.log.view();
+  c.rcv_hwm = shm::Counter{&image.counters[0]};
+  c.rcv_pos = shm::Counter{&image.counters[1]};
+  c.rcv_naks = shm::Counter{&image.counters[2]};
+  c.counters = lane();
+  c.receiver_id = endpoints_[image.endpoint].receiver_id;
+  image.machine.emplace(c);
+  if (image.is_started) {
+    image.machine->resume(now_ns);
+    if (image.slot->desired.is_rejected.load() != 0) image.machine->reject(kRejectReason);
+  } else {
+    image.machine->start(now_ns);
+    image.is_started = true;
+  }
+  for (Reader* reader : image.readers) {
+    if (!reader->has_joined()) reader->join(image.machine->join_position(image.positions()));
+  }
+  const StreamPlan& plan = image.stream->plan;
+  if (!image.is_unavailable) {
+    endpoints_[image.endpoint].dispatcher->image_live(plan.stream_id, plan.session_id, static_cast<std::uint32_t>(index));
+  }
+}
+
+// ---- the wire ----
+
+bool Node::transmit(const wire::UdpEndpoint& from, const std::vector<wire::UdpEndpoint>& to, std::span<const std::byte> bytes) {
+  if (!is_healed_ && random_.chance_ppm(scenario_.transmit_refused_ppm)) {
+    verdict_.faults.add(Fault::kTransmitRefused);
+    return false;
+  }
+  for (const wire::UdpEndpoint& destination : to) network_.send(from, destination, bytes, now_ns_);
+  return true;
+}
+
+void Node::receive(Datagram& datagram, std::int64_t now_ns) {
+  if (!is_up(now_ns)) return verdict_.faults.add(Fault::kReceiveOverflow);
+  if (now_ns < paused_until_ns_ || is_crashed_) {
+    if (receive_queue_.size() >= kReceiveRing) return verdict_.faults.add(Fault::kReceiveOverflow);
+    receive_queue_.push_back(datagram);
+    return;
+  }
+  handle(datagram, now_ns);
+}
+
+void Node::handle(Datagram& datagram, std::int64_t now_ns) {
+  now_ns_ = now_ns;
+  const auto header = wire::FrameHeader::parse(datagram.bytes);
+  if (!header) return count(kInvalid);
+  for (PublicationEntry& p : publications_) {
+    if (p.local == datagram.to && p.machine) return on_control(p, *header, datagram, now_ns);
+  }
+  for (std::size_t i = 0; i < endpoints_.size(); ++i) {
+    if (endpoints_[i].local != datagram.to) continue;
+    switch (header->type()) {
+      case wire::FrameType::kPad:
+      case wire::FrameType::kData: return on_data(i, datagram, now_ns);
+      case wire::FrameType::kSetup: return on_setup(i, datagram, now_ns);
+      case wire::FrameType::kRttMeasurement: return on_rtt(i, datagram, now_ns);
+      default: return count(shm::LaneCounter::kDropIgnoredType);
+    }
+  }
+  count(shm::LaneCounter::kDropNoEndpoint);
+}
+
+void Node::on_control(PublicationEntry& p, const wire::FrameHeader& header, Datagram& datagram, std::int64_t now_ns) {
+  const auto is_ours = [&](std::int32_t session_id, std::int32_t stream_id) {
+    const bool is = session_id == p.stream->plan.session_id && stream_id == p.stream->plan.stream_id;
+    if (!is) count(shm::LaneCounter::kDropUnknownStream);
+    return is;
+  };
+  PublicationSink sink{*this, p};
+  switch (header.type()) {
+    case wire::FrameType::kStatusMessage:
+      if (const auto sm = wire::StatusMessage::parse(datagram.bytes); sm && is_ours(sm->session_id, sm->stream_id)) {
+        p.machine->on_status_message(*sm, datagram.from, now_ns);
+      }
+      return;
+    case wire::FrameType::kNak:
+      if (const auto nak = wire::Nak::parse(datagram.bytes); nak && is_ours(nak->session_id, nak->stream_id)) p.machine->on_nak(*nak, now_ns, sink);
+      return;
+    case wire::FrameType::kError:
+      if (const auto error = wire::ErrorFrame::parse(datagram.bytes); error && is_ours(error->session_id, error->stream_id)) {
+        p.machine->on_error(*error, now_ns);
+      }
+      return;
+    case wire::FrameType::kRttMeasurement:
+      if (const auto rtt = wire::RttMeasurement::parse(datagram.bytes); rtt && is_ours(rtt->session_id, rtt->stream_id)) {
+        p.machine->on_rtt_measurement(*rtt, sink);
+      }
+      return;
+    default: return count(shm::LaneCounter::kDropIgnoredType);
+  }
+}
+
+void Node::on_data(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns) {
+  ReceiveEndpoint& e = endpoints_[endpoint];
+  const wire::DataView view{datagram.bytes.data()};
+  const bool is_end = (view.flags() & wire::flag::kEndOfStream) != 0;
+  const auto decision = e.dispatcher->on_data(view.stream_id(), view.session_id(), is_end, now_ns);
+  switch (decision.what) {
+    case proto::Dispatch::kImage: return insert(images_[decision.image], datagram.bytes, now_ns);
+    case proto::Dispatch::kElicitSetup: return elicit_setup(e, view.session_id(), view.stream_id(), datagram.from, now_ns);
+    default: return count(shm::LaneCounter::kDropNoInterest);
+  }
+}
+
+// A crash inside an insert is a store into a write-protected page: the copy stops where it stands, the lane is gone.
+void Node::insert(ImageEntry& image, std::span<const std::byte> datagram, std::int64_t now_ns) {
+  const wire::DataView view{datagram.data()};
+  const StreamPlan& plan = image.stream->plan;
+  const bool may_crash = crash_in_insert_ns_ > 0 && view.frame_length() > 0 && view.term_offset() >= 0 && view.term_offset() < plan.term_length &&
+                         wire::wrapping_sub(view.term_id(), plan.initial_term_id) >= 0;
+  if (!may_crash) {
+    image.machine->insert(datagram, 0, now_ns);
+    return;
+  }
+  std::int64_t position = wire::position_of(view.term_id(), view.term_offset(), plan.initial_term_id, wire::position_bits(plan.term_length));
+  const std::int64_t last = position + static_cast<std::int64_t>(datagram.size()) - 1;
+  if (random_.below(2) == 0 && wire::term_offset_of(last, wire::position_bits(plan.term_length)) > view.term_offset()) position = last;
+  image.log.protect(position, true);
+  const bool is_torn = CrashGuard::is_cut_short([&] { image.machine->insert(datagram, 0, now_ns); });
+  image.log.protect(position, false);
+  if (!is_torn) return;
+  verdict_.faults.add(Fault::kTornInsert);
+  crash(now_ns, now_ns + crash_in_insert_ns_);
+  crash_in_insert_ns_ = 0;
+}
+
+void Node::on_setup(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns) {
+  ReceiveEndpoint& e = endpoints_[endpoint];
+  const auto setup = wire::Setup::parse(datagram.bytes);
+  if (!setup) return count(kInvalid);
+  const auto decision = e.dispatcher->on_setup(setup->stream_id, setup->session_id, now_ns);
+  switch (decision.what) {
+    case proto::Dispatch::kImage: return images_[decision.image].machine->on_setup(0, datagram.from, now_ns);
+    case proto::Dispatch::kCreateImage: pending_.push_back({now_ns + kImageCreation_ns, endpoint, *setup, datagram.from}); return;
+    case proto::Dispatch::kElicitSetup: return elicit_setup(e, setup->session_id, setup->stream_id, datagram.from, now_ns);
+    default: return count(shm::LaneCounter::kDropNoInterest);
+  }
+}
+
+void Node::on_rtt(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns) {
+  ReceiveEndpoint& e = endpoints_[endpoint];
+  const auto rtt = wire::RttMeasurement::parse(datagram.bytes);
+  if (!rtt || (rtt->receiver_id != e.receiver_id && rtt->receiver_id != 0)) return;
+  const auto decision = e.dispatcher->find(rtt->stream_id, rtt->session_id);
+  if (decision.what == proto::Dispatch::kImage && !rtt->is_request) images_[decision.image].machine->on_rtt_reply(*rtt, now_ns);
+}
+
+void Node::elicit_setup(const ReceiveEndpoint& endpoint, std::int32_t session_id, std::int32_t stream_id, const wire::UdpEndpoint& to,
+                        std::int64_t now_ns) {
+  now_ns_ = now_ns;
+  std::byte frame[wire::StatusMessage::kLength];
+  wire::build(frame, wire::StatusMessage{.flags = wire::flag::kSmSendSetup, .session_id = session_id, .stream_id = stream_id,
+                                         .receiver_id = endpoint.receiver_id});
+  count(shm::LaneCounter::kStatusMessagesSent);
+  transmit(endpoint.local, {to}, frame);
+}
+
+// ---- turns and ticks ----
+
+bool Node::turn(std::int64_t now_ns) {
+  if (!is_up(now_ns) || now_ns < paused_until_ns_) return false;
+  now_ns_ = now_ns;
+  if (is_crashed_) {
+    is_crashed_ = false;
+    attach_machines(now_ns);
+  }
+  bool has_worked = !receive_queue_.empty();
+  while (!receive_queue_.empty() && !is_crashed_) {
+    Datagram datagram = std::move(receive_queue_.front());
+    receive_queue_.pop_front();
+    handle(datagram, now_ns);
+  }
+  if (is_crashed_) return true;
+  for (std::size_t i = 0; i < images_.size() && !is_crashed_; ++i) {
+    ImageEntry& image = images_[i];
+    if (!image.machine) continue;
+    const auto sink_for = [&](unsigned connection) {
+      const shm::ConnectionState& c = image.slot->observed.state.connections[connection];
+      return ImageSink{*this, image, {c.control_address, c.control_port}};
+    };
+    const std::int64_t clean_position = image.slot->observed.state.clean_position;
+    unsigned frames = 0;
+    if (crash_in_clean_ns_ > 0) {
+      image.log.protect(clean_position, true);
+      const bool is_torn = CrashGuard::is_cut_short([&] { image.machine->duty(image.positions(), now_ns, sink_for); });
+      image.log.protect(clean_position, false);
+      if (is_torn) {
+        verdict_.faults.add(Fault::kTornClean);
+        crash(now_ns, now_ns + crash_in_clean_ns_);
+        crash_in_clean_ns_ = 0;
+        return true;
+      }
+    } else {
+      frames = image.machine->duty(image.positions(), now_ns, sink_for);
+    }
+    has_worked |= frames > 0;
+    image.check.after_turn(image.stream->plan, image.slot->observed.state, image.log, verdict_);
+  }
+  for (PublicationEntry& p : publications_) {
+    if (!p.machine || is_crashed_) continue;
+    PublicationSink sink{*this, p};
+    const proto::SendOutcome outcome = p.machine->send(now_ns, sink);
+    has_worked |= outcome.bytes > 0;
+    update_limit(p, now_ns);
+    if (!is_crashed_) p.check.after_turn(p.stream->plan, p.slot->observed.state, p.log, p.counters[1], verdict_);
+  }
+  if (!is_crashed_ && now_ns >= next_tick_ns_) {
+    tick(now_ns);
+    next_tick_ns_ = now_ns + scenario_.tick_ns;
+    has_worked = true;
+  }
+  return has_worked;
+}
+
+void Node::update_limit(PublicationEntry& p, std::int64_t now_ns) {
+  if (crash_in_clean_ns_ == 0) {
+    p.machine->update_limit(p.positions(), now_ns);
+    return;
+  }
+  const std::int64_t clean_position = p.slot->observed.state.clean_position;
+  p.log.protect(clean_position, true);
+  const bool is_torn = CrashGuard::is_cut_short([&] { p.machine->update_limit(p.positions(), now_ns); });
+  p.log.protect(clean_position, false);
+  if (!is_torn) return;
+  verdict_.faults.add(Fault::kTornClean);
+  crash(now_ns, now_ns + crash_in_clean_ns_);
+  crash_in_clean_ns_ = 0;
+}
+
+void Node::tick(std::int64_t now_ns) {
+  for (ReceiveEndpoint& e : endpoints_) e.dispatcher->tick(now_ns);
+  for (PublicationEntry& p : publications_) {
+    if (!p.machine) continue;
+    p.machine->tick(p.positions(), now_ns);
+    if (p.slot->observed.state.lifecycle != shm::Lifecycle::kDone) continue;
+    p.slot->observed.ObservedHead::state.store(shm::Observed::kDone);
+    p.machine.reset();
+    p.is_done = true;
+    for (Reader* reader : p.readers) {
+      if (!reader->is_closed() && !p.stream->producer->is_exclusive_dead() && p.stream->plan.ending != Ending::kRevoke && !reader->is_complete()) {
+        verdict_.fail("stream {}: IPC log gone before its reader at {} was served", p.stream->plan.session_id, reader->position());
+      }
+      reader->close();
+    }
+  }
+  for (std::size_t i = 0; i < images_.size(); ++i) {
+    if (images_[i].machine) tick_image(i, now_ns);
+  }
+}
+
+void Node::tick_image(std::size_t index, std::int64_t now_ns) {
+  ImageEntry& image = images_[index];
+  shm::ImageState& state = image.slot->observed.state;
+  image.machine->tick(image.positions(), now_ns);
+  const StreamPlan& plan = image.stream->plan;
+  if (!image.is_unavailable && state.lifecycle >= shm::Lifecycle::kLinger) {
+    image.is_unavailable = true;
+    endpoints_[image.endpoint].dispatcher->image_removed(plan.stream_id, plan.session_id, static_cast<std::uint32_t>(index),
+                                                         state.is_end_of_stream != 0, image.plan->is_rejoin);
+    if (state.is_end_of_stream != 0 && state.is_revoked == 0) {
+      for (const Reader* reader : image.readers) {
+        if (reader->has_joined() && !reader->is_closed() && !reader->is_at_end()) {
+          verdict_.fail("stream {}: image closed at end of stream with its reader at {} of {}", plan.session_id, reader->position(),
+                        state.end_of_stream_position);
+        }
+      }
+    }
+  }
+  if (state.lifecycle == shm::Lifecycle::kDone) {
+    image.slot->observed.ObservedHead::state.store(shm::Observed::kDone);
+    image.machine.reset();
+    image.is_done = true;
+  }
+}
+
+// ---- the control plane's part ----
+
+bool Node::control_plane(std::int64_t now_ns) {
+  if (now_ns < stalled_until_ns_) return false;
+  bool has_worked = false;
+  for (std::size_t i = 0; i < pending_.size();) {
+    if (pending_[i].due_ns > now_ns) {
+      ++i;
+      continue;
+    }
+    const PendingImage pending = pending_[i];
+    pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(i));
+    create_image(pending, now_ns);
+    has_worked = true;
+  }
+  for (ImageEntry& image : images_) {
+    if (image.is_done) continue;
+    if (image.machine && now_ns >= image.plan->reject_at_ns && image.slot->desired.is_rejected.exchange(1) == 0) {
+      verdict_.faults.add(Fault::kImageRejected);
+      image.machine->reject(kRejectReason);
+    }
+    if (!image.is_unavailable) has_worked |= attach_late_readers(image, now_ns);
+    if (!image.is_unavailable) continue;
+    for (Reader* reader : image.readers) {
+      has_worked |= !reader->is_closed();
+      const bool is_cut = image.stream->plan.ending == Ending::kRevoke;
+      if (!reader->is_closed() && reader->has_joined() && image.stream->plan.is_lossless && !is_cut && !reader->is_complete()) {
+        verdict_.fail("stream {}: image ended at {} before everything was delivered ({} of {} claims)", image.stream->plan.session_id,
+                      reader->position(), reader->messages(), image.stream->ledger.size());
+      }
+      reader->close();
+    }
+  }
+  has_worked |= reap_readers(now_ns);
+  return close_publications(now_ns) || has_worked;
+}
+
+void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
+  ReceiveEndpoint& e = endpoints_[pending.endpoint];
+  const wire::Setup& setup = pending.setup;
+  const auto refuse = [&] {
+    if (e.dispatcher && !is_crashed_) e.dispatcher->image_refused(setup.stream_id, setup.session_id);
+  };
+  const auto subscription = std::find_if(e.subscriptions.begin(), e.subscriptions.end(), [&](const Subscription& s) {
+    return s.stream->plan.session_id == setup.session_id && s.stream->plan.stream_id == setup.stream_id && !s.is_closed;
+  });
+  const bool is_known = std::any_of(images_.begin(), images_.end(), [&](const ImageEntry& i) {
+    return !i.is_done && !i.is_unavailable && i.endpoint == pending.endpoint && i.slot->desired.session_id == setup.session_id &&
+           i.slot->desired.stream_id == setup.stream_id;
+  });
+  if (is_known || subscription == e.subscriptions.end() || setup.mtu > subscription->plan->window_length) return refuse();
+  Stream& stream = *subscription->stream;
+  const SubscriberPlan& plan = *subscription->plan;
+  if (++subscription->images > 1) {
+    verdict_.faults.add(Fault::kRejoined);
+    if (stream.plan.is_lossless && plan.is_reliable) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
+  }
+  ImageEntry& image = images_.emplace_back();
+  image.stream = &stream;
+  image.plan = &plan;
+  image.endpoint = pending.endpoint;
+  image.source = pending.source;
+  image.log = LogMemory{setup.term_length};
+  image.slot = std::make_unique<shm::ImageSlot>();
+  auto& d = image.slot->desired;
+  d.correlation_id = 1000 + static_cast<std::int64_t>(images_.size());
+  d.session_id = setup.session_id;
+  d.stream_id = setup.stream_id;
+  d.initial_term_id = setup.initial_term_id;
+  d.term_length = setup.term_length;
+  d.mtu = setup.mtu;
+  d.window_length = plan.window_length;
+  d.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, wire::position_bits(setup.term_length));
+  using F = shm::ImageFlags;
+  const bool is_group = (setup.flags & wire::flag::kSetupGroup) != 0;
+  d.flags = (plan.is_reliable ? F::kReliable : 0) | (is_group ? F::kGroup : 0) | (stream.plan.is_nak_all_gaps ? F::kNakAllGaps : 0) |
+            (stream.plan.is_rtt_measured ? F::kMeasureRtt : 0) | (plan.is_rejoin ? F::kRejoin : 0);
+  d.source_address = pending.source.address;
+  d.source_port = pending.source.port;
+  d.liveness_timeout_ns = scenario_.image_liveness_ns;
+  d.sm_timeout_ns = 200 * kMillisecond_ns;
+  d.nak_delay_ns = stream.plan.nak_delay_ns;
+  d.nak_retry_ns = stream.plan.nak_delay_ns * 100;
+  d.nak_max_backoff_ns = 10 * kMillisecond_ns;
+  d.nak_group_size = 10;
+  d.state.store(shm::Desired::kActive);
+  shm::LogMetadata metadata;
+  metadata.type = shm::LogType::kImage;
+  metadata.initial_term_id = setup.initial_term_id;
+  metadata.start_term_id = setup.initial_term_id;
+  metadata.session_id = setup.session_id;
+  metadata.stream_id = setup.stream_id;
+  metadata.mtu = setup.mtu;
+  metadata.term_length = setup.term_length;
+  metadata.page_size = shm::kDefaultPageSize;
+  shm::init_log_metadata(image.log.view(), metadata);
+  image.late_readers_added = 0;
+  attach_late_readers(image, now_ns);
+  if (is_up(now_ns) && !is_crashed_) start_image(images_.size() - 1, now_ns);
+}
+
+bool Node::attach_late_readers(ImageEntry& image, std::int64_t now_ns) {
+  bool has_worked = false;
+  while (image.late_readers_added < image.plan->readers.size()) {
+    const ReaderPlan& plan = image.plan->readers[image.late_readers_added];
+    if (plan.join_ns > now_ns) break;
+    ++image.late_readers_added;
+    if (plan.die_at_ns <= now_ns) continue;
+    auto& reader = image.stream->readers.emplace_back(
+        std::make_unique<Reader>(image.stream->plan, plan, !image.plan->is_reliable, image.log.view(), image.stream->ledger, verdict_));
+    image.readers.push_back(reader.get());
+    if (is_healed_) reader->heal();
+    if (image.machine && !is_crashed_) {
+      verdict_.faults.add(Fault::kReaderJoinedLate);
+      reader->join(image.machine->join_position(image.positions()));
+    }
+    has_worked = true;
+  }
+  return has_worked;
+}
+
+bool Node::reap_readers(std::int64_t now_ns) {
+  bool has_worked = false;
+  const auto reap = [&](std::vector<Reader*>& readers) {
+    for (Reader* reader : readers) {
+      if (reader->is_closed() || !reader->has_died(now_ns)) continue;
+      verdict_.faults.add(Fault::kReaderDied);
+      reader->close();
+      has_worked = true;
+    }
+  };
+  for (PublicationEntry& p : publications_) reap(p.readers);
+  for (ImageEntry& i : images_) {
+    if (!i.is_done) reap(i.readers);
+  }
+  for (ReceiveEndpoint& e : endpoints_) {
+    for (Subscription& s : e.subscriptions) {
+      const auto& readers = s.plan->readers;
+      if (s.is_closed || !std::all_of(readers.begin(), readers.end(), [&](const ReaderPlan& r) { return r.die_at_ns <= now_ns; })) continue;
+      s.is_closed = true;
+      if (e.dispatcher && !is_crashed_ && is_up(now_ns)) e.dispatcher->remove_interest(s.stream->plan.stream_id, true, s.stream->plan.session_id);
+      has_worked = true;
+    }
+  }
+  return has_worked;
+}
+
+// The publishing client closes when it is done, as its plan says; it gives up when it was not heard for long after healing.
+bool Node::close_publications(std::int64_t now_ns) {
+  bool has_worked = false;
+  for (PublicationEntry& p : publications_) {
+    Stream& stream = *p.stream;
+    if (stream.closed_ns >= 0 || p.is_done) continue;
+    if (is_healed_ && !stream.plan.is_lossless && now_ns > scenario_.heal_ns + kGiveUp_ns) stream.producer->stop();
+    if (!stream.producer->is_finished()) continue;
+    if (stream.plan.ending == Ending::kCloseWhenConsumed && !(is_healed_ && now_ns > scenario_.heal_ns + kGiveUp_ns) && !stream.producer->is_exclusive_dead()) {
+      const auto is_behind = [&](const auto& r) { return r->has_joined() && !r->is_closed() && r->position() < stream.producer->position(); };
+      if (std::any_of(stream.readers.begin(), stream.readers.end(), is_behind)) continue;
+    }
+    stream.closed_ns = now_ns;
+    if (stream.plan.ending == Ending::kRevoke) {
+      verdict_.faults.add(Fault::kRevoked);
+      p.slot->desired.is_revoked.store(1);
+    }
+    p.slot->desired.state.store(shm::Desired::kClosing);
+    has_worked = true;
+  }
+  return has_worked;
+}
+
+// ---- faults ----
+
+void Node::pause(std::int64_t now_ns, std::int64_t until_ns) {
+  if (now_ns < paused_until_ns_ || is_crashed_) return;
+  verdict_.faults.add(Fault::kNodePaused);
+  paused_until_ns_ = until_ns;
+}
+
+void Node::crash(std::int64_t now_ns, std::int64_t until_ns) {
+  if (is_crashed_) return;
+  verdict_.faults.add(Fault::kNodeCrashed);
+  is_crashed_ = true;
+  down_until_ns_ = until_ns;
+  paused_until_ns_ = std::min(paused_until_ns_, now_ns);
+  receive_queue_.clear();
+  for (PublicationEntry& p : publications_) p.machine.reset();
+  for (ImageEntry& i : images_) i.machine.reset();
+  for (ReceiveEndpoint& e : endpoints_) e.dispatcher.reset();
+}
+
+void Node::stall_control_plane(std::int64_t until_ns) {
+  verdict_.faults.add(Fault::kControlPlaneStall);
+  stalled_until_ns_ = until_ns;
+}
+
+void Node::heal() noexcept {
+  is_healed_ = true;
+  crash_in_clean_ns_ = crash_in_insert_ns_ = 0;
+}
+
+std::int64_t Node::next_due_ns(std::int64_t now_ns) const noexcept {
+  if (!is_up(now_ns)) return down_until_ns_;
+  if (now_ns < paused_until_ns_) return paused_until_ns_;
+  if (is_crashed_ || !receive_queue_.empty()) return now_ns;
+  std::int64_t due = next_tick_ns_;
+  for (const PendingImage& p : pending_) due = std::min(due, std::max(p.due_ns, stalled_until_ns_));
+  for (const PublicationEntry& p : publications_) {
+    if (!p.machine) continue;
+    due = std::min(due, p.machine->has_data() ? now_ns : p.machine->next_deadline_ns());
+  }
+  for (const ImageEntry& i : images_) {
+    if (i.machine) due = std::min(due, i.machine->next_deadline_ns());
+  }
+  return due;
+}
+
+bool Node::is_idle_forever() const noexcept {
+  return pending_.empty() && std::all_of(publications_.begin(), publications_.end(), [](const auto& p) { return p.is_done; }) &&
+         std::all_of(images_.begin(), images_.end(), [](const auto& i) { return i.is_done; });
+}
+
+std::string Node::what_is_left() const {
+  std::string out;
+  for (const PublicationEntry& p : publications_) {
+    if (p.is_done) continue;
+    const auto& s = p.slot->observed.state;
+    out += fmt::format(" [node {} publication {} life {} snd-pos {} snd-lmt {} pub-pos {} pub-lmt {} sent {} of {} closed {} connected {}{}]", index_,
+                       p.stream->plan.session_id, static_cast<int>(s.lifecycle), s.sender_position, s.sender_limit,
+                       shm::producer_position(p.log.view(), p.stream->plan.initial_term_id), p.counters[1], p.stream->producer->sent(),
+                       p.stream->plan.messages, p.stream->closed_ns >= 0, s.is_connected, s.is_corrupt ? " CORRUPT" : "");
+  }
+  for (const ImageEntry& i : images_) {
+    if (i.is_done) continue;
+    const auto& s = i.slot->observed.state;
+    out += fmt::format(" [node {} image {} life {} join {} rcv-pos {} hwm {} sm {} eos {} readers", index_, i.stream->plan.session_id,
+                       static_cast<int>(s.lifecycle), s.join_position, s.rebuild_position, s.high_water, s.last_sm_position, s.is_end_of_stream);
+    for (const Reader* r : i.readers) out += fmt::format(" {}{}", r->position(), r->is_closed() ? "x" : "");
+    out += "]";
+  }
+  return out;
+}
+
+}  // namespace thalweg::sim

@@ -1,0 +1,162 @@
+#pragma once
+#include <array>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "dataplane/proto/dispatcher.hpp"
+#include "dataplane/proto/image.hpp"
+#include "dataplane/proto/publication.hpp"
+#include "tests/sim/checks.hpp"
+#include "tests/sim/network.hpp"
+#include "tests/sim/producer.hpp"
+#include "tests/sim/reader.hpp"
+#include "tests/sim/scenario.hpp"
+
+// One appliance: a data plane with a single lane (this class's glue mirrors dataplane/core: dispatch, routing of control frames, limits,
+// ticks) and as much of a control plane as streams need (it creates images, attaches readers, lets go of what is done).
+//
+// What outlives a crash of the data plane is kept in the *slots* (registry, logs, counters); what dies with it is std::optional.
+namespace thalweg::sim {
+
+// A stream as the whole world knows it.
+struct Stream {
+  explicit Stream(const StreamPlan& p, std::uint64_t key) : plan{p}, ledger{key} {}
+  const StreamPlan& plan;
+  Ledger ledger;
+  std::unique_ptr<Producer> producer;
+  std::vector<std::unique_ptr<Reader>> readers;  // all there ever were, of every image
+  std::int64_t closed_ns{-1};                    // the client let go of the publication
+};
+
+struct PublicationEntry {
+  Stream* stream{};
+  std::unique_ptr<shm::PublicationSlot> slot;
+  LogMemory log;
+  std::array<std::int64_t, 6> counters{};
+  wire::UdpEndpoint local;
+  std::vector<wire::UdpEndpoint> destinations;
+  std::vector<Reader*> readers;  // IPC
+  PublicationCheck check;
+  bool is_done{};
+  std::optional<proto::Publication> machine;
+
+  [[nodiscard]] shm::Counter counter(std::size_t i) noexcept { return shm::Counter{&counters[i]}; }
+  [[nodiscard]] proto::SubscriberPositions positions() const noexcept;
+};
+
+struct ImageEntry {
+  Stream* stream{};
+  const SubscriberPlan* plan{};
+  std::size_t endpoint{};
+  wire::UdpEndpoint source;
+  std::unique_ptr<shm::ImageSlot> slot;
+  LogMemory log;
+  std::array<std::int64_t, 3> counters{};
+  std::vector<Reader*> readers;
+  std::size_t late_readers_added{1};  // plan readers attached so far
+  ImageCheck check;
+  bool is_started{}, is_unavailable{}, is_done{};
+  std::optional<proto::Image> machine;
+
+  [[nodiscard]] proto::SubscriberPositions positions() const noexcept;
+};
+
+struct Subscription {
+  Stream* stream{};
+  const SubscriberPlan* plan{};
+  bool is_closed{};
+  std::uint32_t images{};  // created so far
+};
+
+struct ReceiveEndpoint {
+  wire::UdpEndpoint local;
+  std::int64_t receiver_id{};
+  std::vector<Subscription> subscriptions;
+  std::optional<proto::Dispatcher> dispatcher;
+};
+
+class Node {
+ public:
+  Node(std::uint32_t index, const Scenario& scenario, Network& network, Verdict& verdict);
+
+  [[nodiscard]] std::uint32_t address() const noexcept { return address_of(index_); }
+  [[nodiscard]] static std::uint32_t address_of(std::uint32_t index) noexcept { return 0x0A000001U + index; }
+  // Set-up, before the first turn.
+  PublicationEntry& add_publication(Stream& stream);
+  wire::UdpEndpoint add_subscription(Stream& stream, const SubscriberPlan& plan);
+  void start(std::int64_t now_ns);
+
+  void receive(Datagram& datagram, std::int64_t now_ns);
+  // One turn of the lane. Returns true if anything happened.
+  bool turn(std::int64_t now_ns);
+  void tick(std::int64_t now_ns);
+  // What the control plane does; lags behind while it is stalled.
+  bool control_plane(std::int64_t now_ns);
+  [[nodiscard]] std::int64_t next_due_ns(std::int64_t now_ns) const noexcept;
+
+  // Faults.
+  void pause(std::int64_t now_ns, std::int64_t until_ns);
+  void crash(std::int64_t now_ns, std::int64_t until_ns);
+  void stall_control_plane(std::int64_t until_ns);
+  void crash_in_next_insert(std::int64_t duration_ns) noexcept { crash_in_insert_ns_ = duration_ns; }
+  void crash_in_next_clean(std::int64_t duration_ns) noexcept { crash_in_clean_ns_ = duration_ns; }
+  void heal() noexcept;
+
+  [[nodiscard]] bool is_idle_forever() const noexcept;  // every slot was let go
+  [[nodiscard]] std::string what_is_left() const;
+  [[nodiscard]] std::deque<PublicationEntry>& publications() noexcept { return publications_; }
+  [[nodiscard]] std::uint64_t lane_counter(shm::LaneCounter counter) const noexcept { return lane_counters_[static_cast<std::size_t>(counter)]; }
+
+ private:
+  friend class PublicationSink;
+  friend class ImageSink;
+  struct PendingImage {  // what the control plane has on its table
+    std::int64_t due_ns{};
+    std::size_t endpoint{};
+    wire::Setup setup;
+    wire::UdpEndpoint source;
+  };
+
+  void attach_machines(std::int64_t now_ns);
+  void attach_dispatcher(ReceiveEndpoint& endpoint);
+  void start_image(std::size_t index, std::int64_t now_ns);
+  void handle(Datagram& datagram, std::int64_t now_ns);
+  void on_control(PublicationEntry& publication, const wire::FrameHeader& header, Datagram& datagram, std::int64_t now_ns);
+  void on_data(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);
+  void on_setup(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);
+  void on_rtt(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);
+  void insert(ImageEntry& image, std::span<const std::byte> datagram, std::int64_t now_ns);
+  void update_limit(PublicationEntry& publication, std::int64_t now_ns);
+  void elicit_setup(const ReceiveEndpoint& endpoint, std::int32_t session_id, std::int32_t stream_id, const wire::UdpEndpoint& to, std::int64_t now_ns);
+  void create_image(const PendingImage& pending, std::int64_t now_ns);
+  bool attach_late_readers(ImageEntry& image, std::int64_t now_ns);
+  void tick_image(std::size_t index, std::int64_t now_ns);
+  bool reap_readers(std::int64_t now_ns);
+  bool close_publications(std::int64_t now_ns);
+  [[nodiscard]] bool is_up(std::int64_t now_ns) const noexcept { return now_ns >= down_until_ns_; }
+  [[nodiscard]] proto::LaneCounters lane() noexcept { return proto::LaneCounters{lane_counters_.data()}; }
+  void count(shm::LaneCounter counter) noexcept { lane().add(counter); }
+  bool transmit(const wire::UdpEndpoint& from, const std::vector<wire::UdpEndpoint>& to, std::span<const std::byte> bytes);
+
+  std::uint32_t index_;
+  const Scenario& scenario_;
+  Network& network_;
+  Verdict& verdict_;
+  Random random_;
+  std::array<std::uint64_t, shm::kLaneCounterCount> lane_counters_{};
+  std::deque<PublicationEntry> publications_;
+  std::deque<ImageEntry> images_;  // an image's number is its index; entries stay, their slot goes
+  std::deque<ReceiveEndpoint> endpoints_;
+  std::vector<PendingImage> pending_;
+  std::deque<Datagram> receive_queue_;  // of a paused lane
+  std::int64_t now_ns_{};               // of the turn, for the sinks
+  std::int64_t next_tick_ns_{};
+  std::int64_t paused_until_ns_{}, down_until_ns_{}, stalled_until_ns_{};
+  std::int64_t crash_in_insert_ns_{}, crash_in_clean_ns_{};
+  bool is_crashed_{};
+  bool is_healed_{};
+};
+
+}  // namespace thalweg::sim

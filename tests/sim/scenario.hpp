@@ -1,0 +1,97 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dataplane/shm/registry.hpp"
+#include "tests/sim/network.hpp"
+
+// Everything a run will be, drawn from one seed before it starts.
+namespace thalweg::sim {
+
+enum class Ending : std::uint8_t { kCloseWhenConsumed, kCloseAtOnce, kRevoke };
+
+struct ReaderPlan {
+  std::int64_t poll_interval_ns{};
+  std::int32_t bytes_per_poll{};      // a slow reader takes little at a time
+  std::int64_t join_ns{};             // 0: with the image; later: joins what is live then
+  std::int64_t pause_at_ns{INT64_MAX};
+  std::int64_t pause_ns{};
+  std::int64_t die_at_ns{INT64_MAX};  // its client dies: the subscription goes without a word
+};
+
+struct SubscriberPlan {               // one receiving node's interest in a stream
+  std::uint32_t node{};
+  bool is_reliable{true};
+  bool is_rejoin{true};
+  std::int32_t window_length{};
+  std::int64_t reject_at_ns{INT64_MAX};
+  std::vector<ReaderPlan> readers;
+};
+
+struct StreamPlan {
+  bool is_ipc{};
+  bool is_group{};                    // one publication, several receivers, minimum flow control
+  bool is_exclusive{};
+  std::uint32_t node{};               // of the publication
+  std::int32_t session_id{};
+  std::int32_t stream_id{};
+  std::int32_t initial_term_id{};
+  std::int32_t start_term_count{};
+  std::int32_t start_term_offset{};
+  std::int32_t term_length{};
+  std::int32_t mtu{};
+  std::int32_t publication_window{};
+  std::vector<SubscriberPlan> subscribers;
+  // What is sent.
+  std::int64_t messages{};
+  std::int64_t message_interval_ns{};
+  std::uint32_t burst{};              // messages offered at once
+  std::uint32_t large_ppm{};          // share of fragmented messages
+  std::uint32_t held_claim_ppm{};
+  std::uint32_t dying_claim_ppm{};
+  std::uint32_t aborted_claim_ppm{};
+  std::int64_t producer_pause_at_ns{INT64_MAX};
+  std::int64_t producer_pause_ns{};
+  Ending ending{};
+  // Repair rules.
+  bool is_nak_all_gaps{};
+  bool is_retransmit_linger_auto{};
+  bool is_rtt_measured{};
+  std::int64_t retransmit_delay_ns{};
+  std::int64_t retransmit_linger_ns{};
+  std::int64_t nak_delay_ns{};
+  std::int64_t linger_ns{};
+  std::int64_t unblock_timeout_ns{};
+  // Nothing planned here may cost a receiver an image: every reader must get every message.
+  bool is_lossless{true};
+};
+
+enum class NodeFault : std::uint8_t { kPause, kCrash, kCrashInInsert, kCrashInClean, kControlPlaneStall, kPartition };
+struct FaultPlan {
+  std::int64_t at_ns{};
+  NodeFault kind{};
+  std::uint32_t node{};
+  std::uint32_t peer{};               // of a partition
+  std::int64_t duration_ns{};
+};
+
+struct Scenario {
+  std::uint64_t seed{};
+  std::uint32_t nodes{};
+  std::int64_t turn_ns{};             // a lane's turn while there is work
+  std::int64_t tick_ns{};             // its stream timers
+  std::int64_t heal_ns{};             // from here on no more faults
+  std::int64_t deadline_ns{};         // everything must be over by then
+  std::uint32_t transmit_refused_ppm{};
+  std::int64_t image_liveness_ns{};
+  std::int64_t connection_timeout_ns{};
+  std::vector<std::vector<Impairment>> links;  // [from][to]
+  std::vector<StreamPlan> streams;
+  std::vector<FaultPlan> faults;
+
+  [[nodiscard]] static Scenario from_seed(std::uint64_t seed);
+  [[nodiscard]] std::string describe() const;
+};
+
+}  // namespace thalweg::sim

@@ -1,0 +1,141 @@
+#include "tests/sim/world.hpp"
+
+#include <algorithm>
+
+#include "dataplane/base/time.hpp"
+
+namespace thalweg::sim {
+namespace {
+
+constexpr std::uint64_t kStepsMax = 3'000'000;           // a machine that always has work, and gets nowhere
+
+}  // namespace
+
+World::World(const Scenario& scenario) : scenario_{scenario}, network_{scenario.seed * 0x9E3779B97F4A7C15U + 1, verdict_} {
+  for (std::uint32_t i = 0; i < scenario.nodes; ++i) nodes_.emplace_back(i, scenario, network_, verdict_);
+  for (std::uint32_t from = 0; from < scenario.nodes; ++from) {
+    for (std::uint32_t to = 0; to < scenario.nodes; ++to) {
+      network_.set_impairment(Node::address_of(from), Node::address_of(to), scenario.links[from][to]);
+    }
+  }
+  for (const StreamPlan& plan : scenario.streams) {
+    Stream& stream = streams_.emplace_back(plan, scenario.seed + streams_.size());
+    PublicationEntry& publication = nodes_[plan.node].add_publication(stream);
+    if (plan.is_ipc) continue;
+    for (const SubscriberPlan& subscriber : plan.subscribers) {
+      publication.destinations.push_back(nodes_[subscriber.node].add_subscription(stream, subscriber));
+    }
+  }
+}
+
+void World::apply_faults() {
+  for (; next_fault_ < scenario_.faults.size() && scenario_.faults[next_fault_].at_ns <= now_ns_; ++next_fault_) {
+    const FaultPlan& f = scenario_.faults[next_fault_];
+    Node& node = nodes_[f.node];
+    const std::int64_t until_ns = now_ns_ + f.duration_ns;
+    switch (f.kind) {
+      case NodeFault::kPause: node.pause(now_ns_, until_ns); break;
+      case NodeFault::kCrash: node.crash(now_ns_, until_ns); break;
+      case NodeFault::kCrashInInsert: node.crash_in_next_insert(f.duration_ns); break;
+      case NodeFault::kCrashInClean: node.crash_in_next_clean(f.duration_ns); break;
+      case NodeFault::kControlPlaneStall: node.stall_control_plane(until_ns); break;
+      case NodeFault::kPartition:
+        network_.partition(Node::address_of(f.node), Node::address_of(f.peer), until_ns);
+        network_.partition(Node::address_of(f.peer), Node::address_of(f.node), until_ns);
+        break;
+    }
+  }
+}
+
+void World::heal() {
+  is_healed_ = true;
+  network_.heal();
+  for (Node& node : nodes_) node.heal();
+  for (Stream& stream : streams_) {
+    for (auto& reader : stream.readers) reader->heal();
+  }
+}
+
+bool World::step() {
+  apply_faults();
+  if (!is_healed_ && now_ns_ >= scenario_.heal_ns) heal();
+  bool has_worked = false;
+  while (network_.receive(datagram_, now_ns_)) {
+    nodes_[datagram_.to.address - Node::address_of(0)].receive(datagram_, now_ns_);
+    has_worked = true;
+  }
+  for (Node& node : nodes_) has_worked |= node.turn(now_ns_);
+  for (Node& node : nodes_) has_worked |= node.control_plane(now_ns_);
+  for (Stream& stream : streams_) {
+    has_worked |= stream.producer->poll(now_ns_);
+    for (auto& reader : stream.readers) has_worked |= reader->poll(now_ns_);
+  }
+  return has_worked;
+}
+
+// With work at hand the next turn follows; else time jumps to whatever happens next.
+std::int64_t World::next_step_ns(bool has_worked) const {
+  const std::int64_t next_turn_ns = now_ns_ + scenario_.turn_ns;
+  if (has_worked) return next_turn_ns;
+  std::int64_t due = network_.next_due_ns();
+  for (const Node& node : nodes_) due = std::min(due, node.next_due_ns(now_ns_));
+  for (const Stream& stream : streams_) {
+    due = std::min(due, stream.producer->next_due_ns());
+    for (const auto& reader : stream.readers) due = std::min(due, reader->next_due_ns(now_ns_));
+  }
+  if (next_fault_ < scenario_.faults.size()) due = std::min(due, scenario_.faults[next_fault_].at_ns);
+  if (!is_healed_) due = std::min(due, scenario_.heal_ns);
+  return std::max(due, next_turn_ns);
+}
+
+bool World::is_over() const {
+  return is_healed_ && network_.next_due_ns() == INT64_MAX &&
+         std::all_of(nodes_.begin(), nodes_.end(), [](const Node& n) { return n.is_idle_forever(); });
+}
+
+void World::judge() {
+  for (const Stream& stream : streams_) {
+    const StreamPlan& plan = stream.plan;
+    if (!plan.is_lossless || plan.ending == Ending::kRevoke) continue;
+    if (stream.readers.empty()) verdict_.fail("stream {}: nobody ever received it", plan.session_id);
+    for (const auto& reader : stream.readers) {
+      if (reader->has_joined() && !reader->has_died(now_ns_) && !reader->is_complete()) {
+        verdict_.fail("stream {}: reader at {} did not get everything ({} messages of {} claims)", plan.session_id, reader->position(),
+                      reader->messages(), stream.ledger.size());
+      }
+    }
+  }
+}
+
+Outcome World::run() {
+  Outcome outcome;
+  for (Node& node : nodes_) node.start(now_ns_);
+  while (!verdict_.has_failed() && !is_over()) {
+    verdict_.now_ns = now_ns_;
+    const bool has_worked = step();
+    ++outcome.steps;
+    now_ns_ = next_step_ns(has_worked);
+    if (now_ns_ <= scenario_.deadline_ns && outcome.steps <= kStepsMax) continue;
+    std::string left;
+    for (const Node& node : nodes_) left += node.what_is_left();
+    verdict_.fail("{} and not over:{}", outcome.steps > kStepsMax ? "too many steps" : "deadline passed", left);
+  }
+  if (!verdict_.has_failed()) judge();
+  if (verdict_.has_failed() && verdict_.failure.find(" not over:") == std::string::npos) {
+    for (const Node& node : nodes_) verdict_.failure += node.what_is_left();
+  }
+  outcome.failure = verdict_.failure;
+  outcome.faults = verdict_.faults;
+  outcome.virtual_ns = now_ns_;
+  for (const Stream& stream : streams_) {
+    outcome.messages_sent += stream.ledger.size();
+    for (const auto& reader : stream.readers) outcome.messages_read += reader->messages();
+  }
+  for (const Node& node : nodes_) {
+    outcome.naks += node.lane_counter(shm::LaneCounter::kNaksSent);
+    outcome.retransmits += node.lane_counter(shm::LaneCounter::kRetransmitsSent);
+  }
+  return outcome;
+}
+
+}  // namespace thalweg::sim
