@@ -80,7 +80,7 @@ class Publisher {
 
   EndReason send_generated() {
     const Schedule schedule{start_ns_, options_.rate};
-    Progress progress{start_ns_, reports_ ? options_.interval_ns : 0};
+    progress_ = Progress{start_ns_, reports_ ? options_.interval_ns : 0};
     for (std::int64_t now_ns = start_ns_;;) {
       if (options_.count > 0 && sent_ >= options_.count) return EndReason::kCount;
       if (options_.duration_ns > 0 && now_ns - start_ns_ >= options_.duration_ns) return EndReason::kDuration;
@@ -93,7 +93,7 @@ class Publisher {
         if (const auto end = send_one(now_ns)) return *end;
       }
       now_ns = monotonic_ns();
-      if (const auto rates = progress.tick(now_ns, sent_, bytes_)) report(*rates);
+      report_progress(now_ns);
     }
   }
 
@@ -156,9 +156,10 @@ class Publisher {
     }
   }
 
-  // A stalled message still ends with --duration, and with --wait when the subscriber went away.
+  // A stalled message still ends with --duration, and with --wait when the subscriber went away; progress lines show the stall.
   std::optional<EndReason> is_over(client::OfferStatus status) {
     const std::int64_t now_ns = monotonic_ns();
+    report_progress(now_ns);
     if (stalled_since_ns_ == 0) stalled_since_ns_ = now_ns;
     if (options_.duration_ns > 0 && now_ns - start_ns_ >= options_.duration_ns) return EndReason::kDuration;
     if (status == client::OfferStatus::kNotConnected && now_ns - stalled_since_ns_ >= options_.wait_ns) return EndReason::kTimedOut;
@@ -185,6 +186,11 @@ class Publisher {
     return is_interrupted() ? EndReason::kInterrupted : EndReason::kEndOfInput;
   }
 
+  void report_progress(std::int64_t now_ns) {
+    const auto rates = progress_.tick(now_ns, sent_, bytes_);
+    if (rates) report(*rates);
+  }
+
   void report(const Progress::Rates& rates) {
     if (context_.out.is_json()) {
       context_.out.document() = {{"event", "progress"}, {"messages_sent", sent_}, {"messages_per_second", rates.messages_per_second},
@@ -201,6 +207,7 @@ class Publisher {
   const PubOptions& options_;
   P publication_;
   bool reports_;
+  Progress progress_{0, 0};  // an interval of 0 reports nothing
   bool was_connected_{};
   std::vector<std::byte> buffer_;
   std::int64_t start_ns_{};
