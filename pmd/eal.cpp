@@ -1,5 +1,6 @@
 #include "pmd/eal.hpp"
 
+#include <rte_alarm.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
@@ -14,6 +15,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
+#include <thread>
 #include <unistd.h>
 
 namespace thalweg::pmd {
@@ -27,8 +29,11 @@ std::atomic_flag eal_was_started = ATOMIC_FLAG_INIT;
 struct LogHook {
   LogSink sink{};
   void* opaque{};
+  LogLevel level{};
 };
 LogHook log_hook;
+std::atomic<LogListener> log_listener{};
+thread_local bool is_log_quiet = false;
 
 LogLevel from_rte_level(int level) noexcept {
   if (level <= static_cast<int>(RTE_LOG_ERR)) return LogLevel::kError;
@@ -46,17 +51,25 @@ const char* rte_level_name(LogLevel level) noexcept {
   return "debug";
 }
 
+void write_to_stderr(void* /*opaque*/, LogLevel /*level*/, const char* text, std::size_t length) {
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(length), text);
+}
+
 ssize_t write_log(void* /*cookie*/, const char* text, std::size_t length) {
+  if (const LogListener listener = log_listener.load(std::memory_order_acquire); listener != nullptr)
+    listener(static_cast<std::uint32_t>(rte_log_cur_msg_logtype()));
+  const LogLevel level = from_rte_level(rte_log_cur_msg_loglevel());
   std::size_t kept = length;
   while (kept != 0 && (text[kept - 1] == '\n' || text[kept - 1] == '\r')) --kept;
-  if (kept != 0) log_hook.sink(log_hook.opaque, from_rte_level(rte_log_cur_msg_loglevel()), text, kept);
+  if (kept != 0 && level <= log_hook.level && !is_log_quiet) log_hook.sink(log_hook.opaque, level, text, kept);
   return static_cast<ssize_t>(length);
 }
 
 // Must run before rte_eal_init, or its first lines go to stderr.
 bool redirect_log(const EalOptions& options) {
-  if (options.log_sink == nullptr) return true;
-  log_hook = {.sink = options.log_sink, .opaque = options.log_opaque};
+  log_hook = {.sink = options.log_sink != nullptr ? options.log_sink : write_to_stderr,
+              .opaque = options.log_opaque,
+              .level = options.log_level};
   cookie_io_functions_t functions{};
   functions.write = write_log;
   std::FILE* const stream = fopencookie(&log_hook, "w", functions);
@@ -94,6 +107,17 @@ void remove_directory(const std::string& path) {
   ::rmdir(path.c_str());
 }
 
+// Unregistered devices wake the interrupt thread, which then looks at what is left, while rte_eal_cleanup() unmaps it. One alarm may run in
+// the same round as the last wake-up and before it; a second one, set after the first has run, cannot.
+void settle_interrupt_thread() noexcept {
+  for (int round = 0; round < 2; ++round) {
+    std::atomic<bool> has_run{};
+    if (rte_eal_alarm_set(1, [](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true, std::memory_order_release); }, &has_run) != 0)
+      return;
+    while (!has_run.load(std::memory_order_acquire)) std::this_thread::yield();  // pairs with the alarm's store
+  }
+}
+
 tl::unexpected<Error> init_failure(const EalOptions& options, bool hugepages) {
   const int code = rte_errno;
   std::string hint = "raise log_level to debug for DPDK's own account of it";
@@ -123,6 +147,11 @@ Result<bool> choose_hugepages(const EalOptions& options) {
 }
 
 }  // namespace
+
+void set_log_listener(LogListener listener) noexcept { log_listener.store(listener, std::memory_order_release); }
+
+QuietLog::QuietLog() noexcept { is_log_quiet = true; }
+QuietLog::~QuietLog() { is_log_quiet = false; }
 
 std::uint64_t free_hugepage_bytes() {
   std::uint64_t best = 0;
@@ -192,6 +221,7 @@ Result<std::unique_ptr<Eal>> Eal::start(const EalOptions& options) {
 }
 
 Eal::~Eal() {
+  settle_interrupt_thread();
   rte_eal_cleanup();
   remove_directory(runtime_directory_);
 }

@@ -15,6 +15,19 @@ enum class LogLevel : std::uint8_t { kError, kWarning, kInfo, kDebug };
 // Receives one line of DPDK's log, without its newline. Called on whatever thread logs, a lane included: hand over, do not block.
 using LogSink = void (*)(void* opaque, LogLevel level, const char* text, std::size_t length);
 
+// Sees the type of every line of DPDK's log before it is filtered, on the thread that logs. At most one; steward.
+using LogListener = void (*)(std::uint32_t log_type) noexcept;
+void set_log_listener(LogListener listener) noexcept;
+
+// Drops what the calling thread logs through DPDK, for a scope: a memif client that waits for its server would report an error every second.
+class QuietLog {
+ public:
+  QuietLog() noexcept;
+  ~QuietLog();
+  QuietLog(const QuietLog&) = delete;
+  QuietLog& operator=(const QuietLog&) = delete;
+};
+
 enum class EalMemory : std::uint8_t {
   kAuto,           // hugepages when enough of them are free, else ordinary pages
   kHugepages,      // an error when not enough are free
@@ -27,7 +40,7 @@ struct EalOptions {
   std::uint64_t memory_bytes{64U << 20};    // everything taken from the EAL: packet pools, rings, queues; see packet_memory_bytes()
   std::vector<std::string> pci_addresses;   // the devices this process may touch; empty = the PCI bus is not looked at
   LogLevel log_level{LogLevel::kInfo};
-  LogSink log_sink{};                       // none: DPDK's own stderr
+  LogSink log_sink{};                       // none: stderr
   void* log_opaque{};
 };
 

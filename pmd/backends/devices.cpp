@@ -11,11 +11,10 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "pmd/backends/memif_socket.hpp"
 #include "pmd/backends/socket_table.hpp"
 #include "pmd/port_mac.hpp"
 
@@ -85,34 +84,9 @@ Result<void> check_interface(const PortOptions& options, std::vector<std::string
   return {};
 }
 
-constexpr std::size_t kMemifSocketMax = sizeof(sockaddr_un::sun_path) - 2;
-
-// Who listens on a memif socket at this moment. Several ports of one process may share a socket; they differ by their id.
-enum class Listener : std::uint8_t { kNone, kThisProcess, kForeign };
-Result<Listener> memif_listener(const std::string& socket) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const bool is_path = socket.front() == '/';  // an abstract name follows a zero byte and ends where the address ends
-  const std::size_t length = std::min(socket.size(), kMemifSocketMax);
-  std::memcpy(address.sun_path + (is_path ? 0 : 1), socket.data(), length);
-  const auto address_length = is_path ? sizeof address : offsetof(sockaddr_un, sun_path) + 1 + length;
-  const Fd probe{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), static_cast<socklen_t>(address_length)) != 0) {
-    if (errno == EAGAIN) return Listener::kForeign;  // it is slow to accept
-    if (errno == ECONNREFUSED || errno == ENOENT) return Listener::kNone;
-    return fail_errno(ErrorCode::kIo, "memif socket " + socket, errno);
-  }
-  ucred owner{};
-  socklen_t owner_length = sizeof owner;
-  const bool is_known = ::getsockopt(probe.get(), SOL_SOCKET, SO_PEERCRED, &owner, &owner_length) == 0;
-  return is_known && owner.pid == ::getpid() ? Listener::kThisProcess : Listener::kForeign;
-}
-
 Result<DeviceSpec> memif_spec(const PortOptions& options) {
   if (auto checked = check_argument("socket", options.memif_socket); !checked) return tl::unexpected<Error>{std::move(checked.error())};
-  if (options.memif_socket.size() > kMemifSocketMax)
-    return fail(ErrorCode::kInvalidConfig,
-                "socket '" + options.memif_socket + "' is longer than " + std::to_string(kMemifSocketMax) + " characters");
+  if (auto checked = check_memif_socket(options.memif_socket); !checked) return tl::unexpected<Error>{std::move(checked.error())};
   if (options.is_memif_server)
     if (auto prepared = prepare_memif_server(options.memif_socket); !prepared) return tl::unexpected<Error>{std::move(prepared.error())};
   const bool is_path = options.memif_socket.front() == '/';
@@ -131,7 +105,8 @@ Result<DeviceSpec> memif_spec(const PortOptions& options) {
   spec.spreads_without_rss = true;
   spec.drops_chains = true;
   spec.starts_when_peer_is_there = !options.is_memif_server;
-  spec.log_type = "pmd.net.memif";
+  spec.unmaps_under_lanes = true;
+  if (options.is_memif_server) spec.memif_server_socket = options.memif_socket;
   return spec;
 }
 
@@ -226,22 +201,6 @@ Result<DeviceSpec> pci_spec(const PortOptions& options) {
 std::uint32_t af_packet_frame_size(std::uint32_t mtu) noexcept {
   constexpr std::uint32_t kHeaders = 14 + 4 + 96;  // Ethernet, VLAN, and the kernel's tpacket2 header with its alignment
   return std::max<std::uint32_t>(2048, std::bit_ceil(mtu + kHeaders));
-}
-
-Result<void> prepare_memif_server(const std::string& socket) {
-  const bool is_path = socket.front() == '/';
-  struct stat info{};
-  const bool has_file = is_path && ::lstat(socket.c_str(), &info) == 0;
-  if (has_file && !S_ISSOCK(info.st_mode))
-    return fail(ErrorCode::kInvalidConfig, socket + " exists and is not a socket", "choose another memif socket path");
-  const auto listener = memif_listener(socket);
-  if (!listener) return tl::unexpected<Error>{listener.error()};
-  if (*listener == Listener::kForeign)
-    return fail(ErrorCode::kInUse, "another memif server listens on " + socket,
-                (is_path ? "fuser " + socket : "ss -xlp | grep '@" + socket + "'") + " names its process");
-  if (has_file && *listener == Listener::kNone && ::unlink(socket.c_str()) != 0)
-    return fail_errno(ErrorCode::kPermission, "remove stale memif socket " + socket, errno);
-  return {};
 }
 
 Error explain_pci(const std::string& address, const std::string& sysfs) {

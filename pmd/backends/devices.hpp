@@ -14,9 +14,6 @@ namespace thalweg::pmd {
 // The pieces, for tests.
 // Smallest power of two >= 2048 that holds a frame of `mtu` IP bytes and af_packet's own header.
 [[nodiscard]] std::uint32_t af_packet_frame_size(std::uint32_t mtu) noexcept;
-// Makes sure that a memif server can listen on a socket (a path when it begins with '/', else an abstract name): removes the file that a
-// killed server left behind. Errors: kInUse (another process listens), kInvalidConfig (a file that is no socket), kPermission, kIo.
-[[nodiscard]] Result<void> prepare_memif_server(const std::string& socket);
 // "driver 'ixgbe'" and what to do about it, for a PCI device that did not come up. `sysfs` is "/sys" outside tests.
 [[nodiscard]] Error explain_pci(const std::string& address, const std::string& sysfs);
 // Names of the capabilities of `wanted` (bit numbers of linux/capability.h) that this thread lacks, comma separated; "" = none.

@@ -1,7 +1,6 @@
 #include "pmd/backends/ethdev.hpp"
 
 #include <rte_errno.h>
-#include <rte_log.h>
 #include <rte_mbuf.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "dataplane/base/assert.hpp"
 #include "dataplane/base/time.hpp"
 #include "pmd/backends/socket_table.hpp"
+#include "pmd/eal.hpp"
 #include "pmd/port_mac.hpp"
 
 namespace thalweg::pmd {
@@ -62,25 +62,6 @@ bool has_carrier(const std::string& interface) noexcept {
   return (request.ifr_flags & IFF_UP) != 0 && (request.ifr_flags & IFF_RUNNING) != 0;
 }
 
-// A driver's log, quiet for a scope: a client that waits for its server would report an error every second.
-class QuietLog {
- public:
-  explicit QuietLog(const std::string& type) noexcept : type_{rte_log_register(type.c_str())} {
-    if (type_ < 0) return;
-    level_ = rte_log_get_level(static_cast<std::uint32_t>(type_));
-    rte_log_set_level(static_cast<std::uint32_t>(type_), RTE_LOG_EMERG);
-  }
-  ~QuietLog() {
-    if (type_ >= 0) rte_log_set_level(static_cast<std::uint32_t>(type_), static_cast<std::uint32_t>(level_));
-  }
-  QuietLog(const QuietLog&) = delete;
-  QuietLog& operator=(const QuietLog&) = delete;
-
- private:
-  int type_;
-  int level_{};
-};
-
 }  // namespace
 
 Result<std::unique_ptr<Port>> EthdevPort::create(const PortOptions& options, const DeviceSpec& spec, rte_mempool* pool,
@@ -88,8 +69,15 @@ Result<std::unique_ptr<Port>> EthdevPort::create(const PortOptions& options, con
   std::unique_ptr<EthdevPort> port{new EthdevPort{options, spec, api}};
   if (auto opened = port->open_device(); !opened) return tl::unexpected<Error>{std::move(opened.error())};
   if (auto configured = port->configure(options, pool); !configured) return tl::unexpected<Error>{std::move(configured.error())};
-  if (const int result = port->start_device(); result != 0 && !spec.starts_when_peer_is_there)
-    return device_failure("start " + spec.name, result);
+  if (spec.unmaps_under_lanes) watch_memif(*port);
+  int result = 0;
+  if (spec.starts_when_peer_is_there) {
+    const QuietLog quiet;
+    result = port->start_device();
+  } else {
+    result = port->start_device();
+  }
+  if (result != 0 && !spec.starts_when_peer_is_there) return device_failure("start " + spec.name, result);
   return port;
 }
 
@@ -97,6 +85,8 @@ EthdevPort::EthdevPort(const PortOptions& options, const DeviceSpec& spec, const
     : api_{api}, spec_{spec}, addresses_{options.name, options.address} {}
 
 EthdevPort::~EthdevPort() {
+  if (spec_.unmaps_under_lanes) unwatch_memif(*this);
+  server_hold_.reset();
   if (is_started_) api_.stop(port_);
   if (is_configured_) api_.close(port_);
   if (has_vdev_) api_.vdev_uninit(spec_.name.c_str());
@@ -107,6 +97,7 @@ Result<void> EthdevPort::open_device() {
     if (const int result = api_.vdev_init(spec_.name.c_str(), spec_.arguments.c_str()); result != 0)
       return device_failure("make device " + spec_.name + " (" + spec_.arguments + ")", result);
     has_vdev_ = true;
+    server_hold_ = std::make_unique<MemifServerHold>(spec_.memif_server_socket);
   } else if (api_.port_by_name(spec_.name.c_str(), &port_) != 0) {
     if (const int result = api_.dev_probe(spec_.name.c_str()); result != 0) return device_failure("probe " + spec_.name, result);
   }
@@ -196,41 +187,52 @@ void EthdevPort::choose_receive_filter() {
 }
 
 int EthdevPort::start_device() {
-  int result = 0;
-  if (spec_.starts_when_peer_is_there) {
-    const QuietLog quiet{spec_.log_type};
-    result = api_.start(port_);
-  } else {
-    result = api_.start(port_);
-  }
-  if (result != 0) return result;
-  is_started_ = true;
+  if (const int result = api_.start(port_); result != 0) return result;
   was_up_ = false;
   down_polls_ = 0;
   started_ns_ = monotonic_ns();
   choose_receive_filter();
+  const std::lock_guard lock{device_mutex_};
+  is_started_ = true;
+  if (!spec_.unmaps_under_lanes) open_gates();  // else a memif device's thread does, when it has a peer
+  return 0;
+}
+
+// The server of a memif client went: the driver has let go of the connection and will not look for another by itself. Twice in a row the link
+// has to be down, so that the driver's own thread is done with it; and a connection that is being made gets its time.
+void EthdevPort::restart_when_peer_went() noexcept {
+  const QuietLog quiet;
+  if (is_started_) {
+    const std::int64_t patience_ns = was_up_ ? 0 : kConnectPatience_ns;
+    if (++down_polls_ < 2 || monotonic_ns() - started_ns_ < patience_ns) return;
+    {
+      const std::lock_guard lock{device_mutex_};
+      is_started_ = false;
+      close_gates();
+    }
+    api_.stop(port_);
+  }
+  static_cast<void>(start_device());
+}
+
+void EthdevPort::open_gates() noexcept {
   for (Queue& queue : queues_) {
     queue.rx_gate.open();
     queue.tx_gate.open();
   }
-  return 0;
 }
 
-// Its server went: the driver has let go of the connection and will not look for another by itself. Twice in a row the link has to be down, so
-// that the driver's own thread is done with it; and a connection that is being made gets its time.
-void EthdevPort::restart_when_peer_went() noexcept {
-  if (is_started_) {
-    const std::int64_t patience_ns = was_up_ ? 0 : kConnectPatience_ns;
-    if (++down_polls_ < 2 || monotonic_ns() - started_ns_ < patience_ns) return;
-    for (Queue& queue : queues_) {
-      queue.rx_gate.close();
-      queue.tx_gate.close();
-    }
-    const QuietLog quiet{spec_.log_type};
-    api_.stop(port_);
-    is_started_ = false;
+void EthdevPort::close_gates() noexcept {
+  for (Queue& queue : queues_) {
+    queue.rx_gate.close();
+    queue.tx_gate.close();
   }
-  static_cast<void>(start_device());
+}
+
+void EthdevPort::let_lanes_in_if_up() noexcept {
+  const std::lock_guard lock{device_mutex_};
+  rte_eth_link link{};
+  if (is_started_ && api_.link_get(port_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP) open_gates();
 }
 
 bool EthdevPort::is_link_up() noexcept {

@@ -1,10 +1,13 @@
 #pragma once
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "pmd/backends/ethdev_api.hpp"
 #include "pmd/backends/lane_gate.hpp"
+#include "pmd/backends/memif_socket.hpp"
+#include "pmd/backends/memif_watch.hpp"
 #include "pmd/queue_counters.hpp"
 #include "pmd/udp_port_table.hpp"
 
@@ -23,12 +26,13 @@ struct DeviceSpec {
   bool drops_own_frames{};           // the device hands back what left through it (af_packet): dropped by source MAC
   bool drops_chains{};               // the device may chain what does not fit a buffer: dropped, because receivers want one piece
   bool starts_when_peer_is_there{};  // memif client: starting fails until the server is there, and again after it went
-  std::string log_type;              // of the driver, quietened while such a start is retried
+  bool unmaps_under_lanes{};         // memif: see MemifWatched
+  std::string memif_server_socket;   // held by this port
   std::string interface;             // kernel interface whose carrier is the link; "" = ask the driver
 };
 
 // Any ethdev, virtual or PCI: configured, its queues set up, started, looked after, closed.
-class EthdevPort final : public Port {
+class EthdevPort final : public Port, private MemifWatched {
  public:
   // Makes the vdev (or finds the PCI device) and brings it up. Errors: kNotFound, kUnsupported (mtu), kNoSpace, kIo, kInUse.
   [[nodiscard]] static Result<std::unique_ptr<Port>> create(const PortOptions& options, const DeviceSpec& spec, rte_mempool* pool,
@@ -58,6 +62,10 @@ class EthdevPort final : public Port {
   void choose_receive_filter();
   [[nodiscard]] int start_device();
   void restart_when_peer_went() noexcept;
+  void open_gates() noexcept;
+  void close_gates() noexcept;
+  void put_lanes_out() noexcept override { close_gates(); }
+  void let_lanes_in_if_up() noexcept override;
   void keep_highest(const rte_eth_stats& now) noexcept;
   [[nodiscard]] std::uint16_t filter(Queue& queue, rte_mbuf** frames, std::uint16_t count) const noexcept;
 
@@ -67,10 +75,12 @@ class EthdevPort final : public Port {
   bool has_vdev_{};
   bool is_configured_{};
   bool is_started_{};
+  std::mutex device_mutex_;  // is_started_ and the gates, between the steward and the interrupt thread of a memif device
   bool needs_promiscuous_{};
   bool was_up_{};  // since the last start
   std::uint32_t down_polls_{};
   std::int64_t started_ns_{};
+  std::unique_ptr<MemifServerHold> server_hold_;
   std::deque<Queue> queues_;
   PortCapabilities capabilities_;
   wire::MacAddress mac_;

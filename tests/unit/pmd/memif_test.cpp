@@ -1,7 +1,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <functional>
+#include <thread>
 
 #include "dataplane/base/time.hpp"
 #include "tests/support/temporary_directory.hpp"
@@ -133,10 +135,8 @@ TEST_P(MemifBothWays, the_link_comes_back_after_each_kill_of_the_peer) {
   }
 }
 
-// Only of a client: the driver of DPDK 22.11 keeps a closed server's socket for as long as the process lives.
 TEST_P(MemifBothWays, the_peer_lives_through_restarts_of_this_port) {
   const auto [role, socket] = GetParam();
-  if (role == Role::kServer) return;
   const auto peer = peer_of(role, socket);
   for (int round = 0; round < 3; ++round) {
     SCOPED_TRACE(round);
@@ -144,6 +144,40 @@ TEST_P(MemifBothWays, the_peer_lives_through_restarts_of_this_port) {
     expect_exchange(*port);
   }
   EXPECT_EQ(peer->stop(), 0);
+}
+
+TEST_P(MemifBothWays, a_peer_killed_in_full_flight_disturbs_no_lane) {
+  const auto [role, socket] = GetParam();
+  const auto port = make(options(role, socket));
+  std::atomic<bool> is_stopping{};
+  std::atomic<std::uint64_t> returned{};
+  // The lane knows nothing of the link: it sends and receives all the time, as fast as it can.
+  std::thread lane{[&] {
+    while (!is_stopping.load()) {
+      rte_mbuf* frames[kBurstMax];
+      for (rte_mbuf*& one : frames) one = frame(kOurs, kTheirs, std::string(700, 'x'));
+      const std::uint16_t sent = port->tx_burst(0, frames, kBurstMax);
+      for (std::uint16_t i = sent; i < kBurstMax; ++i) rte_pktmbuf_free(frames[i]);
+      const std::uint16_t received = port->rx_burst(0, frames, kBurstMax);
+      for (std::uint16_t i = 0; i < received; ++i) rte_pktmbuf_free(frames[i]);
+      returned.fetch_add(received);
+    }
+  }};
+  const auto wait = [&](const std::function<bool()>& condition) {
+    const std::int64_t deadline_ns = monotonic_ns() + kPatience_ns;
+    while (!condition() && monotonic_ns() < deadline_ns) is_up_ = port->is_link_up();
+    return condition();
+  };
+  for (int round = 0; round < 4; ++round) {
+    SCOPED_TRACE(round);
+    const auto peer = peer_of(role, socket);
+    const std::uint64_t before = returned.load();
+    EXPECT_TRUE(wait([&] { return returned.load() >= before + 5000; })) << "no traffic";
+    peer->kill();
+    EXPECT_TRUE(wait([&] { return !is_up_; }));
+  }
+  is_stopping.store(true);
+  lane.join();
 }
 
 TEST_F(Memif, a_socket_file_left_by_a_killed_server_is_taken_over) {
