@@ -14,6 +14,7 @@ struct rte_mempool;
 namespace thalweg::pmd {
 
 inline constexpr std::uint16_t kBurstMax = 32;
+inline constexpr std::uint64_t kStartCaptureBytes = std::uint64_t{1} << 30;  // nobody is there to stop a capture of the configuration
 inline constexpr std::uint32_t kMtuMax = 65'312;  // IP bytes that fit one packet buffer; socket ports are made with it
 
 struct PortCapabilities {
@@ -32,6 +33,19 @@ struct PortStatistics {
 
 struct ImpairmentStatistics {
   std::uint64_t lost{}, duplicated{}, reordered{}, corrupted{}, delayed{};
+};
+
+struct CaptureOptions {
+  std::string path;               // made, or emptied when it is there
+  std::uint32_t snap_length{};    // bytes kept of each frame, 0 = all
+  std::uint64_t frame_limit{};    // ends by itself after so many frames, 0 = never
+  std::uint64_t byte_limit{};     // ends by itself before the file grows beyond, 0 = never
+};
+struct CaptureStatus {
+  bool is_running{};              // false: never started, stopped, at a limit, or failed
+  std::uint64_t frames{};         // written
+  std::uint64_t dropped{};        // not written, because the lane was faster than the disk
+  std::string error;              // "" unless it failed
 };
 
 // Thread: bursts on the owning lane; everything else on the steward, which may block.
@@ -69,9 +83,21 @@ class Port {
   [[nodiscard]] virtual Result<wire::UdpEndpoint> bind(const BindOptions& options) = 0;
   virtual void unbind(const wire::UdpEndpoint& local) = 0;
 
+  // Writes what the port sends and receives to a nanosecond pcapng file; one capture at a time. What make_port() makes can be captured.
+  // Errors: kUnsupported, kInUse (one is running), kNotFound, kPermission, kInvalidArgument (not a regular file), kIo. Steward.
+  [[nodiscard]] virtual Result<void> start_capture(const CaptureOptions& options);
+  // The file is complete when it returns. Without a capture it does nothing. Steward.
+  virtual void stop_capture() {}
+  // Of the capture started last. Steward.
+  [[nodiscard]] virtual CaptureStatus capture_status() const { return {}; }
+
  protected:
   Port() = default;
 };
+
+inline Result<void> Port::start_capture(const CaptureOptions& /*options*/) {
+  return fail(ErrorCode::kUnsupported, "this port cannot be captured");
+}
 
 // What a port is made from; decoded from YAML by config/schema, plain here.
 struct ImpairmentOptions {
@@ -105,7 +131,7 @@ struct PortOptions {
   std::uint16_t queues{1};
   std::uint16_t ring_size{1024};
   ImpairmentOptions impairment;     // of received frames
-  std::string capture_file;         // not empty: capture from the start
+  std::string capture_file;         // not empty: capture from the start, up to kStartCaptureBytes
 };
 
 }  // namespace thalweg::pmd

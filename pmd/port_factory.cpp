@@ -4,6 +4,7 @@
 #include "pmd/backends/ethdev.hpp"
 #include "pmd/backends/kernel.hpp"
 #include "pmd/backends/loopback.hpp"
+#include "pmd/decorators/capture.hpp"
 #include "pmd/decorators/impaired.hpp"
 
 namespace thalweg::pmd {
@@ -36,6 +37,10 @@ Result<std::unique_ptr<Port>> make_port(const PortOptions& options, PortContext&
   if (!made) return tl::unexpected<Error>{std::move(made.error()).with_context("port " + options.name)};
   std::unique_ptr<Port> port = std::move(*made);
   if (options.impairment.is_active()) port = std::make_unique<ImpairedPort>(std::move(port), options.impairment);
+  port = std::make_unique<CapturePort>(std::move(port), options.name);
+  if (!options.capture_file.empty())
+    if (auto started = port->start_capture({.path = options.capture_file, .byte_limit = kStartCaptureBytes}); !started)
+      return tl::unexpected<Error>{std::move(started.error()).with_context("port " + options.name)};
   return port;
 }
 

@@ -19,7 +19,7 @@ struct PortContext {
   std::vector<std::string> notes;   // what make_port() found worth a line in the start-up log
 };
 
-// Makes a port and puts the impaired decorator (when anything is impaired) around it. A link that is down is not an error.
+// Makes a port and puts the decorators around it: impaired (when anything is), then capture. A link that is down is not an error.
 // Errors say what was needed, what was found and what to do about it: kInvalidConfig, kNotFound (device), kPermission, kInUse,
 // kNoSpace (memory), kUnsupported. Steward.
 [[nodiscard]] Result<std::unique_ptr<Port>> make_port(const PortOptions& options, PortContext& context);
