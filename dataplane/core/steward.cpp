@@ -43,7 +43,8 @@ Steward::Steward(const Options& options, LaneShared& shared, std::vector<Steward
       maps_(shm::kLogsMax),
       endpoints_(shm::kEndpointsMax),
       lane_of_publication_(shm::kPublicationsMax, kNoLane),
-      lane_of_image_(shm::kImagesMax, kNoLane) {}
+      lane_of_image_(shm::kImagesMax, kNoLane),
+      captures_{registry_, ports} {}
 
 Steward::~Steward() { close_endpoints(); }
 
@@ -99,6 +100,7 @@ void Steward::scan(bool everything) {
   for (std::uint32_t i = 0; i < shm::kPublicationsMax; ++i) if (wants(registry_.publications[i])) on_publication(i);
   for (std::uint32_t i = 0; i < shm::kImagesMax; ++i) if (wants(registry_.images[i])) on_image(i);
   for (std::uint32_t i = 0; i < shm::kLinksMax; ++i) if (wants(registry_.links[i])) on_link(i);
+  for (std::uint32_t i = 0; i < shm::kCapturesMax; ++i) if (wants(registry_.captures[i])) on_capture(i);
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
     for (std::uint32_t i = 0; i < shm::kSetupsPerLane; ++i) take({shm::SlotKind::kSetup, lane * shm::kSetupsPerLane + i});
   }
@@ -115,6 +117,7 @@ void Steward::take(shm::SlotRef ref) {
     case shm::SlotKind::kSetup:
       if (ref.index / shm::kSetupsPerLane < lanes_.size()) post(ref.index / shm::kSetupsPerLane, {ref, nullptr, false});
       return;
+    case shm::SlotKind::kCapture: return ref.index < shm::kCapturesMax ? on_capture(ref.index) : void();
     case shm::SlotKind::kRescan: return scan(false);
     default: return;
   }
@@ -409,11 +412,18 @@ void Steward::on_link(std::uint32_t index) {
   ring(shm::SlotKind::kLink, index);
 }
 
+void Steward::on_capture(std::uint32_t index) {
+  if (captures_.look(index)) ring(shm::SlotKind::kCapture, index);
+}
+
 // ---- watching ----
 
 void Steward::watch(std::int64_t now_ns) {
   registry_.header.data_plane.heartbeat_ns.store(now_ns, std::memory_order_release);
   for (std::uint32_t i = 0; i < ports_.size(); ++i) watch_port(i);
+  for (std::uint32_t i = 0; i < shm::kCapturesMax; ++i) {
+    if (captures_.watch(i)) ring(shm::SlotKind::kCapture, i);
+  }
 }
 
 void Steward::watch_port(std::uint32_t index) {

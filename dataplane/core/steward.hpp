@@ -4,17 +4,11 @@
 #include <string>
 #include <vector>
 
+#include "dataplane/core/capture_desk.hpp"
 #include "dataplane/core/lane.hpp"
 #include "dataplane/shm/mapped_file.hpp"
 
 namespace thalweg::core {
-
-// One port of this data plane, as the steward made it.
-struct StewardPort {
-  pmd::PortOptions options;
-  std::unique_ptr<pmd::Port> port;
-  std::uint32_t lane{};
-};
 
 // The data plane's blocking half: maps logs, opens endpoints, tells lanes, watches links (docs/develop/registry.md). It reads what the
 // control plane wants from the registry and answers there. Thread: one, the main thread; it may block, lanes never wait for it.
@@ -49,6 +43,7 @@ class Steward {
   void on_publication(std::uint32_t index);
   void on_image(std::uint32_t index);
   void on_link(std::uint32_t index);
+  void on_capture(std::uint32_t index);
   [[nodiscard]] Result<void> map_log(std::uint32_t index);
   [[nodiscard]] Result<std::unique_ptr<Endpoint>> open_endpoint(std::uint32_t index);
   [[nodiscard]] Result<std::vector<std::uint32_t>> ports_for(const shm::EndpointSlot::Wanted& wanted) const;
@@ -75,6 +70,7 @@ class Steward {
   std::vector<std::unique_ptr<Endpoint>> endpoints_;    // by endpoint slot
   std::vector<std::uint32_t> closing_;                  // endpoint slots whose lanes were told
   std::vector<std::uint8_t> lane_of_publication_, lane_of_image_;
+  CaptureDesk captures_;
   std::uint32_t open_endpoints_{};
   std::uint32_t mapped_logs_{};
   std::int64_t last_watch_ns_{};
