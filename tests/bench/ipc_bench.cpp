@@ -3,11 +3,14 @@
 // of one-thread figures: two cores are enough. THALWEG_BENCH_DIRECTORY=<dir> runs against a real instance there instead.
 #include <benchmark/benchmark.h>
 #include <immintrin.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "dataplane/client/thalweg.hpp"
 #include "tests/support/ipc_driver.hpp"
@@ -21,8 +24,67 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr std::size_t kMessage = 32;          // bytes of payload: with the header one cache line
 constexpr std::int32_t kTermLength = 1 << 20;  // the log stays in the second-level cache
 constexpr int kFragmentLimit = 256;
+constexpr std::size_t kApart = 128;            // two cache lines: the hardware fetches pairs
 
-double seconds_since(SteadyClock::time_point start) { return std::chrono::duration<double>{SteadyClock::now() - start}.count(); }
+// Something one thread writes and another reads, away from everything else.
+template <typename T>
+struct alignas(kApart) Apart {
+  std::atomic<T> value{};
+};
+
+// Keeps the calling thread on the nth CPU it may use: a pair of threads on one CPU would only take turns. Does nothing where there are fewer.
+class OnCpu {
+ public:
+  explicit OnCpu(int index) {
+    if (::sched_getaffinity(0, sizeof before_, &before_) != 0) return;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &before_) || index-- > 0) continue;
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      CPU_SET(cpu, &one);
+      is_moved_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
+      return;
+    }
+  }
+  OnCpu(const OnCpu&) = delete;
+  OnCpu& operator=(const OnCpu&) = delete;
+  ~OnCpu() {
+    if (is_moved_) static_cast<void>(::sched_setaffinity(0, sizeof before_, &before_));
+  }
+
+ private:
+  cpu_set_t before_{};
+  bool is_moved_{};
+};
+
+// Times of the runs of one benchmark. The mean that the library prints is spoilt by every preempted run; the median of short runs is not.
+class Runs {
+ public:
+  Runs(benchmark::State& state, double per_run) : state_{state}, per_run_{per_run} { seconds_.reserve(1 << 16); }
+  Runs(const Runs&) = delete;
+  Runs& operator=(const Runs&) = delete;
+  ~Runs() {
+    if (seconds_.empty()) return;
+    std::sort(seconds_.begin(), seconds_.end());
+    const double median_s = seconds_[seconds_.size() / 2];
+    state_.counters["median_ns"] = median_s * 1e9 / per_run_;
+    state_.counters["median_per_second"] = per_run_ / median_s;
+    state_.counters["best_ns"] = seconds_.front() * 1e9 / per_run_;
+  }
+  template <typename Work>
+  void time(Work&& work) {
+    const auto start = SteadyClock::now();
+    work();
+    const double seconds = std::chrono::duration<double>{SteadyClock::now() - start}.count();
+    seconds_.push_back(seconds);
+    state_.SetIterationTime(seconds);
+  }
+
+ private:
+  benchmark::State& state_;
+  double per_run_;
+  std::vector<double> seconds_;
+};
 
 // A driver, real or played, and one client of it.
 class Bench {
@@ -51,9 +113,9 @@ class Bench {
     stop_driver_thread();
   }
 
-  struct Stream {
-    client::ExclusivePublication publication;
-    client::Subscription subscription;
+  struct Stream {  // each end on lines of its own, because each belongs to another thread
+    alignas(kApart) client::ExclusivePublication publication;
+    alignas(kApart) client::Subscription subscription;
   };
   [[nodiscard]] Stream stream(std::int32_t stream_id) {
     const std::string channel = "aeron:ipc?term-length=" + std::to_string(kTermLength);
@@ -72,7 +134,9 @@ class Bench {
   }
   // Call once everything is set up; from then on turn() does the driver's stream work.
   void take_over() {
-    if (driver_) stop_driver_thread();
+    if (!driver_) return;
+    stop_driver_thread();
+    driver_->set_heartbeat(epoch_ms() + 3'600'000);  // nobody beats from now on, and a loaded machine may need its time
   }
   void turn() {
     if (driver_) driver_->update_publications();
@@ -157,19 +221,19 @@ void publish(benchmark::State& state) {
   const std::vector<std::byte> message(static_cast<std::size_t>(state.range(0)), std::byte{0x5A});
   const int run = run_of(message.size());
   Reader reader;
+  Runs runs{state, static_cast<double>(run)};
   for (auto _ : state) {
-    const auto start = SteadyClock::now();
-    if constexpr (kPath >= Path::kSharedOffer) {
-      offer_run(shared, message, run, kPath == Path::kSharedClaim);
-    } else {
-      offer_run(stream.publication, message, run, kPath == Path::kClaim);
-    }
-    state.SetIterationTime(seconds_since(start));
+    runs.time([&] {
+      if constexpr (kPath >= Path::kSharedOffer) {
+        offer_run(shared, message, run, kPath == Path::kSharedClaim);
+      } else {
+        offer_run(stream.publication, message, run, kPath == Path::kClaim);
+      }
+    });
     for (int left = run; left > 0;) left -= stream.subscription.poll(reader, kFragmentLimit);
     bench.turn();
   }
   benchmark::DoNotOptimize(reader.sum());
-  state.SetItemsProcessed(state.iterations() * run);
 }
 
 void poll(benchmark::State& state) {
@@ -179,15 +243,15 @@ void poll(benchmark::State& state) {
   const std::vector<std::byte> message(static_cast<std::size_t>(state.range(0)), std::byte{0x5A});
   const int run = run_of(message.size());
   Reader reader;
+  Runs runs{state, static_cast<double>(run)};
   for (auto _ : state) {
     offer_run(stream.publication, message, run, false);
-    const auto start = SteadyClock::now();
-    for (int left = run; left > 0;) left -= stream.subscription.poll(reader, kFragmentLimit);
-    state.SetIterationTime(seconds_since(start));
+    runs.time([&] {
+      for (int left = run; left > 0;) left -= stream.subscription.poll(reader, kFragmentLimit);
+    });
     bench.turn();
   }
   benchmark::DoNotOptimize(reader.sum());
-  state.SetItemsProcessed(state.iterations() * run);
 }
 
 void poll_nothing(benchmark::State& state) {
@@ -202,63 +266,67 @@ void poll_nothing(benchmark::State& state) {
 
 // One publisher thread, this thread the subscriber that reads every byte.
 void throughput(benchmark::State& state) {
-  constexpr std::int64_t kMessages = 1'000'000;
+  constexpr std::int64_t kMessages = 100'000;  // a run of about two milliseconds
   Bench bench;
   Bench::Stream stream = bench.stream(1001);
   bench.take_over();
-  std::atomic<std::int64_t> wanted{0};  // messages the publisher may have sent in all; -1: stop
+  Apart<std::int64_t> wanted;  // messages the publisher may have sent in all; -1: stop
   std::thread publisher{[&] {
+    const OnCpu other{1};
     const std::vector<std::byte> message(kMessage, std::byte{0x5A});
     for (std::int64_t sent = 0;;) {
-      const std::int64_t until = wanted.load(std::memory_order_acquire);
+      const std::int64_t until = wanted.value.load(std::memory_order_acquire);
       if (until < 0) return;
       for (; sent < until; ++sent) {
         while (!stream.publication.offer(message)) _mm_pause();
       }
-      std::this_thread::yield();
+      _mm_pause();
     }
   }};
+  const OnCpu here{0};
   Reader reader;
   std::int64_t received = 0;
+  Runs runs{state, kMessages};
   for (auto _ : state) {
-    const auto start = SteadyClock::now();
-    wanted.store(received + kMessages, std::memory_order_release);
-    for (std::int64_t left = kMessages; left > 0;) {
-      left -= stream.subscription.poll(reader, kFragmentLimit);
-      bench.turn();
-    }
-    state.SetIterationTime(seconds_since(start));
+    runs.time([&] {
+      wanted.value.store(received + kMessages, std::memory_order_release);
+      for (std::int64_t left = kMessages; left > 0;) {
+        left -= stream.subscription.poll(reader, kFragmentLimit);
+        bench.turn();
+      }
+    });
     received += kMessages;
   }
-  wanted.store(-1, std::memory_order_release);
+  wanted.value.store(-1, std::memory_order_release);
   publisher.join();
   if (reader.bytes() != static_cast<std::uint64_t>(received) * kMessage) state.SkipWithError("bytes were lost");
   benchmark::DoNotOptimize(reader.sum());
-  state.SetItemsProcessed(received);
 }
 
-constexpr int kRoundTrips = 4'000;  // both streams' windows hold as many, so that the driver's turn stays outside of the timed part
+constexpr int kRoundTrips = 500;  // well inside both streams' windows, so that the driver's turn stays outside of the timed part
 
 // The ceiling: one cache line each way between two threads.
 void cache_line_round_trip(benchmark::State& state) {
-  struct alignas(128) Line { std::atomic<std::int64_t> value{0}; };
-  Line ping, pong;
+  Apart<std::int64_t> ping, pong;
   std::thread echo{[&] {
+    const OnCpu other{1};
     for (std::int64_t seen = 0;;) {
       const std::int64_t value = ping.value.load(std::memory_order_acquire);
       if (value < 0) return;
       if (value != seen) pong.value.store(seen = value, std::memory_order_release);
     }
   }};
+  const OnCpu here{0};
   std::int64_t value = 0;
+  Runs runs{state, kRoundTrips};
   for (auto _ : state) {
-    const auto start = SteadyClock::now();
-    for (int i = 0; i < kRoundTrips; ++i) {
-      ping.value.store(++value, std::memory_order_release);
-      while (pong.value.load(std::memory_order_acquire) != value) {
+    runs.time([&] {
+      for (int i = 0; i < kRoundTrips; ++i) {
+        ping.value.store(++value, std::memory_order_release);
+        while (pong.value.load(std::memory_order_acquire) != value) {
+        }
       }
-    }
-    state.SetIterationTime(seconds_since(start) / kRoundTrips);
+    });
   }
   ping.value.store(-1, std::memory_order_release);
   echo.join();
@@ -270,30 +338,33 @@ void ipc_round_trip(benchmark::State& state) {
   Bench::Stream there = bench.stream(1001);
   Bench::Stream back = bench.stream(1002);
   bench.take_over();
-  std::atomic<bool> is_over{false};
+  Apart<bool> is_over;
   std::thread echo{[&] {
+    const OnCpu other{1};
     const auto reply = [&](Bytes payload, const client::Header&) {
-      while (!back.publication.offer(payload) && !is_over.load(std::memory_order_relaxed)) {
+      while (!back.publication.offer(payload) && !is_over.value.load(std::memory_order_relaxed)) {
       }
     };
-    while (!is_over.load(std::memory_order_relaxed)) there.subscription.poll(reply, 1);
+    while (!is_over.value.load(std::memory_order_relaxed)) there.subscription.poll(reply, 1);
   }};
+  const OnCpu here{0};
   std::vector<std::byte> message(kMessage, std::byte{0x5A});
   std::int64_t value = 0;
   std::int64_t seen = 0;
   const auto take = [&](Bytes payload, const client::Header&) { seen = load_le<std::int64_t>(payload.data()); };
+  Runs runs{state, kRoundTrips};
   for (auto _ : state) {
-    const auto start = SteadyClock::now();
-    for (int i = 0; i < kRoundTrips; ++i) {
-      store_le(message.data(), ++value);
-      while (!there.publication.offer(message)) {
+    runs.time([&] {
+      for (int i = 0; i < kRoundTrips; ++i) {
+        store_le(message.data(), ++value);
+        while (!there.publication.offer(message)) {
+        }
+        while (seen != value) back.subscription.poll(take, 1);
       }
-      while (seen != value) back.subscription.poll(take, 1);
-    }
-    state.SetIterationTime(seconds_since(start) / kRoundTrips);
+    });
     bench.turn();
   }
-  is_over = true;
+  is_over.value = true;
   echo.join();
 }
 
@@ -305,7 +376,7 @@ BENCHMARK_TEMPLATE(publish, Path::kSharedOffer)->Arg(32)->UseManualTime();
 BENCHMARK_TEMPLATE(publish, Path::kSharedClaim)->Arg(32)->UseManualTime();
 BENCHMARK(poll)->Arg(32)->Arg(1024)->UseManualTime();
 BENCHMARK(poll_nothing);
-BENCHMARK(throughput)->UseManualTime()->Unit(benchmark::kMillisecond);
-BENCHMARK(cache_line_round_trip)->UseManualTime();
-BENCHMARK(ipc_round_trip)->UseManualTime();
+BENCHMARK(throughput)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(200);
+BENCHMARK(cache_line_round_trip)->UseManualTime()->Iterations(500);
+BENCHMARK(ipc_round_trip)->UseManualTime()->Iterations(500);
 BENCHMARK_MAIN();
