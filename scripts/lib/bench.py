@@ -1,0 +1,180 @@
+"""The measurements behind scripts/bench: Google Benchmark programs and whole appliances, one table and one JSON document."""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from types import SimpleNamespace
+
+from appliance import BUILD, Appliance, Failure, finish
+
+LEFT, RIGHT, PORT = "10.77.1.1", "10.77.1.2", 40123
+PATCH = (f"ports:\n  - {{name: left, type: patch, address: {LEFT}/24, peer: right}}\n"
+         f"  - {{name: right, type: patch, address: {RIGHT}/24, peer: left}}\n"
+         "streams: {receiver-window: 2MiB, socket-rcvbuf: 2MiB}\n")
+
+
+class Result:
+    """One line: a figure, what it was measured against in this run, and what it ought to be."""
+
+    def __init__(self, name, unit, values, target, ceiling=None, at_most=True):
+        self.name, self.unit, self.values, self.target, self.ceiling, self.at_most = name, unit, values, target, ceiling, at_most
+
+    @property
+    def median(self):
+        return statistics.median(self.values)
+
+    @property
+    def judged(self):
+        """What the target is compared with: the ratio to the ceiling where there is one."""
+        return self.median / self.ceiling if self.ceiling else self.median
+
+    @property
+    def is_met(self):
+        if self.target is None:
+            return None
+        return self.judged <= self.target if self.at_most else self.judged >= self.target
+
+    def document(self):
+        return {"figure": self.name, "unit": self.unit, "median": self.median, "minimum": min(self.values), "maximum": max(self.values),
+                "samples": len(self.values), "ceiling": self.ceiling, "ratio": self.judged if self.ceiling else None, "target": self.target,
+                "direction": "at_most" if self.at_most else "at_least", "is_met": self.is_met}
+
+
+# ---- Google Benchmark ---------------------------------------------------------------------------------------------------------------
+
+
+class Programs:
+    """Runs a benchmark program once and answers its samples by benchmark name."""
+
+    def __init__(self, repetitions):
+        self.repetitions = repetitions
+        self.cache = {}
+
+    def samples(self, program, benchmark, value="real_time"):
+        if program not in self.cache:
+            self.cache[program] = self._run(program)
+        found = [entry[value] for entry in self.cache[program]
+                 if (entry["run_name"] == benchmark or entry["run_name"].startswith(benchmark + "/")) and entry["run_type"] == "iteration" and value in entry]
+        if not found:
+            raise Failure(f"{program} has no benchmark {benchmark} with {value}")
+        return found
+
+    def _run(self, program):
+        path = os.path.join(BUILD, "tests", "bench", program)
+        with tempfile.NamedTemporaryFile(suffix=".json") as out:
+            done = subprocess.run([path, f"--benchmark_repetitions={self.repetitions}", f"--benchmark_out={out.name}", "--benchmark_out_format=json",
+                                   "--benchmark_enable_random_interleaving=true"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, timeout=900)
+            if done.returncode != 0:
+                raise Failure(f"{program} ended with {done.returncode}: {done.stderr[-500:]}")
+            return json.load(out)["benchmarks"]
+
+
+def ratio(name, program, measured, ceilings, target, value="real_time", unit="ns"):
+    """A figure of `program` against the sum of its bare parts in the same run."""
+    def measure(context):
+        ceiling = sum(statistics.median(context.programs.samples(program, part, value)) for part in ceilings)
+        return [Result(name, unit, context.programs.samples(program, measured, value), target, ceiling)]
+    return measure
+
+
+def absolute(name, program, measured, target, value="real_time", unit="ns", at_most=True):
+    def measure(context):
+        return [Result(name, unit, context.programs.samples(program, measured, value), target, at_most=at_most)]
+    return measure
+
+
+# ---- whole appliances ---------------------------------------------------------------------------------------------------------------
+
+
+def one_throughput(appliance, size, seconds):
+    channel = f"aeron:udp?endpoint={RIGHT}:{PORT}"
+    subscriber = appliance.spawn("sub", "--channel", channel, "--until-end", "--wait", "30s")
+    publisher = appliance.spawn("pub", "--channel", channel, "--rate", "0", "--size", str(size), "--duration", f"{seconds}s")
+    sent, received = finish(publisher, "pub"), finish(subscriber, "sub")
+    if sent["messages_sent"] != received["messages_received"]:
+        raise Failure(f"{sent['messages_sent']} sent, {received['messages_received']} received")
+    return received["messages_per_second"] / 1e6
+
+
+def processes(context):
+    """Publisher, data plane and subscriber as processes of their own, a patch cable between two ports of the data plane."""
+    results = []
+    with Appliance(context.scratch, "bench", PATCH) as appliance:
+        for size, target in ((288, 9), (32, 25), (1376, 2.5), (1408, 1.5)):
+            rates = [one_throughput(appliance, size, context.seconds) for _ in range(context.repetitions)]
+            note = " (two fragments)" if size == 1408 else ""
+            results.append(Result(f"processes over a patch cable, {size} B{note}", "M msg/s", rates, target, at_most=False))
+    return results
+
+
+def pss_mib(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
+        fields = {line.split(":")[0]: line.split()[1] for line in file if ":" in line}
+    return (int(fields["Pss"]) + int(fields.get("Private_Hugetlb", 0)) + int(fields.get("Shared_Hugetlb", 0))) / 1024
+
+
+def start_and_memory(context):
+    starts, memory = [], []
+    for number in range(context.repetitions):
+        with Appliance(context.scratch, f"start{number}") as appliance:
+            starts.append(appliance.ready_event()["took_ns"] / 1e6)
+            memory.append(sum(pss_mib(pid) for pid in appliance.children().values()))
+    return [Result("start to ready", "ms", starts, 500), Result("memory of the default configuration, PSS and hugetlb", "MiB", memory, 256)]
+
+
+FIGURES = {
+    "round-trip": absolute("round trip 32 B, one thread as both ends, loopback port, p50", "round_trip_bench", "round_trip/loopback/32", 1200, "p50_ns"),
+    "processes": processes,
+    "start": start_and_memory,
+}
+
+
+def show(results):
+    rows = [("FIGURE", "MEDIAN", "SPREAD", "CEILING", "RATIO", "TARGET", "")]
+    for r in results:
+        spread = f"{min(r.values):.4g}..{max(r.values):.4g}"
+        target = "" if r.target is None else f"{'<=' if r.at_most else '>='} {r.target:g}" + ("x" if r.ceiling else "")
+        verdict = {True: "met", False: "MISSED", None: ""}[r.is_met]
+        rows.append((r.name, f"{r.median:.4g} {r.unit}", spread, f"{r.ceiling:.4g}" if r.ceiling else "-", f"{r.judged:.2f}x" if r.ceiling else "-", target, verdict))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Figures with their ceilings of the same run.")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help="only these; see --list")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: a first impression")
+    parser.add_argument("--json", metavar="FILE", help="also write the results there")
+    parser.add_argument("--list", action="store_true", help="names of the figures")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(FIGURES))
+        return 0
+    unknown = [name for name in options.figures if name not in FIGURES]
+    if unknown:
+        parser.error(f"unknown figure {unknown[0]}; one of: {' '.join(FIGURES)}")
+    results, failures = [], 0
+    with tempfile.TemporaryDirectory(prefix="thalweg-bench-", dir="/dev/shm") as path:
+        repetitions = 3 if options.quick else 5
+        context = SimpleNamespace(path=path, scratch=SimpleNamespace(path=path), programs=Programs(repetitions), repetitions=repetitions,
+                                  seconds=1 if options.quick else 3)
+        for name in options.figures or FIGURES:
+            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+            try:
+                results += FIGURES[name](context)
+            except Failure as error:
+                failures += 1
+                print(f"error: {name}: {error}", file=sys.stderr)
+    show(results)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"cpus": os.cpu_count(), "results": [r.document() for r in results]}, file, indent=1)
+    return 1 if failures else 0
+
+
+sys.exit(main())
