@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <exception>
@@ -94,10 +95,17 @@ std::string hugetlbfs_of(const config::Config& config) {
   return config.memory.hugetlbfs.empty() ? host::find_hugetlbfs() : config.memory.hugetlbfs;
 }
 
-Result<std::string> prepare_hugetlbfs(const config::Config& config) {
+// Two instances share the mount, but never a folder on it: its name is that of the instance directory.
+std::string folder_of(std::string directory) {
+  while (!directory.empty() && directory.front() == '/') directory.erase(0, 1);
+  std::replace(directory.begin(), directory.end(), '/', '-');
+  return "thalweg-" + directory;
+}
+
+Result<std::string> prepare_hugetlbfs(const config::Config& config, const std::string& instance_directory) {
   const std::string mount = hugetlbfs_of(config);
   if (mount.empty()) return std::string{};
-  const std::string directory = mount + "/" + config.instance.name + "-" + std::to_string(::geteuid());
+  const std::string directory = mount + "/" + folder_of(instance_directory);
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
     const int saved = errno;
     if (config.memory.hugetlbfs.empty()) return std::string{};  // found, not asked for: do without
@@ -114,7 +122,7 @@ int report(const Error& error) {
 
 int serve(const config::Loaded& loaded, const std::string& directory, host::InstanceFiles& files) {
   const config::Config& config = loaded.config;
-  auto hugetlbfs = prepare_hugetlbfs(config);
+  auto hugetlbfs = prepare_hugetlbfs(config, directory);
   if (!hugetlbfs) return report(hugetlbfs.error());
   auto& header = files.registry->header;
   host::Worker worker{[&header] { shm::wake(header.control_wake); }};

@@ -207,12 +207,10 @@ void ImageService::service(std::uint32_t image) {
   }
   const shm::Observed observed = host::observed_state(slot);
   if (record.status == Status::kStarting && observed == shm::Observed::kActive) record.status = Status::kActive;
-  if (observed == shm::Observed::kFailed && record.status != Status::kClosing) {
+  if (observed == shm::Observed::kFailed) {  // the lane holds nothing of it
     world_->report(slot_error(slot.observed.error));
-    record.status = Status::kClosing;
-    announce_end(image);
-    world_->images.close(image);
-    world_->bells.ring(shm::SlotKind::kImage, image);
+    if (!record.is_end_told) announce_end(image);
+    destroy(image);
     return;
   }
   if (observed == shm::Observed::kActive && slot.observed.is_unavailable.load(std::memory_order_acquire) != 0 && !record.is_end_told) announce_end(image);

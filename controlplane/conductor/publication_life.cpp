@@ -52,7 +52,8 @@ void PublicationTable::service(std::uint32_t publication) {
   const Lifecycle lifecycle = slot.observed.state.lifecycle;
   const bool is_over = observed == shm::Observed::kDone || (observed == shm::Observed::kActive && (lifecycle == Lifecycle::kLinger || lifecycle == Lifecycle::kDone));
   if (is_over && !record.is_end_told) announce_end(publication);
-  if (world_->publications.desired(publication) == shm::Desired::kClosing && observed == shm::Observed::kDone) destroy(publication);
+  const bool has_let_go = observed == shm::Observed::kDone || observed == shm::Observed::kFailed;
+  if (world_->publications.desired(publication) == shm::Desired::kClosing && has_let_go) destroy(publication);
 }
 
 void PublicationTable::announce_end(std::uint32_t publication) {

@@ -302,6 +302,10 @@ void PublicationTable::drop_reference(std::uint32_t ref) {
     return;
   }
   PublicationRecord& record = world_->publications.record(publication);
+  if (host::observed_state(world_->publications.slot(publication)) == shm::Observed::kFailed) {  // its lane holds nothing of it
+    destroy(publication);
+    return;
+  }
   if (record.status != Status::kFailed) record.status = Status::kClosing;
   world_->publications.close(publication);
   world_->bells.ring(shm::SlotKind::kPublication, publication);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstdlib>
 #include <fstream>
@@ -42,6 +43,15 @@ std::optional<LogFile> create_on_hugepages(const LogFileSpec& spec, const std::s
 }
 
 }  // namespace
+
+std::int64_t pool_id_of(const std::string& path_on_hugepages) noexcept {
+  constexpr std::string_view kPrefix = "pool-";
+  const std::size_t at = path_on_hugepages.rfind('/') + 1;
+  if (path_on_hugepages.compare(at, kPrefix.size(), kPrefix) != 0) return 0;
+  std::int64_t id = 0;
+  std::from_chars(path_on_hugepages.data() + at + kPrefix.size(), path_on_hugepages.data() + path_on_hugepages.size(), id);
+  return id;
+}
 
 Result<LogFile> create_log_file(const LogFileSpec& spec) {
   const std::string path = shm::log_path(spec.directory, spec.use, spec.id);

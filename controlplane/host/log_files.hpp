@@ -32,6 +32,9 @@ struct LogFile {
   [[nodiscard]] shm::LogBuffer buffer() const noexcept { return shm::LogBuffer{mapping.data(), length, term_length}; }
 };
 
+// The pool number in the name of a file on huge pages; 0: it was never in the pool.
+[[nodiscard]] std::int64_t pool_id_of(const std::string& path_on_hugepages) noexcept;
+
 // Creates a zeroed, really allocated log and, where given, its metadata. A large term goes to `hugetlbfs` when pages are free there, with
 // a symbolic link in the instance directory. A file left under the same name by a crashed predecessor is replaced.
 // Errors: kNoSpace ("insufficient usable storage for new log of length=<n>"), kPermission, kIo. Spec: client-protocol 6.5, 7.1.

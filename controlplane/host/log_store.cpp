@@ -189,6 +189,8 @@ void LogStore::recover(const std::vector<std::uint32_t>& wanted) {
     if (is_pooled) next_pool_id_ = std::max(next_pool_id_, desired.id + 1);
     auto file = open_log_file(options_.directory, desired.use, desired.id, desired.term_length);
     if (file) {
+      // A log on huge pages keeps its first name when it leaves the pool.
+      if (file->is_on_hugepages) next_pool_id_ = std::max(next_pool_id_, pool_id_of(file->path) + 1);
       record.file = std::move(*file);
       bytes_mapped_ += record.file.length;
       record.status = LogStatus::kReady;

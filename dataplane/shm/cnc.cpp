@@ -66,7 +66,7 @@ Result<CncFile> CncFile::create(const std::string& directory, const CncLayout& l
     return fail(ErrorCode::kInvalidArgument, std::string{"cnc.dat: unusable "} + what, "see the buffer lengths of the configuration");
   }
   const std::uint64_t length = align_up<std::uint64_t>(used_length(layout), static_cast<std::uint64_t>(layout.page_size));
-  auto file = MappedFile::create(path_in(directory), {.length = length, .populate = true});
+  auto file = MappedFile::create(path_in(directory), {.length = length});  // not populated: most counters are never used
   if (!file) return tl::unexpected<Error>{std::move(file.error())};
   CncFile cnc;
   cnc.file_ = std::move(*file);

@@ -365,6 +365,11 @@ TEST_F(Cable, an_mtu_larger_than_the_port_s_is_an_error_that_says_so) {
   auto publication = client->add_publication(channel(40100, "|mtu=8192"), kStream);
   ASSERT_FALSE(publication);
   EXPECT_NE(publication.error().message.find("MTU"), std::string::npos) << publication.error().message;
+  client->close();
+  both.run_for(3 * kSecond_ns);
+  EXPECT_EQ(both.a.leftovers(), "");
+  EXPECT_EQ(both.a.labels(), std::vector<std::string>{});
+  EXPECT_EQ(both.a.log_files(), std::vector<std::string>{});
 }
 
 TEST_F(Cable, a_port_in_use_is_an_error_that_names_it) {

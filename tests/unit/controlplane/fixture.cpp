@@ -81,10 +81,8 @@ void FakeDataPlane::answer(shm::SlotRef ref) {
         slot.observed.state.lifecycle = shm::Lifecycle::kActive;
       }
       if (slot.desired.state.load() == Desired::kActive) return reply(slot, ref.kind, ref.index, answers_publications);
-      if (!is_new) {  // drains until the test ends it
-        slot.observed.state.lifecycle = shm::Lifecycle::kDraining;
-        if (slot.observed.ObservedHead::state.load() == Observed::kFailed) reply(slot, ref.kind, ref.index, true);
-      }
+      if (is_new) return reply(slot, ref.kind, ref.index, answers_publications);  // closed before it was seen
+      slot.observed.state.lifecycle = shm::Lifecycle::kDraining;                  // until the test ends it; a failed one is not answered again
       return;
     }
     case SlotKind::kInterest: return reply(registry.interests[ref.index], ref.kind, ref.index, answers_endpoints);
@@ -132,7 +130,7 @@ std::uint32_t FakeDataPlane::request_image(std::uint32_t endpoint, std::int32_t 
   const std::uint32_t index = next_setup_++ % shm::kSetupsPerLane;
   auto& setup = (*registry_)->lanes[0].setups[index];
   setup.endpoint = endpoint;
-  setup.endpoint_generation = (*registry_)->endpoints[endpoint].desired.generation;
+  setup.endpoint_generation = endpoint < shm::kEndpointsMax ? (*registry_)->endpoints[endpoint].desired.generation : 0;
   setup.source_address = 0x7F000001;
   setup.source_port = 55'555;
   setup.session_id = session_id;
@@ -182,6 +180,10 @@ void ConductorTest::start(bool is_data_plane_up) {
   worker = std::make_unique<host::Worker>();
   data_plane = std::make_unique<FakeDataPlane>(files_->registry, files_->cnc);
   receiver_ = std::make_unique<shm::BroadcastReceiver>(files_->cnc.to_clients());
+  std::int32_t ignored_type = 0;
+  shm::Bytes ignored;
+  while (receiver_->receive(ignored_type, ignored)) {  // a new receiver begins with the latest message, which the old one has seen
+  }
   if (is_data_plane_up) data_plane->become_active(now.now_ns);
   auto created = Conductor::create(settings, *files_, log_options, *worker, now);
   ASSERT_TRUE(created) << created.error().message;

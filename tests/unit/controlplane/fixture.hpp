@@ -82,6 +82,8 @@ class ConductorTest : public ::testing::Test {
   void start(bool is_data_plane_up = true);
   // Drops the conductor and its memory without a clean end, then starts another one on the same directory.
   void crash_and_restart();
+  // As at the end of the process: the lock goes with the files.
+  void release_files() { receiver_.reset(), data_plane.reset(), files_.reset(); }
   // Everybody takes turns until nothing happens any more.
   void run();
   void advance(std::int64_t duration_ns);  // moves both clocks, then run()

@@ -1,0 +1,339 @@
+// A control plane that starts where another one was: taking over, refusing, cleaning up (design section 1; client-protocol 1.3, 1.4, 1.7).
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "controlplane/api/control_client.hpp"
+#include "controlplane/api/control_server.hpp"
+#include "controlplane/conductor/control_verbs.hpp"
+#include "tests/unit/controlplane/fixture.hpp"
+
+namespace thalweg::conductor::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+using shm::ClientError;
+using shm::Command;
+using shm::Response;
+
+const std::string kUdp = "aeron:udp?endpoint=127.0.0.1:24325";
+
+class Restart : public ConductorTest {
+ protected:
+  void SetUp() override { start(); }
+};
+
+TEST_F(Restart, everything_registered_is_taken_up_as_it_was) {
+  const std::int64_t publication = add_publication(kUdp);
+  add_publication("aeron:ipc", 40);
+  const std::int64_t subscription = add_subscription(kUdp);
+  add_subscription("aeron:ipc", 40);
+  const std::int64_t counter = add_counter(1101, "orders");
+  for (const std::uint32_t index : world().endpoints.used()) {
+    if (registry().endpoints[index].desired.kind == shm::EndpointKind::kReceive) data_plane->request_image(index, 10, 7);
+  }
+  run();
+  const auto before = labels();
+  const std::int64_t heartbeat = ring().consumer_heartbeat();
+  skip_all();
+  crash_and_restart();
+  EXPECT_TRUE(files().is_attached);
+  EXPECT_TRUE(conductor->is_ready());
+  EXPECT_EQ(labels(), before);
+  EXPECT_EQ(ring().consumer_heartbeat(), heartbeat);
+  EXPECT_EQ(response_types(), std::vector<std::int32_t>{}) << "clients notice nothing";
+  // What was registered is known: shared again, removable, matched.
+  const std::int64_t again = add_publication(kUdp);
+  const auto ready = expect<shm::OnPublicationReady>(Response::kPublicationReady);
+  EXPECT_EQ(ready.correlation_id, again);
+  EXPECT_EQ(ready.original_registration_id, publication);
+  remove_subscription(subscription);
+  expect<shm::OnOperationSuccess>(Response::kOperationSuccess);
+  shm::RemoveRegistration remove;
+  remove.client_id = kClient;
+  remove.correlation_id = next_id();
+  remove.registration_id = counter;
+  send(Command::kRemoveCounter, remove);
+  run();
+  EXPECT_EQ(response_types(), (std::vector<std::int32_t>{0x0F04, 0x0F09}));
+}
+
+TEST_F(Restart, a_command_that_waited_is_finished_by_the_successor) {
+  data_plane->answers_publications = false;
+  const std::int64_t id = add_publication("aeron:ipc");
+  const std::int64_t behind = add_counter(1101, "behind it");
+  expect_nothing();
+  crash_and_restart();
+  for (const std::uint32_t index : world().publications.used()) registry().header.control_to_steward.ring({shm::SlotKind::kPublication, index});
+  run();
+  expect<shm::OnCounter>(Response::kCounterReady);
+  EXPECT_EQ(expect<shm::OnPublicationReady>(Response::kPublicationReady).correlation_id, id);
+  EXPECT_EQ(expect<shm::OnCounter>(Response::kCounterReady).correlation_id, behind);
+  expect_nothing();
+  EXPECT_EQ(world().publications.used().size(), 1U);
+}
+
+TEST_F(Restart, an_image_whose_log_was_being_made_is_asked_for_again) {
+  add_subscription(kUdp);
+  skip_all();
+  data_plane->request_image(world().endpoints.used().front(), 10, 7);
+  conductor->poll(now);  // the image waits for its log, which only the worker can make
+  EXPECT_EQ(world().images.used().size(), 1U);
+  crash_and_restart();
+  EXPECT_EQ(response_types(), (std::vector<std::int32_t>{0x0F02}));
+  EXPECT_EQ(world().images.used().size(), 1U);
+  EXPECT_EQ(labels().size(), 2U + 4U + 1U) << "channel, image with one position, client";
+}
+
+TEST_F(Restart, the_dead_client_of_a_dead_conductor_goes_too) {
+  add_subscription("aeron:ipc");
+  add_counter(1101, "orders");
+  skip_all();
+  crash_and_restart();
+  for (int i = 0; i < 11; ++i) tick();
+  EXPECT_EQ(response_types(), (std::vector<std::int32_t>{0x0F0A, 0x0F09, 0x0F09}));
+  EXPECT_TRUE(labels().empty());
+}
+
+TEST_F(Restart, sums_of_lane_counters_do_not_count_twice) {
+  registry().lanes[0].counters[static_cast<std::size_t>(shm::LaneCounter::kNaksSent)] = 5;
+  advance(11 * kMillisecond_ns);
+  crash_and_restart();
+  advance(11 * kMillisecond_ns);
+  EXPECT_EQ(system(shm::SystemCounter::kNaksSent), 5);
+}
+
+TEST_F(Restart, counters_and_logs_that_nobody_entered_are_removed) {
+  add_publication("aeron:ipc");
+  const auto before = labels();
+  skip_all();
+  ASSERT_GE(world().allocate_counter({.type_id = shm::counter_type::kPublisherLimit, .label = "pub-lmt: half made", .owner_id = kClient}), 0);
+  std::ofstream{settings.directory + "/publications/4711.logbuffer"} << "half made";
+  crash_and_restart();
+  EXPECT_EQ(labels(), before);
+  EXPECT_FALSE(fs::exists(settings.directory + "/publications/4711.logbuffer"));
+  EXPECT_EQ(std::distance(fs::directory_iterator{settings.directory + "/publications"}, {}), 1);
+}
+
+TEST_F(Restart, twice_in_a_row_is_no_different) {
+  const std::int64_t id = add_publication(kUdp);
+  const auto before = labels();
+  skip_all();
+  for (int i = 0; i < 3; ++i) {
+    crash_and_restart();
+    advance(kSecond_ns);
+  }
+  EXPECT_EQ(labels(), before);
+  EXPECT_EQ(registry().header.control_plane.starts.load(), 4U);
+  remove_publication(id);
+  expect<shm::OnOperationSuccess>(Response::kOperationSuccess);
+}
+
+// ---- directories that are not ours to take ----
+
+class Directories : public ConductorTest {
+ protected:
+  Result<host::InstanceFiles> open() { return host::InstanceFiles::open(instance, now.now_ms, now.now_ns); }
+};
+
+TEST_F(Directories, one_that_a_running_control_plane_owns_is_refused_with_a_way_out) {
+  start();
+  const auto second = open();
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, ErrorCode::kInUse);
+  EXPECT_NE(second.error().message.find(settings.directory), std::string::npos);
+  EXPECT_NE(second.error().hint.find("instance.directory"), std::string::npos);
+}
+
+TEST_F(Directories, one_with_a_live_stock_driver_is_refused) {
+  fs::create_directory(settings.directory);
+  auto cnc = shm::CncFile::create(settings.directory, {}, ::getpid(), now.now_ms);
+  ASSERT_TRUE(cnc) << cnc.error().message;
+  cnc->mark_ready();
+  shm::ManyToOneRing{cnc->to_driver()}.consumer_heartbeat(now.now_ms - 1000);
+  const auto files = open();
+  ASSERT_FALSE(files);
+  EXPECT_EQ(files.error().code, ErrorCode::kInUse);
+  EXPECT_NE(files.error().message.find("active media driver"), std::string::npos) << files.error().message;
+  // Its heartbeat stops: eleven seconds later the directory is anybody's.
+  now.now_ms += 11'000;
+  const auto later = open();
+  EXPECT_TRUE(later) << later.error().message;
+}
+
+TEST_F(Directories, one_that_was_left_behind_is_made_new_and_its_error_log_kept) {
+  start();
+  remove_subscription(4711);
+  add_publication("aeron:ipc");
+  const std::int64_t path_id = ring().next_correlation_id();
+  registry().header.data_plane.pid.store(0);
+  now.now_ms += 60'000;
+  now.now_ns += 60 * kSecond_ns;
+  skip_all();
+  crash_and_restart();
+  EXPECT_FALSE(files().is_attached);
+  EXPECT_TRUE(labels().empty());
+  EXPECT_TRUE(fs::is_empty(settings.directory + "/publications"));
+  EXPECT_LT(ring().next_correlation_id(), path_id);
+  ASSERT_FALSE(files().saved_error_log.empty());
+  std::ifstream saved{files().saved_error_log};
+  const std::string text{std::istreambuf_iterator<char>{saved}, {}};
+  EXPECT_NE(text.find("registration_id=4711"), std::string::npos) << text;
+  fs::remove(files().saved_error_log);
+}
+
+TEST_F(Directories, one_that_was_stopped_is_made_new_even_if_the_heartbeat_is_fresh) {
+  start();
+  add_counter(1101, "orders");
+  conductor->close(now);
+  registry().header.data_plane.pid.store(0);
+  skip_all();
+  crash_and_restart();
+  EXPECT_FALSE(files().is_attached);
+}
+
+TEST_F(Directories, one_whose_data_plane_outlived_a_stop_is_refused_by_name) {
+  start();
+  conductor->close(now);  // and the data plane, this process, lives on
+  conductor.reset();
+  release_files();
+  const auto files = open();
+  ASSERT_FALSE(files);
+  EXPECT_EQ(files.error().code, ErrorCode::kInUse);
+  EXPECT_NE(files.error().message.find(std::to_string(::getpid())), std::string::npos);
+}
+
+TEST_F(Directories, garbage_in_the_files_is_an_error_or_a_fresh_start_but_no_crash) {
+  instance.driver_timeout_ms = 20;  // how long a half-made cnc.dat is waited for
+  for (const char* name : {"cnc.dat", "registry.dat", "loss-report.dat"}) {
+    for (const std::size_t length : {0U, 4096U}) {
+      fs::remove_all(settings.directory);
+      fs::create_directory(settings.directory);
+      std::ofstream{settings.directory + "/" + name, std::ios::binary} << std::string(length, '\x5A');
+      const auto files = open();
+      if (!files) {
+        EXPECT_FALSE(files.error().message.empty());
+      }
+    }
+  }
+}
+
+TEST_F(Directories, the_lock_dies_with_its_process) {
+  fs::create_directory(settings.directory);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const auto lock = host::DirectoryLock::take(settings.directory, "");
+    ::_exit(lock ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_TRUE(host::DirectoryLock::take(settings.directory, ""));
+}
+
+TEST_F(Directories, the_instance_is_closed_to_other_users) {
+  start();
+  const auto mode = [](const std::string& path) { return fs::status(path).permissions() & fs::perms::mask; };
+  EXPECT_EQ(mode(settings.directory), fs::perms::owner_all);
+  EXPECT_EQ(mode(settings.directory + "/registry.dat"), fs::perms::owner_read | fs::perms::owner_write);
+}
+
+// ---- stop and restart ----
+
+TEST_F(Restart, stop_tells_clients_and_restart_does_not) {
+  add_publication("aeron:ipc");
+  EXPECT_GT(ring().consumer_heartbeat(), 0);
+  crash_and_restart();
+  EXPECT_GT(ring().consumer_heartbeat(), 0) << "a restart is not seen by clients";
+  conductor->close(now);
+  EXPECT_EQ(ring().consumer_heartbeat(), -1) << "clients close at once";
+  EXPECT_EQ(registry().header.control_plane.state.load(), shm::Observed::kDone) << "the data plane ends too";
+}
+
+// ---- the control socket ----
+
+class ControlSocket : public ConductorTest {
+ protected:
+  void SetUp() override {
+    start();
+    auto& port = registry().ports[0];
+    std::snprintf(port.name, sizeof port.name, "cable");
+    registry().header.port_count = 1;
+    verbs = std::make_unique<ControlVerbs>(*conductor, ControlVerbs::Options{.effective_config = "streams: {}\n",
+                                                                            .terminate = [this] { is_terminated = true; },
+                                                                            .set_log_level = [](const std::string& level) -> Result<void> {
+                                                                              if (level == "loud") return fail(ErrorCode::kInvalidArgument, "no level 'loud'");
+                                                                              return {};
+                                                                            }});
+    auto started = api::ControlServer::start({api::default_socket_path(settings.directory), ""}, [this](const api::Request& request) { return verbs->run(request); });
+    ASSERT_TRUE(started) << started.error().message;
+    server = std::move(*started);
+  }
+  // The verb from another thread, as in life, with the conductor turning here.
+  Result<api::Json> call(const std::string& verb, const api::Json& args = api::Json::object()) {
+    Result<api::Json> answer{api::Json{}};
+    std::atomic<bool> is_done{false};
+    std::thread caller{[&] {
+      auto client = api::ControlClient::connect(api::default_socket_path(settings.directory));
+      answer = client ? client->call(verb, args) : Result<api::Json>{tl::unexpected{client.error()}};
+      is_done.store(true);
+    }};
+    while (!is_done.load()) conductor->poll(now);
+    caller.join();
+    return answer;
+  }
+  bool is_terminated{};
+  std::unique_ptr<ControlVerbs> verbs;
+  std::unique_ptr<api::ControlServer> server;
+};
+
+TEST_F(ControlSocket, status_says_who_runs_and_what_there_is) {
+  add_publication("aeron:ipc");
+  const auto status = call("status");
+  ASSERT_TRUE(status) << status.error().message;
+  EXPECT_EQ(status->at("publications"), 1);
+  EXPECT_EQ(status->at("is_ready"), true);
+  EXPECT_EQ(status->at("control_plane").at("pid"), ::getpid());
+  EXPECT_EQ(status->at("ports").at(0).at("name"), "cable");
+  EXPECT_EQ(status->at("directory"), settings.directory);
+}
+
+TEST_F(ControlSocket, config_terminate_and_log_level_answer) {
+  EXPECT_EQ(call("config")->at("yaml"), "streams: {}\n");
+  EXPECT_TRUE(call("log-level", {{"level", "debug"}}));
+  EXPECT_EQ(call("log-level", {{"level", "loud"}}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_FALSE(call("log-level"));
+  EXPECT_FALSE(is_terminated);
+  EXPECT_TRUE(call("terminate"));
+  EXPECT_TRUE(is_terminated);
+}
+
+TEST_F(ControlSocket, captures_start_are_listed_and_stop) {
+  EXPECT_EQ(call("capture-start", {{"port", "nothing"}, {"path", "/tmp/x.pcapng"}}).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(call("capture-start", {{"port", "cable"}, {"path", "x.pcapng"}}).error().code, ErrorCode::kInvalidArgument);
+  const auto started = call("capture-start", {{"port", "cable"}, {"path", "/tmp/x.pcapng"}, {"snap_length", 96}});
+  ASSERT_TRUE(started) << started.error().message;
+  const auto index = started->at("capture").get<std::uint32_t>();
+  EXPECT_EQ(registry().captures[index].desired.snap_length, 96U);
+  EXPECT_STREQ(registry().captures[index].desired.path, "/tmp/x.pcapng");
+  EXPECT_EQ(call("capture-status")->at("captures").size(), 1U);
+  EXPECT_TRUE(call("capture-stop", {{"capture", index}}));
+  EXPECT_FALSE(call("capture-stop", {{"capture", 77}}));
+  EXPECT_FALSE(call("capture-stop", {{"capture", "first"}}));
+  auto& observed = registry().captures[index].observed;
+  observed.generation = registry().captures[index].desired.generation;
+  observed.state.store(shm::Observed::kDone);
+  EXPECT_EQ(call("capture-status")->at("captures").size(), 0U);
+}
+
+TEST_F(ControlSocket, an_unknown_verb_names_those_that_exist) {
+  const auto answer = call("explode");
+  ASSERT_FALSE(answer);
+  EXPECT_NE(answer.error().hint.find("capture-start"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace thalweg::conductor::testing
