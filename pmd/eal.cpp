@@ -1,6 +1,5 @@
 #include "pmd/eal.hpp"
 
-#include <rte_alarm.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
@@ -15,7 +14,6 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
-#include <thread>
 #include <unistd.h>
 
 namespace thalweg::pmd {
@@ -33,6 +31,7 @@ struct LogHook {
 };
 LogHook log_hook;
 std::atomic<LogListener> log_listener{};
+std::atomic<bool> is_memory_needed_to_the_end{};
 thread_local bool is_log_quiet = false;
 
 LogLevel from_rte_level(int level) noexcept {
@@ -107,17 +106,6 @@ void remove_directory(const std::string& path) {
   ::rmdir(path.c_str());
 }
 
-// Unregistered devices wake the interrupt thread, which then looks at what is left, while rte_eal_cleanup() unmaps it. One alarm may run in
-// the same round as the last wake-up and before it; a second one, set after the first has run, cannot.
-void settle_interrupt_thread() noexcept {
-  for (int round = 0; round < 2; ++round) {
-    std::atomic<bool> has_run{};
-    if (rte_eal_alarm_set(1, [](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true, std::memory_order_release); }, &has_run) != 0)
-      return;
-    while (!has_run.load(std::memory_order_acquire)) std::this_thread::yield();  // pairs with the alarm's store
-  }
-}
-
 tl::unexpected<Error> init_failure(const EalOptions& options, bool hugepages) {
   const int code = rte_errno;
   std::string hint = "raise log_level to debug for DPDK's own account of it";
@@ -149,6 +137,8 @@ Result<bool> choose_hugepages(const EalOptions& options) {
 }  // namespace
 
 void set_log_listener(LogListener listener) noexcept { log_listener.store(listener, std::memory_order_release); }
+
+void keep_eal_memory_to_the_end() noexcept { is_memory_needed_to_the_end.store(true); }
 
 QuietLog::QuietLog() noexcept { is_log_quiet = true; }
 QuietLog::~QuietLog() { is_log_quiet = false; }
@@ -221,8 +211,7 @@ Result<std::unique_ptr<Eal>> Eal::start(const EalOptions& options) {
 }
 
 Eal::~Eal() {
-  settle_interrupt_thread();
-  rte_eal_cleanup();
+  if (!is_memory_needed_to_the_end.load()) rte_eal_cleanup();
   remove_directory(runtime_directory_);
 }
 

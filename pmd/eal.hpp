@@ -19,6 +19,9 @@ using LogSink = void (*)(void* opaque, LogLevel level, const char* text, std::si
 using LogListener = void (*)(std::uint32_t log_type) noexcept;
 void set_log_listener(LogListener listener) noexcept;
 
+// From now on ~Eal leaves DPDK's memory to the end of the process, because its interrupt thread may look at it as long.
+void keep_eal_memory_to_the_end() noexcept;
+
 // Drops what the calling thread logs through DPDK, for a scope: a memif client that waits for its server would report an error every second.
 class QuietLog {
  public:

@@ -187,15 +187,23 @@ void EthdevPort::choose_receive_filter() {
 }
 
 int EthdevPort::start_device() {
-  if (const int result = api_.start(port_); result != 0) return result;
   was_up_ = false;
   down_polls_ = 0;
   started_ns_ = monotonic_ns();
+  set_started(true);  // before it is: a memif device may have its peer when start() returns
+  if (const int result = api_.start(port_); result != 0) {
+    set_started(false);
+    return result;
+  }
   choose_receive_filter();
-  const std::lock_guard lock{device_mutex_};
-  is_started_ = true;
-  if (!spec_.unmaps_under_lanes) open_gates();  // else a memif device's thread does, when it has a peer
+  if (!spec_.unmaps_under_lanes) open_gates();  // else the thread that connects the device does
   return 0;
+}
+
+void EthdevPort::set_started(bool is_started) noexcept {
+  const std::lock_guard lock{device_mutex_};
+  is_started_ = is_started;
+  if (!is_started) close_gates();
 }
 
 // The server of a memif client went: the driver has let go of the connection and will not look for another by itself. Twice in a row the link
@@ -205,11 +213,7 @@ void EthdevPort::restart_when_peer_went() noexcept {
   if (is_started_) {
     const std::int64_t patience_ns = was_up_ ? 0 : kConnectPatience_ns;
     if (++down_polls_ < 2 || monotonic_ns() - started_ns_ < patience_ns) return;
-    {
-      const std::lock_guard lock{device_mutex_};
-      is_started_ = false;
-      close_gates();
-    }
+    set_started(false);
     api_.stop(port_);
   }
   static_cast<void>(start_device());

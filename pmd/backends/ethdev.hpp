@@ -61,6 +61,7 @@ class EthdevPort final : public Port, private MemifWatched {
   [[nodiscard]] Result<void> settle_mac(const PortOptions& options);
   void choose_receive_filter();
   [[nodiscard]] int start_device();
+  void set_started(bool is_started) noexcept;
   void restart_when_peer_went() noexcept;
   void open_gates() noexcept;
   void close_gates() noexcept;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "pmd/backends/socket_table.hpp"
+#include "pmd/eal.hpp"
 
 namespace thalweg::pmd {
 namespace {
@@ -118,6 +119,7 @@ MemifServerHold::~MemifServerHold() {
   if (socket_.empty() || --holders()[socket_] != 0) return;
   holders().erase(socket_);
   silence_listener(socket_);
+  keep_eal_memory_to_the_end();  // the interrupt thread's list of what it polls keeps pointing at the driver's
 }
 
 }  // namespace thalweg::pmd

@@ -28,6 +28,7 @@ Eal& EalEnvironment::eal() { return *running; }
 std::vector<std::string>& EalEnvironment::log_lines() { return lines; }
 
 void PortTest::SetUp() {
+  first_line_ = lines.size();
   auto pool = PacketPool::create({.name = "test_pool", .count = 16383});
   ASSERT_TRUE(pool) << pool.error().message;
   pool_ = std::make_unique<PacketPool>(std::move(*pool));
@@ -37,8 +38,7 @@ void PortTest::SetUp() {
 
 void PortTest::TearDown() {
   if (HasFailure())
-    for (const std::string& line : lines) std::fprintf(stderr, "dpdk: %s\n", line.c_str());
-  lines.clear();
+    for (std::size_t i = first_line_; i < lines.size(); ++i) std::fprintf(stderr, "dpdk: %s\n", lines[i].c_str());
   context_.reset();
   EXPECT_EQ(pool_->in_use(), 0U) << "an mbuf leaked";
   pool_.reset();

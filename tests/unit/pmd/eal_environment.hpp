@@ -43,6 +43,7 @@ class PortTest : public testing::Test {
   PortContext& context() { return *context_; }
 
  private:
+  std::size_t first_line_{};  // of DPDK's log, for a test that fails
   std::unique_ptr<PacketPool> pool_;
   std::unique_ptr<PortContext> context_;
 };
