@@ -92,6 +92,8 @@ class Publisher {
         if (schedule.is_paced() && now_ns - due_ns > kMillisecond_ns) ++late_;
         if (const auto end = send_one(now_ns)) return *end;
       }
+      constexpr std::int64_t kMessagesPerClock = 16;  // as fast as possible: reading the clock would cost as much as a small message
+      if (!schedule.is_paced() && sent_ % kMessagesPerClock != 0) continue;
       now_ns = monotonic_ns();
       report_progress(now_ns);
     }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <array>
 #include <cstdio>
 #include <thread>
@@ -89,6 +90,14 @@ void Backoff::wait() noexcept {
   } else {
     std::this_thread::sleep_for(std::chrono::microseconds{50});
   }
+}
+
+std::uint32_t add_bytes(std::uint32_t digest, std::span<const std::byte> bytes) noexcept {
+  std::uint64_t sum = bytes.size();
+  std::size_t at = 0;
+  for (; at + 8 <= bytes.size(); at += 8) sum += load_le<std::uint64_t>(bytes.data() + at);  // independent loads: the compiler vectorises
+  for (; at < bytes.size(); ++at) sum += static_cast<std::uint64_t>(bytes[at]) << (at % 8 * 8);
+  return std::rotl(digest, 1) ^ static_cast<std::uint32_t>(sum ^ sum >> 32);
 }
 
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t seed) noexcept {

@@ -14,6 +14,18 @@ using client::test::bytes_of;
 using client::test::IpcDriver;
 using client::test::TemporaryDirectory;
 
+TEST(Digest, changes_with_each_byte_and_with_the_order_of_messages) {
+  std::vector<std::byte> bytes(29, std::byte{7});
+  const std::uint32_t whole = add_bytes(1, bytes);
+  for (std::byte& byte : bytes) {
+    byte = std::byte{8};
+    EXPECT_NE(add_bytes(1, bytes), whole);
+    byte = std::byte{7};
+  }
+  const std::vector<std::byte> other(5, std::byte{1});
+  EXPECT_NE(add_bytes(add_bytes(1, bytes), other), add_bytes(add_bytes(1, other), bytes));
+}
+
 TEST(Histograms, are_exact_for_small_values) {
   Histogram h;
   for (int i = 1; i <= 1000; ++i) h.record(i);
