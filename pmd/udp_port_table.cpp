@@ -27,7 +27,8 @@ Result<wire::UdpEndpoint> UdpPortTable::bind(wire::UdpEndpoint local) {
   return local;
 }
 
-void UdpPortTable::unbind(const wire::UdpEndpoint& local) {
+void UdpPortTable::unbind(wire::UdpEndpoint local) {
+  if (local.address == 0) local.address = own_address_;  // bound by that name on all ports
   const auto found = taken_.find(key(local));
   if (found != taken_.end() && --found->second == 0) taken_.erase(found);
 }

@@ -19,7 +19,7 @@ class UdpPortTable {
   // Takes an address. A wildcard becomes the port's own address; port 0 picks an ephemeral port. Multicast groups may be shared.
   // Errors: kInUse; kInvalidArgument when the address is not the port's; kNoSpace when no ephemeral port is left.
   [[nodiscard]] Result<wire::UdpEndpoint> bind(wire::UdpEndpoint local);
-  void unbind(const wire::UdpEndpoint& local);
+  void unbind(wire::UdpEndpoint local);
   [[nodiscard]] std::size_t size() const noexcept { return taken_.size(); }
 
  private:

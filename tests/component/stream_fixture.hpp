@@ -11,7 +11,7 @@ namespace thalweg::test {
 
 using shm::LaneCounter;
 
-inline std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span{text}); }
+inline std::span<const std::byte> bytes(std::string_view text) { return std::as_bytes(std::span{text}); }
 
 // `count` messages of `least` to `most` bytes, all different, the same for the same seed.
 std::vector<std::string> make_messages(std::size_t count, std::size_t least, std::size_t most, std::uint64_t seed = 1);

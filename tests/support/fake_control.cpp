@@ -134,7 +134,7 @@ std::uint32_t FakeControl::make_log(std::int32_t term_length, shm::LogUse use, c
   slot.desired.page_size = kPage;
   slot.desired.file_length = shm::log_file_length(term_length, kPage);
   slot.desired.id = next_id_++;
-  maps_.push_back(must(shm::MappedFile::create(shm::log_path(directory_, use, slot.desired.id), {.length = slot.desired.file_length})));
+  maps_.push_back(must(shm::MappedFile::create(shm::log_path(directory_, use, slot.desired.id), {.length = slot.desired.file_length, .allocate = allocates_logs})));
   logs_[index] = shm::LogBuffer{maps_.back().data(), maps_.back().length(), term_length};
   shm::init_log_metadata(logs_[index], metadata);
   ++slot.desired.generation;
@@ -296,6 +296,8 @@ void FakeControl::forget_bells() {
   while (registry_->header.control_to_steward.take(ref)) {
   }
 }
+
+void FakeControl::ask_for_rescan() { ring(shm::SlotKind::kRescan, 0); }
 
 void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
   shm::SetupSlot& setup = registry_->lanes[lane].setups[setup_index];

@@ -107,6 +107,7 @@ class FakeControl {
   // Answers SETUPs with images and links; takes door bells. Call it as the conductor would be woken.
   void step();
   bool refuses_images{};
+  bool allocates_logs{true};   // false: their files have holes, for tests with thousands
 
   [[nodiscard]] shm::Registry& registry() noexcept { return *registry_; }
   [[nodiscard]] shm::CncFile& cnc() noexcept { return cnc_; }
@@ -124,6 +125,8 @@ class FakeControl {
   }
   // Loses all door bells that nobody answered yet.
   void forget_bells();
+  void ask_for_rescan();
+  [[nodiscard]] Result<std::uint32_t> put_text(std::string_view text) { return registry_.put_text(text); }
 
  private:
   struct Receive { std::uint32_t endpoint; SubscriptionOptions options; };

@@ -69,12 +69,14 @@ void TwoNodes::make(Node& node) {
   loopback.address = 0x7F000001;
   loopback.prefix_length = 8;
   o.ports = {cable, loopback};
-  if (options_.lanes > 1) {
-    o.lanes[1].ports = {loopback.name};
-    if (!options_.second_lane_ports.empty()) {
-      o.lanes[1].ports.clear();
-      for (const std::string& name : options_.second_lane_ports) o.lanes[1].ports.push_back(name == "cable" ? cable.name : loopback.name);
-    }
+  if (options_.lanes > 1) o.lanes[1].ports = {loopback.name};
+  if (options_.has_second_cable) {
+    pmd::PortOptions second = cable;
+    second.name += "2";
+    second.peer += "2";
+    second.address += kSecondCable;
+    o.ports.push_back(second);
+    if (options_.lanes > 1) o.lanes[1].ports.push_back(second.name);
   }
   o.wrap_port = [filter = node.filter](std::unique_ptr<pmd::Port> port, const pmd::PortOptions& p) -> std::unique_ptr<pmd::Port> {
     if (p.kind != shm::PortKind::kPatch) return port;

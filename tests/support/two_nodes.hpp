@@ -32,7 +32,7 @@ class TwoNodes {
     std::uint16_t vlan{};
     pmd::Checksums checksums{pmd::Checksums::kAuto};
     std::uint32_t lanes{1};
-    std::vector<std::string> second_lane_ports{};  // empty: its loopback port
+    bool has_second_cable{};        // port 2: 10.0.1.1 and 10.0.1.2, polled by the last lane
     std::int64_t step_ns{10'000};
   };
   TwoNodes() : TwoNodes(Options{}) {}
@@ -40,6 +40,7 @@ class TwoNodes {
 
   static constexpr std::uint32_t kAddressA = 0x0A000001;   // 10.0.0.1
   static constexpr std::uint32_t kAddressB = 0x0A000002;
+  static constexpr std::uint32_t kSecondCable = 0x100;       // added to an address: the same node's on the second cable
   // Steps both nodes and the clock until `predicate` holds; false at the deadline.
   template <typename Predicate>
   bool run_until(Predicate&& predicate, std::int64_t limit_ns) {
