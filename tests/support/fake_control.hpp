@@ -49,6 +49,7 @@ class Subscriber {
     return position_.get() >= log_.load<std::int64_t>(shm::meta::kEndOfStreamPosition);
   }
   void discard() { messages_.clear(); }
+  [[nodiscard]] shm::LogBuffer log() const noexcept { return log_; }
   // Bytes seen without keeping messages: benchmarks.
   std::uint64_t keep_nothing{};
 

@@ -1,0 +1,148 @@
+// Several lanes, streams that cross between them, and IPC streams.
+#include "tests/component/stream_fixture.hpp"
+
+namespace thalweg::test {
+namespace {
+
+class LanesTest : public StreamTest {
+ protected:
+  void make_two_lanes() {
+    TwoNodes::Options options;
+    options.lanes = 2;
+    options.has_second_cable = true;   // polled by lane 1
+    make_nodes(options);
+  }
+  // One IPC stream of node a with its subscribers.
+  void connect_ipc(std::uint32_t lane, std::size_t subscribers) {
+    publication = nodes->a.control.add_publication({.term_length = 64 << 10, .is_ipc = true, .lane = lane});
+    for (std::size_t i = 0; i < subscribers; ++i) links.push_back(nodes->a.control.add_ipc_subscriber(publication));
+    ASSERT_TRUE(run_until([this] { return sender().is_connected != 0 && sender().publisher_limit > 0; }));
+  }
+  Subscriber& reader(std::size_t i) { return nodes->a.control.subscriber(links[i]); }
+  std::vector<std::uint32_t> links;
+};
+
+TEST_F(LanesTest, an_ipc_stream_moves_through_its_lane) {
+  make_nodes();
+  connect_ipc(0, 2);
+  const auto messages = make_messages(3'000, 0, 2'000);
+  std::size_t offered = 0;
+  ASSERT_TRUE(run_until(
+      [&] {
+        while (offered < messages.size() && publisher().offer(bytes(messages[offered]))) ++offered;
+        reader(0).poll();
+        reader(1).poll(4'096);
+        return reader(0).messages().size() == messages.size() && reader(1).messages().size() == messages.size();
+      },
+      10 * kSecond_ns));
+  EXPECT_EQ(reader(0).messages(), messages);
+  EXPECT_EQ(reader(1).messages(), messages);
+}
+
+TEST_F(LanesTest, an_ipc_publisher_stops_at_its_limit_and_goes_on_after_a_poll) {
+  make_nodes();
+  connect_ipc(0, 1);
+  int offered = 0;
+  run_until([&] {
+    while (publisher().offer(bytes(std::string(1'000, 'x')))) ++offered;
+    return false;
+  }, 100 * kMillisecond_ns);
+  EXPECT_GT(offered, 10);
+  EXPECT_LT(offered, 64);
+  const int stalled_at = offered;
+  reader(0).poll();
+  const std::int64_t begin_ns = nodes->now_ns;
+  ASSERT_TRUE(run_until([&] {
+    while (publisher().offer(bytes(std::string(1'000, 'x')))) ++offered;
+    return offered > stalled_at;
+  }));
+  EXPECT_LE(nodes->now_ns - begin_ns, 50'000) << "an idle IPC log is looked at every 50 us";
+}
+
+TEST_F(LanesTest, an_ipc_stream_ends_after_its_last_subscriber_read_everything) {
+  make_nodes();
+  connect_ipc(0, 1);
+  ASSERT_TRUE(publisher().offer(bytes("last")));
+  nodes->a.control.close_publication(publication);
+  run_for(3 * kSecond_ns);
+  EXPECT_EQ(sender().lifecycle, shm::Lifecycle::kDraining);
+  EXPECT_EQ(reader(0).poll(), 1);
+  EXPECT_TRUE(run_until([this] { return sender().lifecycle == shm::Lifecycle::kDone; }, 5 * kSecond_ns));
+  EXPECT_TRUE(reader(0).is_end_of_stream());
+}
+
+TEST_F(LanesTest, ipc_streams_live_on_the_lane_that_is_named) {
+  make_two_lanes();
+  connect_ipc(1, 1);
+  EXPECT_EQ(nodes->a.plane->lane(0).publication_count(), 0U);
+  EXPECT_EQ(nodes->a.plane->lane(1).publication_count(), 1U);
+  ASSERT_TRUE(publisher().offer(bytes("hello")));
+  EXPECT_EQ(reader(0).poll(), 1);
+}
+
+TEST_F(LanesTest, a_stream_belongs_to_the_lane_that_polls_its_port) {
+  make_two_lanes();
+  const wire::UdpEndpoint remote{TwoNodes::kAddressB + TwoNodes::kSecondCable, kPort};
+  nodes->b.control.add_subscription({.local = remote});
+  publication = nodes->a.control.add_publication({.remote = remote});
+  ASSERT_TRUE(run_until([this] { return sender().is_connected != 0; }));
+  run_for(kMillisecond_ns);
+  expect_transfer(make_messages(500, 0, 3'000));
+  EXPECT_EQ(nodes->a.plane->lane(1).publication_count(), 1U);
+  EXPECT_EQ(nodes->b.plane->lane(1).image_count(), 1U);
+  EXPECT_EQ(count_b(LaneCounter::kFramesCrossed, 0) + count_b(LaneCounter::kFramesCrossed, 1), 0U);
+}
+
+TEST_F(LanesTest, frames_that_arrive_on_another_lane_than_their_endpoints_cross_and_are_answered) {
+  make_two_lanes();
+  nodes->b.control.add_subscription({.local = {0, kPort}});   // all ports: belongs to the lane of the first
+  publication = nodes->a.control.add_publication({.remote = {TwoNodes::kAddressB + TwoNodes::kSecondCable, kPort}});
+  ASSERT_TRUE(run_until([this] { return sender().is_connected != 0 && sender().publisher_limit > 0; }));
+  EXPECT_EQ(nodes->b.plane->lane(0).image_count(), 1U);
+  expect_transfer(make_messages(1'000, 0, 3'000), 5 * kSecond_ns);
+  EXPECT_GT(count_b(LaneCounter::kFramesCrossed, 1), 500U);
+  EXPECT_GT(count_b(LaneCounter::kStatusMessagesSent, 0), 0U) << "from lane 0, by a port of lane 1";
+  EXPECT_EQ(count_b(LaneCounter::kDropLaneRingFull, 1), 0U);
+}
+
+TEST_F(LanesTest, a_crossing_stream_survives_loss) {
+  TwoNodes::Options options;
+  options.lanes = 2;
+  options.has_second_cable = true;
+  options.impair_a = {.loss_ppm = 50'000, .seed = 1};
+  options.impair_b = {.loss_ppm = 50'000, .seed = 2};
+  make_nodes(options);
+  nodes->b.control.add_subscription({.local = {0, kPort}});
+  publication = nodes->a.control.add_publication({.remote = {TwoNodes::kAddressB + TwoNodes::kSecondCable, kPort}});
+  ASSERT_TRUE(run_until([this] { return sender().is_connected != 0 && sender().publisher_limit > 0; }, 5 * kSecond_ns));
+  expect_transfer(make_messages(1'000, 0, 3'000), 30 * kSecond_ns);
+}
+
+TEST_F(LanesTest, an_endpoint_on_all_ports_gives_each_of_them_back) {
+  make_two_lanes();
+  nodes->b.control.add_subscription({.local = {0, kPort}});
+  ASSERT_TRUE(run_until([this] { return nodes->b.plane->steward().open_endpoint_count() == 1; }));
+  const wire::UdpEndpoint first{TwoNodes::kAddressB, kPort};
+  const wire::UdpEndpoint second{TwoNodes::kAddressB + TwoNodes::kSecondCable, kPort};
+  EXPECT_FALSE(nodes->b.plane->port(0).bind({.local = first, .is_receive = true}));
+  EXPECT_FALSE(nodes->b.plane->port(2).bind({.local = second, .is_receive = true}));
+  nodes->b.control.close_interest(0);
+  nodes->b.control.close_endpoint(0);
+  ASSERT_TRUE(run_until([this] { return nodes->b.plane->steward().open_endpoint_count() == 0; }));
+  EXPECT_TRUE(nodes->b.plane->port(0).bind({.local = first, .is_receive = true}));
+  EXPECT_TRUE(nodes->b.plane->port(2).bind({.local = second, .is_receive = true}));
+}
+
+TEST_F(LanesTest, a_port_number_in_use_is_an_answer_and_holds_no_port) {
+  make_two_lanes();
+  const wire::UdpEndpoint second{TwoNodes::kAddressB + TwoNodes::kSecondCable, kPort};
+  ASSERT_TRUE(nodes->b.plane->port(2).bind({.local = second, .is_receive = true}));
+  nodes->b.control.add_subscription({.local = {0, kPort}});
+  const auto& seen = nodes->b.control.registry().endpoints[0].observed;
+  ASSERT_TRUE(run_until([&seen] { return seen.state.load() == shm::Observed::kFailed; }));
+  EXPECT_NE(std::string{seen.error.text}.find("in use"), std::string::npos) << seen.error.text;
+  EXPECT_TRUE(nodes->b.plane->port(0).bind({.local = {TwoNodes::kAddressB, kPort}, .is_receive = true})) << "the first port was kept";
+}
+
+}  // namespace
+}  // namespace thalweg::test
