@@ -121,6 +121,8 @@ void IpHost::tick_one(Neighbour& neighbour, std::int64_t now_ns) noexcept {
     forget(neighbour);
     return;
   }
+  // Whoever remembers the MAC asks again, which shows that it is still wanted.
+  if (neighbour.is_known && neighbour.requests == 0) ++epoch_;
   ++neighbour.requests;
   neighbour.next_request_ns = now_ns + kRequestInterval_ns;
   request(neighbour);

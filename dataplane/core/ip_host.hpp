@@ -49,7 +49,7 @@ class IpHost {
   [[nodiscard]] std::optional<wire::MacAddress> resolve(std::uint32_t next_hop, std::int64_t now_ns) noexcept;
   // Keeps `frame` until `next_hop` is known. False: its queue is full, the caller keeps the frame.
   [[nodiscard]] bool hold(std::uint32_t next_hop, rte_mbuf* frame) noexcept;
-  // Bumped when any neighbour's MAC changes or is forgotten: whoever remembered one asks again.
+  // Bumped when any neighbour's MAC changes, is refreshed or forgotten: whoever remembered one asks again.
   [[nodiscard]] std::uint32_t epoch() const noexcept { return epoch_; }
 
   // Start-up and link-up: tells the neighbours where we are.

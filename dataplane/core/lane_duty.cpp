@@ -54,9 +54,8 @@ Destination& Lane::destination_of(ImageEntry& entry, std::size_t connection) noe
 void Lane::sweep_images(std::int64_t now_ns) noexcept {
   for (std::uint32_t n = idle_images_.share(elapsed_ns_); n > 0 && idle_images_.count() != 0; --n) {
     const auto& watch = idle_images_[idle_images_.advance()];
-    const bool has_moved = watch.word != nullptr
-                               ? watch.has_changed()
-                               : tables_.positions(watch.entry->first_link).min != watch.entry->seen_min;
+    const bool has_moved =
+        watch.has_changed() || (watch.follows_links && tables_.positions(watch.entry->first_link).min != watch.entry->seen_min);
     if (has_moved || now_ns >= watch.deadline_ns) [[unlikely]] wake(*watch.entry);
   }
 }
@@ -65,11 +64,11 @@ void Lane::rest(ImageEntry& entry) noexcept {
   active_images_.remove(entry);
   const std::int64_t deadline_ns = std::max(entry.stream.next_deadline_ns(), last_turn_ns_ + 1);
   if (entry.first_link == kNoLink) {
-    idle_images_.add(entry, &never_changes_, never_changes_, deadline_ns);
+    idle_images_.add(entry, &never_changes_, never_changes_, false, deadline_ns);
   } else if (const LinkEntry& only = tables_.links[entry.first_link]; only.next == kNoLink && only.counts) {
-    idle_images_.add(entry, reinterpret_cast<std::uint32_t*>(only.position.address()), low_word(entry.seen_min), deadline_ns);
+    idle_images_.add(entry, reinterpret_cast<std::uint32_t*>(only.position.address()), low_word(entry.seen_min), false, deadline_ns);
   } else {
-    idle_images_.add(entry, nullptr, 0, deadline_ns);
+    idle_images_.add(entry, &never_changes_, never_changes_, true, deadline_ns);
   }
 }
 
@@ -129,14 +128,13 @@ unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {
 void Lane::sweep_publications(std::int64_t now_ns) noexcept {
   for (std::uint32_t n = idle_publications_.share(elapsed_ns_); n > 0 && idle_publications_.count() != 0; --n) {
     const auto& watch = idle_publications_[idle_publications_.advance()];
-    PublicationEntry& entry = *watch.entry;
-    bool has_moved = watch.has_changed();
-    if (entry.endpoint == nullptr && !has_moved) has_moved = tables_.positions(entry.first_link).min != entry.seen_min;
-    if (has_moved || now_ns >= watch.deadline_ns) [[unlikely]] wake(entry);
+    const bool has_moved =
+        watch.has_changed() || (watch.follows_links && tables_.positions(watch.entry->first_link).min != watch.entry->seen_min);
+    if (has_moved || now_ns >= watch.deadline_ns) [[unlikely]] wake(*watch.entry);
   }
 }
 
-// What wakes it: the frame length word at its position, unless there is no window for it, and its next timer.
+// What wakes it: the frame length word at its position, unless there is no window for it, its subscribers, and its next timer.
 void Lane::rest(PublicationEntry& entry, bool is_refused) noexcept {
   active_publications_.remove(entry);
   const shm::PublicationState& state = entry.stream.state();
@@ -151,7 +149,8 @@ void Lane::rest(PublicationEntry& entry, bool is_refused) noexcept {
   }
   // A frame committed since we looked is as good as a change; a claim that is not committed yet (negative) is waited for.
   const std::uint32_t now = std::atomic_ref{*word}.load(std::memory_order_relaxed);
-  idle_publications_.add(entry, word, static_cast<std::int32_t>(now) > 0 ? 0 : now, deadline_ns);
+  const bool follows_links = entry.first_link != kNoLink;   // IPC subscribers and spies move the limit
+  idle_publications_.add(entry, word, static_cast<std::int32_t>(now) > 0 ? 0 : now, follows_links, deadline_ns);
 }
 
 void Lane::wake(PublicationEntry& entry) noexcept {

@@ -38,8 +38,9 @@ template <typename Entry>
 class IdleList {
  public:
   struct Watch {
-    std::uint32_t* word{};             // shared memory; none: the entry itself has to be asked
+    std::uint32_t* word{};             // shared memory
     std::uint32_t seen{};              // what the word held when the entry went idle
+    bool follows_links{};              // subscriber positions wake it too: the entry has to be asked
     std::int64_t deadline_ns{};        // its next timer
     Entry* entry{};
     // Relaxed: who wakes up looks again with the right order.
@@ -47,10 +48,10 @@ class IdleList {
   };
   // Each entry is seen once in `sweep_ns`.
   IdleList(std::uint32_t capacity, std::int64_t sweep_ns) : watches_{new Watch[capacity]}, sweep_ns_{sweep_ns} {}
-  void add(Entry& entry, std::uint32_t* word, std::uint32_t seen, std::int64_t deadline_ns) noexcept {
+  void add(Entry& entry, std::uint32_t* word, std::uint32_t seen, bool follows_links, std::int64_t deadline_ns) noexcept {
     THALWEG_DCHECK(entry.polled.activity == Activity::kNone);
     entry.polled = {Activity::kIdle, 0, count_};
-    watches_[count_++] = {word, seen, deadline_ns, &entry};
+    watches_[count_++] = {word, seen, follows_links, deadline_ns, &entry};
   }
   void remove(Entry& entry) noexcept {
     THALWEG_DCHECK(entry.polled.activity == Activity::kIdle && watches_[entry.polled.at].entry == &entry);

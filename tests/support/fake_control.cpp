@@ -134,7 +134,7 @@ std::uint32_t FakeControl::make_log(std::int32_t term_length, shm::LogUse use, c
   slot.desired.page_size = kPage;
   slot.desired.file_length = shm::log_file_length(term_length, kPage);
   slot.desired.id = next_id_++;
-  maps_.push_back(must(shm::MappedFile::create(shm::log_path(directory_, use, slot.desired.id), {.length = slot.desired.file_length, .allocate = allocates_logs})));
+  maps_.push_back(must(shm::MappedFile::create(shm::log_path(directory_, use, slot.desired.id), {.length = slot.desired.file_length, .allocate = !is_lean})));
   logs_[index] = shm::LogBuffer{maps_.back().data(), maps_.back().length(), term_length};
   shm::init_log_metadata(logs_[index], metadata);
   ++slot.desired.generation;
@@ -182,9 +182,9 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   d.lane = o.lane;
   d.endpoint = endpoint;
   d.log = log;
-  d.pub_pos_id = make_counter();
+  if (!is_lean) d.pub_pos_id = make_counter();
   d.pub_lmt_id = make_counter();
-  if (!o.is_ipc) {
+  if (!o.is_ipc && !is_lean) {
     d.snd_pos_id = make_counter();
     d.snd_lmt_id = make_counter();
     d.snd_bpe_id = make_counter();

@@ -108,7 +108,7 @@ class FakeControl {
   // Answers SETUPs with images and links; takes door bells. Call it as the conductor would be woken.
   void step();
   bool refuses_images{};
-  bool allocates_logs{true};   // false: their files have holes, for tests with thousands
+  bool is_lean{};   // log files have holes, streams only the counters clients need: for tests with thousands
 
   [[nodiscard]] shm::Registry& registry() noexcept { return *registry_; }
   [[nodiscard]] shm::CncFile& cnc() noexcept { return cnc_; }
