@@ -1,0 +1,190 @@
+// What a frame costs on a lane, against bare loops over the same rings, buffers and bytes in the same run (tests/bench/README.md):
+//   lane_bench --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
+// "items" are frames of the stream (messages in the whole path). Times are a thread's own; nothing sleeps, nobody else runs.
+#include "tests/bench/lane_bench.hpp"
+
+#include "pmd/eal.hpp"
+
+namespace thalweg::bench {
+namespace {
+
+// ---- frames for the receiving benchmarks ----
+
+struct Datagrams {
+  Datagrams(Stream& stream, std::int32_t frames_each) : frames{frames_each}, bytes(static_cast<std::size_t>(48 + frames_each * kFrame)) {
+    const wire::UdpFrameTemplate header = stream.header(true);
+    length = header.length() + static_cast<std::size_t>(frames * kFrame);
+    header.write(bytes.data(), static_cast<std::size_t>(frames * kFrame));
+    for (std::int32_t i = 0; i < frames; ++i) {
+      wire::build(bytes.data() + header.length() + i * kFrame,
+                  wire::DataHeader{kFrame, wire::flag::kUnfragmented, wire::FrameType::kData, 0, stream.wanted().session_id, 1001, 0, 0});
+    }
+  }
+  // A frame with the datagram at `position`; moves the position on. `initial`: of the stream.
+  void write(rte_mbuf* m, std::int64_t& position, std::int32_t initial, int bits) {
+    auto* const p = rte_pktmbuf_mtod(m, std::byte*);
+    std::memcpy(p, bytes.data(), length);
+    for (std::int32_t i = 0; i < frames; ++i, position += kFrame) {
+      std::byte* const frame = p + wire::kUdpFrameHeaderLength + i * kFrame;
+      store_le(frame + 8, wire::term_offset_of(position, bits));
+      store_le(frame + 20, wire::term_id_of(position, initial, bits));
+    }
+    m->data_len = static_cast<std::uint16_t>(length);
+    m->pkt_len = static_cast<std::uint32_t>(length);
+  }
+  std::int32_t frames;
+  std::vector<std::byte> bytes;
+  std::size_t length{};
+};
+
+void bare_receive(benchmark::State& state) {
+  Stream stream;
+  Bare bare;
+  Datagrams datagrams{stream, static_cast<std::int32_t>(state.range(0))};
+  std::int64_t position = 0;
+  std::int64_t copied = 0;
+  for (auto _ : state) {
+    rte_mbuf* frames[kRun];
+    rte_pktmbuf_alloc_bulk(bare.pool->get(), frames, kRun);
+    for (rte_mbuf* m : frames) {
+      if (wire::term_offset_of(position, 20) + datagrams.frames * kFrame > kTermLength) position = (position | (kTermLength - 1)) + 1;
+      datagrams.write(m, position, 100, 20);
+    }
+    rte_ring_sp_enqueue_bulk(bare.ring, reinterpret_cast<void**>(frames), kRun, nullptr);
+    timed(state, [&] {
+      while (bare_receive_burst(bare, stream_word(stream), copied) != 0) {}
+    });
+  }
+  state.SetItemsProcessed(state.iterations() * kRun * state.range(0));
+}
+
+void lane_receive(benchmark::State& state) {
+  Stream stream;
+  Bare bare;   // its pool: buffers of the other end
+  Datagrams datagrams{stream, static_cast<std::int32_t>(state.range(0))};
+  core::Lane& lane = stream.lane_b();
+  std::int64_t position = stream.receiver().high_water;
+  const std::int32_t initial = stream.wanted().initial_term_id;
+  // A window's worth at most: 14 frames a datagram need shorter runs.
+  const unsigned run = state.range(0) == 1 ? kRun : 2 * kBurst;
+  for (auto _ : state) {
+    rte_mbuf* frames[kRun];
+    rte_pktmbuf_alloc_bulk(bare.pool->get(), frames, run);
+    for (unsigned i = 0; i < run; ++i) {
+      const std::int64_t left = kTermLength - wire::term_offset_of(position, 20);
+      if (left >= datagrams.frames * kFrame) {
+        datagrams.write(frames[i], position, initial, 20);
+        continue;
+      }
+      // The end of a term: padding in place of frames that do not fit.
+      datagrams.write(frames[i], position, initial, 20);
+      position -= datagrams.frames * kFrame;
+      auto* const p = rte_pktmbuf_mtod(frames[i], std::byte*);
+      stream.header(true).write(p, wire::kDataHeaderLength);
+      wire::build(p + 42, wire::DataHeader{static_cast<std::int32_t>(left), wire::flag::kUnfragmented, wire::FrameType::kPad,
+                                           wire::term_offset_of(position, 20), stream.wanted().session_id, 1001,
+                                           wire::term_id_of(position, initial, 20), 0});
+      frames[i]->data_len = 74;
+      frames[i]->pkt_len = 74;
+      position += left;
+    }
+    for (unsigned sent = 0; sent < run; sent += kBurst) benchmark::DoNotOptimize(stream.port_a().tx_burst(0, frames + sent, kBurst));
+    timed(state, [&] {
+      for (unsigned n = 0; n < run; n += kBurst) lane.turn(stream.now());
+    });
+    if (stream.receiver().rebuild_position != position) {
+      state.SkipWithError("the lane did not take every frame");
+      break;
+    }
+    stream.subscriber.set(position);   // the status message and the cleaning that follow belong to the next run
+    rte_mbuf* answers[kBurst];
+    while (const std::uint16_t count = stream.port_a().rx_burst(0, answers, kBurst)) rte_pktmbuf_free_bulk(answers, count);
+  }
+  state.SetItemsProcessed(state.iterations() * run * state.range(0));
+}
+
+// ---- sending ----
+
+void bare_send(benchmark::State& state) {
+  Stream stream;
+  Bare bare;
+  const wire::UdpFrameTemplate header = stream.header(true);
+  const auto length = static_cast<std::size_t>(state.range(0) * kFrame);
+  std::int64_t position = 0;
+  for (auto _ : state) {
+    // The application wrote these bytes just before.
+    std::int64_t writing = position;
+    std::byte payload[kFrame - 32]{};
+    for (std::int64_t i = 0; i < kRun * state.range(0); ++i) writing = offer(bare.log, writing, 1, 100, payload, sizeof payload);
+    timed(state, [&] { bare_send_run(bare, header, bare.log, position, length, kRun); });
+    position = writing;
+    rte_mbuf* frames[kBurst];
+    while (const unsigned count = rte_ring_sc_dequeue_burst(bare.ring, reinterpret_cast<void**>(frames), kBurst, nullptr)) {
+      rte_pktmbuf_free_bulk(frames, count);
+    }
+  }
+  state.SetItemsProcessed(state.iterations() * kRun * state.range(0));
+}
+
+// One frame a datagram: with an MTU that has no room for a second.
+void lane_send(benchmark::State& state) {
+  Stream stream{{.mtu = state.range(0) == 1 ? kFrame : 1408}};
+  core::Lane& lane = stream.lane_a();
+  const bool is_single = state.range(0) == 1;
+  const unsigned run = is_single ? kRun : 2 * kBurst;
+  std::int64_t position = stream.sender().sender_position;
+  const std::int32_t initial = stream.wanted().initial_term_id;
+  std::byte payload[1344]{};
+  wire::UdpFrameTemplate to_a = stream.header(false);
+  for (auto _ : state) {
+    for (std::int64_t i = 0; i < run * state.range(0); ++i) {
+      position = offer(stream.sent, position, stream.wanted().session_id, initial, payload, kFrame - 32);
+    }
+    // What the receiver would have said meanwhile: one status message each 32 KiB.
+    for (std::int64_t at = stream.sender().sender_position; at <= position; at += 32 << 10) {
+      wire::StatusMessage sm;
+      sm.session_id = stream.wanted().session_id;
+      sm.stream_id = 1001;
+      sm.consumption_term_id = wire::term_id_of(at, initial, 20);
+      sm.consumption_term_offset = wire::term_offset_of(at, 20);
+      sm.window_length = 256 << 10;
+      sm.receiver_id = stream.nodes.b.control.registry().endpoints[0].observed.receiver_id;
+      std::byte frame[96];
+      to_a.write(frame, wire::StatusMessage::kLength);
+      wire::build(frame + 42, sm);
+      stream.nodes.inject(stream.nodes.a, {frame, 42 + wire::StatusMessage::kLength});
+    }
+    timed(state, [&] {
+      while (stream.sender().sender_position < position) lane.turn(stream.now());
+    });
+    rte_mbuf* frames[kBurst];
+    while (const std::uint16_t count = stream.port_b().rx_burst(0, frames, kBurst)) rte_pktmbuf_free_bulk(frames, count);
+  }
+  state.SetItemsProcessed(state.iterations() * run * state.range(0));
+}
+
+}  // namespace
+
+BENCHMARK(bare_receive)->Arg(1)->Arg(14)->UseManualTime();
+BENCHMARK(lane_receive)->Arg(1)->Arg(14)->UseManualTime();
+BENCHMARK(bare_send)->Arg(1)->Arg(14)->UseManualTime();
+BENCHMARK(lane_send)->Arg(1)->Arg(14)->UseManualTime();
+
+}  // namespace thalweg::bench
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  using namespace thalweg;
+  pmd::EalOptions options;
+  options.instance = "thalweg-bench";
+  options.memory = pmd::EalMemory::kAuto;
+  options.memory_bytes = 160U << 20;
+  options.log_level = pmd::LogLevel::kError;
+  const auto eal = pmd::Eal::start(options);
+  if (!eal) {
+    std::fprintf(stderr, "%s\n", eal.error().message.c_str());
+    return 1;
+  }
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

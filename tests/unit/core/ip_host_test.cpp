@@ -1,0 +1,193 @@
+// The IP host's timers and tables: what a cable with two polite ends never shows.
+#include "dataplane/core/ip_host.hpp"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace thalweg::core {
+namespace {
+
+constexpr std::int64_t kSecond = 1'000'000'000;
+constexpr std::uint32_t kOurs = 0x0A000001;
+constexpr std::uint32_t kPeer = 0x0A000002;
+constexpr wire::MacAddress kOurMac{{2, 0, 0, 0, 0, 1}};
+constexpr wire::MacAddress kPeerMac{{2, 0, 0, 0, 0, 2}};
+
+class Recorder final : public IpHost::Output {
+ public:
+  void send_frame(std::span<const std::byte> frame) noexcept override { sent.emplace_back(frame.begin(), frame.end()); }
+  void release(rte_mbuf* frame, const wire::MacAddress& mac) noexcept override {
+    released.push_back(frame);
+    last_mac = mac;
+  }
+  void discard(rte_mbuf* frame) noexcept override { discarded.push_back(frame); }
+  [[nodiscard]] wire::ArpPacket arp(std::size_t i) const { return *wire::ArpPacket::parse(std::span{sent.at(i)}.subspan(14)); }
+  std::vector<std::vector<std::byte>> sent;
+  std::vector<rte_mbuf*> released, discarded;
+  wire::MacAddress last_mac;
+};
+
+class IpHostTest : public ::testing::Test {
+ protected:
+  // Opaque to the host.
+  static rte_mbuf* handle(std::uintptr_t n) { return reinterpret_cast<rte_mbuf*>(n * 64); }
+  bool answer(std::uint32_t address, const wire::MacAddress& mac, std::uint16_t operation = wire::ArpPacket::kReply) {
+    std::byte payload[wire::ArpPacket::kLength];
+    wire::build(payload, wire::ArpPacket{operation, mac, address, kOurMac, kOurs});
+    return host.on_arp(payload, now);
+  }
+  void run_for(std::int64_t ns) {
+    for (const std::int64_t end = now + ns; now < end; now += 10'000'000) host.tick(now);
+  }
+  std::int64_t now{kSecond};
+  Recorder out;
+  IpHost host{{.mac = kOurMac, .address = kOurs, .prefix_length = 24, .vlan = {}}, out};
+};
+
+TEST_F(IpHostTest, groups_and_broadcast_need_no_answer) {
+  EXPECT_EQ(host.resolve(0xE0000101, now), (wire::MacAddress{{0x01, 0x00, 0x5E, 0x00, 0x01, 0x01}}));
+  EXPECT_EQ(host.resolve(0xFFFFFFFF, now), wire::kBroadcastMac);
+  EXPECT_TRUE(out.sent.empty());
+}
+
+TEST_F(IpHostTest, an_unknown_neighbour_is_asked_for_by_broadcast_and_what_waited_goes_when_it_answers) {
+  EXPECT_FALSE(host.resolve(kPeer, now));
+  ASSERT_EQ(out.sent.size(), 1U);
+  EXPECT_EQ(out.arp(0).operation, wire::ArpPacket::kRequest);
+  EXPECT_EQ(out.arp(0).target_ip, kPeer);
+  EXPECT_EQ(std::memcmp(out.sent[0].data(), wire::kBroadcastMac.bytes.data(), 6), 0);
+  for (std::uintptr_t i = 1; i <= IpHost::kQueueMax; ++i) EXPECT_TRUE(host.hold(kPeer, handle(i)));
+  EXPECT_FALSE(host.hold(kPeer, handle(9))) << "the queue is short";
+  EXPECT_FALSE(host.hold(kPeer + 1, handle(9))) << "never asked for";
+  answer(kPeer, kPeerMac);
+  EXPECT_EQ(out.released.size(), IpHost::kQueueMax);
+  EXPECT_EQ(out.released.front(), handle(1));
+  EXPECT_EQ(out.last_mac, kPeerMac);
+  EXPECT_EQ(host.resolve(kPeer, now), kPeerMac);
+  EXPECT_EQ(out.sent.size(), 1U);
+}
+
+TEST_F(IpHostTest, an_unanswered_neighbour_is_asked_a_few_times_and_given_up) {
+  EXPECT_FALSE(host.resolve(kPeer, now));
+  EXPECT_TRUE(host.hold(kPeer, handle(1)));
+  run_for(2 * kSecond);
+  EXPECT_EQ(out.sent.size(), IpHost::kRequestsMax);
+  EXPECT_EQ(out.discarded, std::vector{handle(1)});
+}
+
+TEST_F(IpHostTest, a_neighbour_in_use_is_refreshed_by_unicast_and_stays) {
+  EXPECT_FALSE(host.resolve(kPeer, now));
+  answer(kPeer, kPeerMac);
+  std::uint32_t epoch = host.epoch();
+  std::size_t answered = out.sent.size();
+  for (int minute = 0; minute < 30; ++minute) {
+    for (int step = 0; step < 6'000; ++step) {
+      now += 10'000'000;
+      host.tick(now);
+      for (; answered < out.sent.size(); ++answered) {
+        EXPECT_EQ(std::memcmp(out.sent[answered].data(), kPeerMac.bytes.data(), 6), 0) << "a refresh disturbs the others";
+        answer(kPeer, kPeerMac);
+      }
+      if (host.epoch() != epoch) {   // as a sender that remembers the MAC does
+        epoch = host.epoch();
+        ASSERT_EQ(host.resolve(kPeer, now), kPeerMac) << "forgotten in minute " << minute;
+      }
+    }
+  }
+  EXPECT_GE(answered, 28U);
+  EXPECT_LE(answered, 31U);
+}
+
+TEST_F(IpHostTest, a_neighbour_nobody_uses_is_forgotten) {
+  EXPECT_FALSE(host.resolve(kPeer, now));
+  answer(kPeer, kPeerMac);
+  std::size_t answered = out.sent.size();
+  for (std::int64_t end = now + IpHost::kUnused_ns + 2 * IpHost::kReachable_ns; now < end; now += 10'000'000) {
+    host.tick(now);
+    for (; answered < out.sent.size(); ++answered) answer(kPeer, kPeerMac);
+  }
+  EXPECT_FALSE(host.resolve(kPeer, now));
+}
+
+TEST_F(IpHostTest, a_neighbour_that_died_is_forgotten_and_the_epoch_tells) {
+  EXPECT_FALSE(host.resolve(kPeer, now));
+  answer(kPeer, kPeerMac);
+  const std::uint32_t epoch = host.epoch();
+  run_for(IpHost::kReachable_ns + 3 * kSecond);
+  EXPECT_NE(host.epoch(), epoch);
+  EXPECT_FALSE(host.resolve(kPeer, now));
+}
+
+TEST_F(IpHostTest, hostile_arp_is_not_believed) {
+  EXPECT_FALSE(host.resolve(kPeer, now));
+  answer(kPeer, kPeerMac);
+  const std::uint32_t epoch = host.epoch();
+  answer(kOurs, kPeerMac);                                    // claims our address
+  answer(kPeer, wire::MacAddress{});                          // zero
+  answer(kPeer, wire::MacAddress{{1, 0, 0, 0, 0, 9}});        // multicast
+  answer(kPeer, kOurMac);                                     // ours
+  EXPECT_EQ(host.epoch(), epoch);
+  EXPECT_EQ(host.resolve(kPeer, now), kPeerMac);
+  std::byte cut[wire::ArpPacket::kLength]{};
+  EXPECT_FALSE(host.on_arp({cut, 27}, now));
+  EXPECT_FALSE(host.on_arp(cut, now));
+  EXPECT_FALSE(answer(0x0B000001, kPeerMac, wire::ArpPacket::kReply));
+  EXPECT_TRUE(answer(0x0B000001, kPeerMac, wire::ArpPacket::kRequest)) << "answered, but not remembered: it is not on our link";
+  EXPECT_FALSE(host.resolve(0x0B000001, now));
+}
+
+TEST_F(IpHostTest, a_full_table_refuses_and_recovers) {
+  for (std::uint32_t i = 0; i < IpHost::kNeighboursMax; ++i) EXPECT_FALSE(host.resolve(0x0A010000 + i, now));
+  EXPECT_EQ(out.sent.size(), IpHost::kNeighboursMax);
+  EXPECT_FALSE(host.resolve(kPeer, now));
+  EXPECT_EQ(out.sent.size(), IpHost::kNeighboursMax) << "no room, nothing asked";
+  EXPECT_FALSE(host.hold(kPeer, handle(1)));
+  for (int i = 0; i < 1'000; ++i, now += 10'000'000) host.tick(now);
+  EXPECT_FALSE(host.resolve(kPeer, now));
+  EXPECT_TRUE(host.hold(kPeer, handle(1)));
+  host.discard_all();
+  EXPECT_EQ(out.discarded, std::vector{handle(1)});
+}
+
+TEST_F(IpHostTest, an_announcement_asks_for_our_own_address) {
+  host.announce();
+  ASSERT_EQ(out.sent.size(), 1U);
+  EXPECT_EQ(out.arp(0).sender_ip, kOurs);
+  EXPECT_EQ(out.arp(0).target_ip, kOurs);
+  EXPECT_EQ(out.arp(0).sender_mac, kOurMac);
+}
+
+TEST_F(IpHostTest, a_tagged_host_tags_what_it_sends) {
+  IpHost tagged{{.mac = kOurMac, .address = kOurs, .prefix_length = 24, .vlan = 12}, out};
+  tagged.announce();
+  const auto ethernet = wire::EthernetView::parse(out.sent.at(0));
+  ASSERT_TRUE(ethernet);
+  EXPECT_EQ(ethernet->vlan, 12);
+  EXPECT_EQ(ethernet->type, wire::kEtherTypeArp);
+}
+
+TEST_F(IpHostTest, unreachable_is_not_sent_for_what_must_not_be_answered) {
+  std::byte packet[28 + 8]{};
+  const auto send = [&](std::uint32_t source, std::uint32_t destination, const wire::MacAddress& to) {
+    wire::build_ipv4(packet, wire::kIpProtocolUdp, 64, source, destination, 16, false);
+    wire::EthernetView ethernet;
+    ethernet.destination = to;
+    ethernet.source = kPeerMac;
+    return host.send_port_unreachable(ethernet, packet, now);
+  };
+  EXPECT_TRUE(send(kPeer, kOurs, kOurMac));
+  EXPECT_FALSE(send(kPeer, kOurs, wire::kBroadcastMac));
+  EXPECT_FALSE(send(kPeer, 0xE0000001, kOurMac));
+  EXPECT_FALSE(send(0, kOurs, kOurMac));
+  EXPECT_FALSE(send(0xE0000001, kOurs, kOurMac));
+  EXPECT_FALSE(send(0xFFFFFFFF, kOurs, kOurMac));
+  int answered = 0;
+  for (int i = 0; i < 1'000; ++i) answered += send(kPeer, kOurs, kOurMac) ? 1 : 0;
+  EXPECT_LT(answered, static_cast<int>(IpHost::kIcmpPerSecond));
+  now += kSecond;
+  EXPECT_TRUE(send(kPeer, kOurs, kOurMac));
+}
+
+}  // namespace
+}  // namespace thalweg::core

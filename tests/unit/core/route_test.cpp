@@ -1,0 +1,84 @@
+// Which port carries an address (design, section 2).
+#include "dataplane/core/route.hpp"
+
+#include <gtest/gtest.h>
+
+namespace thalweg::core {
+namespace {
+
+using shm::PortKind;
+constexpr std::uint32_t ip(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) { return a << 24 | b << 16 | c << 8 | d; }
+
+RouteTable make_table() {
+  return RouteTable{{{.index = 0, .name = "wide", .kind = PortKind::kPci, .address = ip(10, 0, 0, 1), .prefix_length = 8, .gateway = ip(10, 9, 9, 9)},
+                     {.index = 1, .name = "narrow", .kind = PortKind::kAfXdp, .address = ip(10, 1, 2, 3), .prefix_length = 24, .gateway = 0},
+                     {.index = 2, .name = "lo", .kind = PortKind::kLoopback, .address = ip(127, 0, 0, 1), .prefix_length = 8, .gateway = 0},
+                     {.index = 3, .name = "kernel", .kind = PortKind::kKernel, .address = 0, .prefix_length = 0, .gateway = 0}}};
+}
+
+TEST(Route, the_longest_matching_subnet_carries_a_destination) {
+  const auto near = make_table().send(ip(10, 1, 2, 77));
+  ASSERT_TRUE(near);
+  EXPECT_EQ(near->port, 1U);
+  EXPECT_EQ(near->next_hop, ip(10, 1, 2, 77));
+  EXPECT_EQ(near->source, ip(10, 1, 2, 3));
+  EXPECT_NE(near->why.find("10.1.2.3/24"), std::string::npos) << near->why;
+  EXPECT_EQ(make_table().send(ip(10, 1, 3, 77))->port, 0U);
+}
+
+TEST(Route, what_no_subnet_holds_goes_to_a_gateway) {
+  const auto far = make_table().send(ip(192, 168, 1, 1));
+  ASSERT_TRUE(far);
+  EXPECT_EQ(far->port, 0U);
+  EXPECT_EQ(far->next_hop, ip(10, 9, 9, 9));
+}
+
+TEST(Route, what_no_gateway_takes_goes_to_the_kernel_or_nowhere) {
+  const RouteTable no_gateway{{{.index = 0, .name = "a", .kind = PortKind::kPatch, .address = ip(10, 0, 0, 1), .prefix_length = 24, .gateway = 0},
+                               {.index = 1, .name = "k", .kind = PortKind::kKernel, .address = 0, .prefix_length = 0, .gateway = 0}}};
+  EXPECT_EQ(no_gateway.send(ip(8, 8, 8, 8))->port, 1U);
+  const RouteTable nothing{{{.index = 0, .name = "a", .kind = PortKind::kPatch, .address = ip(10, 0, 0, 1), .prefix_length = 24, .gateway = 0}}};
+  ASSERT_FALSE(nothing.send(ip(8, 8, 8, 8)));
+  EXPECT_EQ(nothing.send(ip(8, 8, 8, 8)).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(nothing.choose(ip(8, 8, 8, 8)).port, nullptr);
+}
+
+TEST(Route, loopback_addresses_belong_to_the_loopback_port) {
+  EXPECT_EQ(make_table().send(ip(127, 0, 0, 9))->port, 2U);
+  EXPECT_EQ(*make_table().receive(ip(127, 3, 2, 1), 0), std::vector<std::uint32_t>{2});
+}
+
+TEST(Route, a_receive_address_is_its_owners_and_0_is_every_ports) {
+  EXPECT_EQ(*make_table().receive(ip(10, 1, 2, 3), 0), std::vector<std::uint32_t>{1});
+  EXPECT_EQ(*make_table().receive(0, 0), (std::vector<std::uint32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(*make_table().receive(ip(192, 0, 2, 1), 0), std::vector<std::uint32_t>{3}) << "the kernel may own it";
+  const RouteTable alone{{{.index = 0, .name = "a", .kind = PortKind::kPatch, .address = ip(10, 0, 0, 1), .prefix_length = 24, .gateway = 0}}};
+  EXPECT_FALSE(alone.receive(ip(10, 0, 0, 2), 0));
+  EXPECT_FALSE(RouteTable{}.receive(0, 0));
+}
+
+TEST(Route, an_interface_asked_for_decides) {
+  const auto by_address = make_table().send(ip(10, 1, 2, 77), ip(10, 0, 0, 1));
+  ASSERT_TRUE(by_address);
+  EXPECT_EQ(by_address->port, 0U);
+  EXPECT_NE(by_address->why.find("wide"), std::string::npos);
+  EXPECT_EQ(make_table().send(ip(224, 0, 1, 1), ip(10, 1, 2, 0), 24)->port, 1U);
+}
+
+TEST(Route, multicast_goes_to_the_first_wire_and_needs_no_gateway) {
+  const auto group = make_table().send(ip(224, 10, 9, 8));
+  ASSERT_TRUE(group);
+  EXPECT_EQ(group->port, 0U);
+  EXPECT_EQ(group->next_hop, ip(224, 10, 9, 8));
+  EXPECT_EQ(*make_table().receive(ip(224, 10, 9, 8), ip(10, 1, 2, 3)), std::vector<std::uint32_t>{1});
+}
+
+TEST(Route, two_ends_of_a_cable_in_one_data_plane_reach_each_other) {
+  const RouteTable cable{{{.index = 0, .name = "left", .kind = PortKind::kPatch, .address = ip(10, 0, 0, 1), .prefix_length = 24, .gateway = 0},
+                          {.index = 1, .name = "right", .kind = PortKind::kPatch, .address = ip(10, 0, 0, 2), .prefix_length = 24, .gateway = 0}}};
+  EXPECT_EQ(cable.send(ip(10, 0, 0, 2))->port, 0U);
+  EXPECT_EQ(cable.send(ip(10, 0, 0, 1))->port, 1U);
+}
+
+}  // namespace
+}  // namespace thalweg::core
