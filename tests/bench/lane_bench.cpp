@@ -43,19 +43,21 @@ void bare_receive(benchmark::State& state) {
   Datagrams datagrams{stream, static_cast<std::int32_t>(state.range(0))};
   std::int64_t position = 0;
   std::int64_t copied = 0;
+  const unsigned run = state.range(0) == 1 ? kRun : 2 * kBurst;
+  Runs runs{run * state.range(0)};
   for (auto _ : state) {
     rte_mbuf* frames[kRun];
-    rte_pktmbuf_alloc_bulk(bare.pool->get(), frames, kRun);
-    for (rte_mbuf* m : frames) {
+    rte_pktmbuf_alloc_bulk(bare.pool->get(), frames, run);
+    for (unsigned i = 0; i < run; ++i) {
       if (wire::term_offset_of(position, 20) + datagrams.frames * kFrame > kTermLength) position = (position | (kTermLength - 1)) + 1;
-      datagrams.write(m, position, 100, 20);
+      datagrams.write(frames[i], position, 100, 20);
     }
-    rte_ring_sp_enqueue_bulk(bare.ring, reinterpret_cast<void**>(frames), kRun, nullptr);
-    timed(state, [&] {
+    rte_ring_sp_enqueue_bulk(bare.ring, reinterpret_cast<void**>(frames), run, nullptr);
+    runs.time(state, [&] {
       while (bare_receive_burst(bare, stream_word(stream), copied) != 0) {}
     });
   }
-  state.SetItemsProcessed(state.iterations() * kRun * state.range(0));
+  runs.report(state);
 }
 
 void lane_receive(benchmark::State& state) {
@@ -67,6 +69,7 @@ void lane_receive(benchmark::State& state) {
   const std::int32_t initial = stream.wanted().initial_term_id;
   // A window's worth at most: 14 frames a datagram need shorter runs.
   const unsigned run = state.range(0) == 1 ? kRun : 2 * kBurst;
+  Runs runs{run * state.range(0)};
   for (auto _ : state) {
     rte_mbuf* frames[kRun];
     rte_pktmbuf_alloc_bulk(bare.pool->get(), frames, run);
@@ -89,7 +92,7 @@ void lane_receive(benchmark::State& state) {
       position += left;
     }
     for (unsigned sent = 0; sent < run; sent += kBurst) benchmark::DoNotOptimize(stream.port_a().tx_burst(0, frames + sent, kBurst));
-    timed(state, [&] {
+    runs.time(state, [&] {
       for (unsigned n = 0; n < run; n += kBurst) lane.turn(stream.now());
     });
     if (stream.receiver().rebuild_position != position) {
@@ -100,7 +103,7 @@ void lane_receive(benchmark::State& state) {
     rte_mbuf* answers[kBurst];
     while (const std::uint16_t count = stream.port_a().rx_burst(0, answers, kBurst)) rte_pktmbuf_free_bulk(answers, count);
   }
-  state.SetItemsProcessed(state.iterations() * run * state.range(0));
+  runs.report(state);
 }
 
 // ---- sending ----
@@ -111,19 +114,21 @@ void bare_send(benchmark::State& state) {
   const wire::UdpFrameTemplate header = stream.header(true);
   const auto length = static_cast<std::size_t>(state.range(0) * kFrame);
   std::int64_t position = 0;
+  const unsigned run = state.range(0) == 1 ? kRun : 2 * kBurst;
+  Runs runs{run * state.range(0)};
   for (auto _ : state) {
     // The application wrote these bytes just before.
     std::int64_t writing = position;
     std::byte payload[kFrame - 32]{};
-    for (std::int64_t i = 0; i < kRun * state.range(0); ++i) writing = offer(bare.log, writing, 1, 100, payload, sizeof payload);
-    timed(state, [&] { bare_send_run(bare, header, bare.log, position, length, kRun); });
+    for (std::int64_t i = 0; i < run * state.range(0); ++i) writing = offer(bare.log, writing, 1, 100, payload, sizeof payload);
+    runs.time(state, [&] { bare_send_run(bare, header, bare.log, position, length, run); });
     position = writing;
     rte_mbuf* frames[kBurst];
     while (const unsigned count = rte_ring_sc_dequeue_burst(bare.ring, reinterpret_cast<void**>(frames), kBurst, nullptr)) {
       rte_pktmbuf_free_bulk(frames, count);
     }
   }
-  state.SetItemsProcessed(state.iterations() * kRun * state.range(0));
+  runs.report(state);
 }
 
 // One frame a datagram: with an MTU that has no room for a second.
@@ -136,6 +141,7 @@ void lane_send(benchmark::State& state) {
   const std::int32_t initial = stream.wanted().initial_term_id;
   std::byte payload[1344]{};
   wire::UdpFrameTemplate to_a = stream.header(false);
+  Runs runs{run * state.range(0)};
   for (auto _ : state) {
     for (std::int64_t i = 0; i < run * state.range(0); ++i) {
       position = offer(stream.sent, position, stream.wanted().session_id, initial, payload, kFrame - 32);
@@ -154,13 +160,13 @@ void lane_send(benchmark::State& state) {
       wire::build(frame + 42, sm);
       stream.nodes.inject(stream.nodes.a, {frame, 42 + wire::StatusMessage::kLength});
     }
-    timed(state, [&] {
+    runs.time(state, [&] {
       while (stream.sender().sender_position < position) lane.turn(stream.now());
     });
     rte_mbuf* frames[kBurst];
     while (const std::uint16_t count = stream.port_b().rx_burst(0, frames, kBurst)) rte_pktmbuf_free_bulk(frames, count);
   }
-  state.SetItemsProcessed(state.iterations() * run * state.range(0));
+  runs.report(state);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 
@@ -20,12 +21,30 @@ inline constexpr unsigned kBurst = 32;
 inline constexpr unsigned kRun = 14 * kBurst;              // datagrams of one timed run: long against reading the clock
 inline constexpr std::int32_t kFrame = 96;                 // 64 bytes of payload
 
-template <typename Run>
-void timed(benchmark::State& state, Run&& run) {
-  const auto from = std::chrono::steady_clock::now();
-  run();
-  state.SetIterationTime(std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count());
-}
+// Times runs one by one and reports the median: a run that was interrupted says nothing about the code. `items` of each run.
+class Runs {
+ public:
+  explicit Runs(std::int64_t items) : items_{items} { times_ns_.reserve(1 << 20); }
+  template <typename Run>
+  void time(benchmark::State& state, Run&& run) {
+    const auto from = std::chrono::steady_clock::now();
+    run();
+    const auto taken = std::chrono::steady_clock::now() - from;
+    times_ns_.push_back(std::chrono::duration<double, std::nano>(taken).count());
+    state.SetIterationTime(times_ns_.back() * 1e-9);
+  }
+  void report(benchmark::State& state) {
+    if (times_ns_.empty()) return;
+    const auto middle = times_ns_.begin() + static_cast<std::ptrdiff_t>(times_ns_.size() / 2);
+    std::nth_element(times_ns_.begin(), middle, times_ns_.end());
+    state.counters["ns_per_item"] = *middle / static_cast<double>(items_);
+    state.SetItemsProcessed(state.iterations() * items_);
+  }
+
+ private:
+  std::int64_t items_;
+  std::vector<double> times_ns_;
+};
 
 // One connected stream, node a to node b, and what the applications at its ends do: the least that an offer and a poll can be.
 class Stream {

@@ -331,9 +331,11 @@ void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
               (receive->options.naks_all_gaps ? shm::ImageFlags::kNakAllGaps : 0);
     d.endpoint = setup.endpoint;
     d.log = log;
-    d.rcv_hwm_id = make_counter();
-    d.rcv_pos_id = make_counter();
-    d.rcv_naks_id = make_counter();
+    if (!is_lean) {
+      d.rcv_hwm_id = make_counter();
+      d.rcv_pos_id = make_counter();
+      d.rcv_naks_id = make_counter();
+    }
     d.source_address = setup.source_address;
     d.source_port = setup.source_port;
     d.liveness_timeout_ns = receive->options.liveness_timeout_ns;
