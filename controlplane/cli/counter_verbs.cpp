@@ -1,5 +1,6 @@
 // thalweg stat, drops, errors, loss: counters and reports as they stand in shared memory.
 #include <algorithm>
+#include <array>
 #include <cctype>
 
 #include "controlplane/cli/instance.hpp"
@@ -47,29 +48,64 @@ Exit stat(Context& context, const StatOptions& options) {
 }
 
 // ---- drops ----
-Exit drops(Context& context, bool is_nonzero) {
-  const auto instance = Instance::open_with_registry(context);
-  if (!instance) return context.out.fail("drops", instance.error());
-  const auto& registry = instance->registry();
-  Table reasons{"drops", {{"name", "REASON"}, {"count", "COUNT", Unit::kCount}, {"unit", "UNIT"}, {"help", "MEANING"}}};
-  const auto add = [&](std::string_view name, std::uint64_t count, std::string_view unit, std::string_view help) {
-    if (!is_nonzero || count != 0) reasons.add({name, Cell{count}.styled(count == 0 ? Style::kFaint : Style::kWarn), unit, help});
+struct DropOptions {
+  bool is_all{};
+  bool is_by_lane{};
+};
+
+Table lane_drops(const shm::Registry& registry, const DropOptions& options) {
+  std::vector<Column> columns{{"name", "REASON"}, {"count", "COUNT", Unit::kCount}, {"unit", "UNIT"}, {"help", "MEANING"}};
+  if (options.is_by_lane) columns.insert(columns.begin(), {"lane", "LANE", Unit::kCount});
+  Table table{"drops", std::move(columns)};
+  const auto add = [&](std::optional<std::uint32_t> lane, const auto& info, std::uint64_t count) {
+    if (count == 0 && !options.is_all) return;
+    std::vector<Cell> row{info.name, Cell{count}.styled(count == 0 ? Style::kFaint : Style::kWarn), info.unit, info.help};
+    if (lane) row.insert(row.begin(), Cell{*lane});
+    table.add(std::move(row));
   };
   for (std::size_t i = 0; i < shm::kLaneCounterCount; ++i) {
     const auto& info = shm::kLaneCounters[i];
-    if (info.name.starts_with("drop_")) add(info.name, lane_total(registry, i), info.unit, info.help);
+    if (!info.name.starts_with("drop_")) continue;
+    if (!options.is_by_lane) add(std::nullopt, info, lane_total(registry, i));
+    for (std::uint32_t lane = 0; options.is_by_lane && lane < lane_count(registry); ++lane) add(lane, info, lane_value(registry.lanes[lane], i));
   }
-  context.out.print(reasons, "nothing was dropped by a lane");
-  Table ports{"port_drops",
-              {{"port", "PORT"}, {"rx_missed", "RX MISSED", Unit::kCount}, {"rx_no_buffer", "RX NO BUFFER", Unit::kCount}, {"rx_errors", "RX ERRORS", Unit::kCount},
-               {"tx_errors", "TX ERRORS", Unit::kCount}, {"impaired_lost", "IMPAIRED LOST", Unit::kCount}}};
+  return table;
+}
+
+// What a port lost before a lane saw it, or after a lane gave it away.
+struct PortReason {
+  std::string_view name;
+  std::atomic<std::uint64_t> shm::PortSlot::*counter;
+  std::string_view help;
+};
+constexpr std::array<PortReason, 6> kPortReasons{{
+    {"rx_missed", &shm::PortSlot::rx_missed, "the device had no free descriptor: the lane came too late, or ring-size is too small"},
+    {"rx_no_buffer", &shm::PortSlot::rx_no_buffer, "no packet buffer for a received frame: dataplane.packet-buffers is too small"},
+    {"rx_errors", &shm::PortSlot::rx_errors, "the device received broken frames: cable, switch or peer"},
+    {"tx_errors", &shm::PortSlot::tx_errors, "the device or the kernel did not take a frame"},
+    {"impaired_lost", &shm::PortSlot::impaired_lost, "lost on purpose: the port's impair.loss"},
+    {"impaired_corrupted", &shm::PortSlot::impaired_corrupted, "changed on purpose: the port's impair.corrupt"},
+}};
+
+Table port_drops(const shm::Registry& registry, bool is_all) {
+  Table table{"port_drops", {{"port", "PORT"}, {"name", "REASON"}, {"count", "COUNT", Unit::kCount}, {"unit", "UNIT"}, {"help", "MEANING"}}};
   for (std::uint32_t i = 0; i < port_count(registry); ++i) {
     const shm::PortSlot& port = registry.ports[i];
-    const auto get = [](const std::atomic<std::uint64_t>& value) { return value.load(std::memory_order_relaxed); };
-    ports.add({text_of(port.name), get(port.rx_missed), get(port.rx_no_buffer), get(port.rx_errors), get(port.tx_errors), get(port.impaired_lost)});
+    for (const PortReason& reason : kPortReasons) {
+      const std::uint64_t count = (port.*reason.counter).load(std::memory_order_relaxed);
+      if (count == 0 && !is_all) continue;
+      table.add({text_of(port.name), reason.name, Cell{count}.styled(count == 0 ? Style::kFaint : Style::kWarn), "frames", reason.help});
+    }
   }
+  return table;
+}
+
+Exit drops(Context& context, const DropOptions& options) {
+  const auto instance = Instance::open_with_registry(context);
+  if (!instance) return context.out.fail("drops", instance.error());
+  context.out.print(lane_drops(instance->registry(), options), "no lane dropped anything");
   context.out.line("");
-  context.out.print(ports, "no ports");
+  context.out.print(port_drops(instance->registry(), options.is_all), "no port dropped anything");
   return Exit::kOk;
 }
 
@@ -120,11 +156,12 @@ void register_counters(CLI::App& root, Context& context) {
     on_run_watched(*verb, context, [&context, options] { return stat(context, *options); });
   }
   {
-    CLI::App* verb = root.add_subcommand("drops", "Every reason for which a frame was dropped, with its meaning");
-    const auto is_nonzero = std::make_shared<bool>(false);
-    verb->add_flag("--nonzero", *is_nonzero, "Leave out reasons that did not occur");
-    set_example(*verb, "drops --nonzero");
-    on_run_watched(*verb, context, [&context, is_nonzero] { return drops(context, *is_nonzero); });
+    CLI::App* verb = root.add_subcommand("drops", "Where frames were dropped and why, in words");
+    const auto options = std::make_shared<DropOptions>();
+    verb->add_flag("--all", options->is_all, "Also the reasons that did not occur");
+    verb->add_flag("--by-lane", options->is_by_lane, "One row for each lane instead of their sum");
+    set_example(*verb, "drops --by-lane --watch 5s");
+    on_run_watched(*verb, context, [&context, options] { return drops(context, *options); });
   }
   {
     CLI::App* verb = root.add_subcommand("errors", "Distinct errors with count, first and last time");

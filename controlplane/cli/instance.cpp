@@ -128,7 +128,10 @@ StreamView image_view(const Instance& instance, const Links& links, std::uint32_
   view.id = wanted.correlation_id;
   view.session_id = wanted.session_id;
   view.stream_id = wanted.stream_id;
-  view.channel = instance.text(wanted.text);
+  const auto& endpoints = instance.registry().endpoints;
+  const std::uint32_t text = wanted.text == shm::kNoSlot && wanted.endpoint < endpoints.size() ? endpoints[wanted.endpoint].desired.text : wanted.text;
+  view.channel = instance.text(text);
+  view.source = format_endpoint(wanted.source_address, wanted.source_port);
   view.state = state_name(slot.observed.ObservedHead::state.load(std::memory_order_relaxed), is_answered(slot), state.lifecycle);
   view.is_connected = state.lifecycle == shm::Lifecycle::kActive;
   view.position = state.rebuild_position;

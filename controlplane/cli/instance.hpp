@@ -47,6 +47,7 @@ struct StreamView {
   std::int32_t session_id{};
   std::int32_t stream_id{};
   std::string channel;
+  std::string source;          // images: whose stream it is, address:port
   std::string_view state;      // "waiting", "active", "draining", "linger", "done", "failed"
   bool is_connected{};
   std::int64_t position{};     // produced (publications) or received without a gap (images)

@@ -25,6 +25,7 @@ Exit list(Context& context, const Filter& filter) {
                {"window_left_bytes", "WINDOW", Unit::kBytes},
                {"consumers", "CONSUMERS", Unit::kCount},
                {"held_by", "HELD BY"},
+               {"source", "SOURCE"},
                {"channel", "CHANNEL"}}};
   for (const StreamView& s : streams_of(*instance)) {
     if (filter.session && *filter.session != s.session_id) continue;
@@ -32,7 +33,8 @@ Exit list(Context& context, const Filter& filter) {
     if (filter.is_backlogged && s.backlog_bytes == 0) continue;
     const Style style = s.state == "failed" ? Style::kBad : s.state == "active" ? Style::kGood : Style::kFaint;
     table.add({s.kind, s.session_id, s.stream_id, Cell{s.state}.styled(style), s.is_connected, s.position, s.backlog_bytes, s.window_left_bytes,
-               s.consumers, s.held_by.empty() ? Cell{} : Cell{s.held_by}.styled(Style::kWarn), s.channel});
+               s.consumers, s.held_by.empty() ? Cell{} : Cell{s.held_by}.styled(Style::kWarn),
+               s.source.empty() ? Cell{} : Cell{s.source}, s.channel});
   }
   context.out.print(table, "no streams");
   return Exit::kOk;

@@ -11,7 +11,7 @@ namespace {
 
 struct TopOptions {
   std::int64_t interval_ns{kSecond_ns};
-  std::uint32_t rounds{0};  // 0: until interrupted
+  std::optional<std::uint32_t> rounds;  // 0: until interrupted
   std::uint32_t streams{20};
 };
 
@@ -132,21 +132,45 @@ Table stream_table(const Sample& before, const Sample& after, double seconds, st
   return table;
 }
 
+std::string describe(const shm::ProcessInfo& process) {
+  const std::uint32_t starts = process.starts.load(std::memory_order_relaxed);
+  std::string text = process.state.load(std::memory_order_acquire) == shm::Observed::kActive ? "runs as process " : "does not run; was process ";
+  text += std::to_string(process.pid.load(std::memory_order_relaxed));
+  return starts > 1 ? text + ", start " + std::to_string(starts) : text;
+}
+
+void print_processes(Output& out, const Instance& instance) {
+  const shm::RegistryHeader& header = instance.registry().header;
+  out.value("directory", "instance", instance.directory());
+  if (out.is_json()) {
+    for (const auto& [name, process] : {std::pair{"control_plane", &header.control_plane}, std::pair{"data_plane", &header.data_plane}}) {
+      out.document()[name] = {{"pid", process->pid.load(std::memory_order_relaxed)},
+                              {"starts", process->starts.load(std::memory_order_relaxed)},
+                              {"is_active", process->state.load(std::memory_order_acquire) == shm::Observed::kActive}};
+    }
+    return;
+  }
+  out.value("", "control plane", describe(header.control_plane));
+  out.value("", "data plane", describe(header.data_plane));
+  out.line("");
+}
+
 Exit top(Context& context, const TopOptions& options) {
+  // One look is what a script wants; a terminal is refreshed in place.
+  const std::uint32_t rounds = options.rounds.value_or(context.out.is_terminal() ? 0 : 1);
   auto instance = Instance::open_with_registry(context);
   if (!instance) return context.out.fail("top", instance.error());
   Sample before = take_sample(*instance);
-  for (std::uint32_t round = 0; (options.rounds == 0 || round < options.rounds) && !is_interrupted(); ++round) {
+  for (std::uint32_t round = 0; (rounds == 0 || round < rounds) && !is_interrupted(); ++round) {
     sleep_interruptible(options.interval_ns);
     if (is_interrupted()) break;
+    instance = Instance::open_with_registry(context);  // a new start makes new files
+    if (!instance) return context.out.fail("top", instance.error());
     Sample after = take_sample(*instance);
     const double seconds = static_cast<double>(after.now_ns - before.now_ns) / 1e9;
     context.out.begin_round();
     const auto& registry = instance->registry();
-    context.out.value("directory", "instance", instance->directory());
-    context.out.value("control_plane_starts", "control plane", registry.header.control_plane.starts.load(std::memory_order_relaxed));
-    context.out.value("data_plane_starts", "data plane", registry.header.data_plane.starts.load(std::memory_order_relaxed));
-    context.out.line("");
+    print_processes(context.out, *instance);
     context.out.print(lane_table(registry, before, after, seconds), "no lanes: the data plane does not run");
     context.out.line("");
     context.out.print(port_table(registry, before, after, seconds), "no ports");
@@ -164,7 +188,7 @@ void register_top(CLI::App& root, Context& context) {
   CLI::App* verb = root.add_subcommand("top", "Lanes, ports and busiest streams, refreshed in place");
   const auto options = std::make_shared<TopOptions>();
   add_duration(*verb, "--interval", options->interval_ns, "Time between rounds (default 1s)");
-  verb->add_option("--rounds", options->rounds, "Stop after this many rounds; 0: when interrupted")->type_name("N");
+  verb->add_option("--count", options->rounds, "Stop after this many rounds; 0: when interrupted. Default: 0 on a terminal, else 1")->type_name("N");
   verb->add_option("--streams", options->streams, "Show at most this many streams")->type_name("N");
   set_example(*verb, "top --interval 500ms");
   on_run(*verb, context, [&context, options] { return top(context, *options); });

@@ -7,6 +7,8 @@ namespace thalweg::cli {
 void register_up(CLI::App& root, Context& context);        // up
 void register_stream(CLI::App& root, Context& context);    // stream list
 void register_counters(CLI::App& root, Context& context);  // stat, drops, errors, loss
+void register_capture(CLI::App& root, Context& context);   // capture
+void register_route(CLI::App& root, Context& context);     // route get
 void register_top(CLI::App& root, Context& context);       // top
 void register_pub(CLI::App& root, Context& context);       // pub
 void register_sub(CLI::App& root, Context& context);       // sub

@@ -154,9 +154,9 @@ Result<Json> ControlVerbs::start_capture(World& world, const Json& args) {
   std::uint32_t port = 0;
   const std::uint32_t port_count = std::min(world.registry->header.port_count, shm::kPortsMax);
   while (port < port_count && text_of(world.registry->ports[port].name, sizeof world.registry->ports[port].name) != *port_name) ++port;
-  if (port == port_count) return fail(ErrorCode::kNotFound, "no port has the name '" + *port_name + "'", "thalweg stat lists the ports");
+  if (port == port_count) return fail(ErrorCode::kNotFound, "no port has the name '" + *port_name + "'", "thalweg top shows the ports");
   const auto index = captures_.allocate();
-  if (!index) return fail(ErrorCode::kInUse, "all captures are running", "stop one first: thalweg capture stop");
+  if (!index) return fail(ErrorCode::kInUse, "all captures are running", "stop one first: thalweg capture --list, thalweg capture --stop NUMBER");
   auto& wanted = captures_.slot(*index).desired;
   wanted.port = port;
   wanted.snap_length = argument<std::uint32_t>(args, "snap_length").value_or(0);

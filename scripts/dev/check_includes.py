@@ -16,7 +16,8 @@ ARROWS = {
     "dataplane/client": ["dataplane/base", "dataplane/shm", "dataplane/wire/positions.hpp"],
     "config/schema": ["dataplane/base", "pmd/port.hpp"],
     "controlplane/api": ["dataplane/base"],
-    "controlplane/cli": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client"],
+    "controlplane/cli": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client",
+                         "dataplane/core/route.hpp"],
     "controlplane/conductor": ["controlplane/api", "controlplane/host", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client"],
     "controlplane/host": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema"],
 }
