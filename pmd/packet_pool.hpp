@@ -41,6 +41,8 @@ class PacketPool {
 
 // Bytes of one mbuf with room for `mtu` bytes of IP, as a pool lays it out.
 [[nodiscard]] std::uint32_t packet_bytes(std::uint32_t mtu) noexcept;
+// The part of it behind the rte_mbuf: headroom and frame.
+[[nodiscard]] std::uint32_t packet_data_room(std::uint32_t mtu) noexcept;
 // mbufs a port may hold at its worst: queues, rings, reserves, delayed frames. Pools are sized from the sum.
 [[nodiscard]] std::uint32_t packets_needed(const PortOptions& options) noexcept;
 // One pool of a data plane. Socket ports carry datagrams of 64 KiB, wires frames of 1500 or 9000 bytes: one pool for all would waste most

@@ -7,6 +7,7 @@ namespace thalweg::cli {
 void register_up(CLI::App& root, Context& context);        // up
 void register_stream(CLI::App& root, Context& context);    // stream list
 void register_counters(CLI::App& root, Context& context);  // stat, drops, errors, loss
+void register_host(CLI::App& root, Context& context);      // host check
 void register_capture(CLI::App& root, Context& context);   // capture
 void register_route(CLI::App& root, Context& context);     // route get
 void register_top(CLI::App& root, Context& context);       // top

@@ -17,7 +17,7 @@ ARROWS = {
     "config/schema": ["dataplane/base", "pmd/port.hpp"],
     "controlplane/api": ["dataplane/base"],
     "controlplane/cli": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client",
-                         "dataplane/core/route.hpp"],
+                         "dataplane/core/route.hpp", "dataplane/core/cpu_plan.hpp", "pmd/packet_pool.hpp"],
     "controlplane/conductor": ["controlplane/api", "controlplane/host", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client"],
     "controlplane/host": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema"],
 }
