@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""What `meson install` puts where. Files that are no programs are really installed, into a DESTDIR; programs are asked of meson, because
+they need a whole build. Usage: install_test.py <build root>"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+PROGRAMS = ["bin/thalweg", "bin/thalweg-controlplane", "bin/thalweg-dataplane"]
+FILES = [
+    "lib/sysctl.d/60-thalweg.conf",
+    "lib/systemd/system/thalweg.service",
+    "lib/systemd/system/thalweg@.service",
+    "lib/sysusers.d/thalweg.conf",
+    "lib/tmpfiles.d/thalweg.conf",
+    "lib/udev/rules.d/60-thalweg.rules",
+    "share/bash-completion/completions/thalweg",
+    "share/man/man1/thalweg.1",
+    "share/man/man5/thalweg.yaml.5",
+    "share/man/man8/thalweg-controlplane.8",
+    "share/man/man8/thalweg-dataplane.8",
+    "share/thalweg/default.yaml",
+    "share/thalweg/thalweg.schema.json",
+]
+
+
+def fail(message):
+    sys.exit(f"install_test: {message}")
+
+
+def check(is_good, message):
+    if not is_good:
+        fail(message)
+
+
+def installed_files(destination, prefix):
+    found = set()
+    for folder, _, names in os.walk(destination):
+        for name in names:
+            found.add(os.path.relpath(os.path.join(folder, name), destination + prefix))
+    return found
+
+
+def verify_units(destination, prefix):
+    """Directives that systemd does not know are mistakes; that the programs are not there yet is none."""
+    if shutil.which("systemd-analyze") is None:
+        return
+    folder = os.path.join(destination + prefix, "lib/systemd/system")
+    result = subprocess.run(["systemd-analyze", "verify", "--man=no", os.path.join(folder, "thalweg.service")], capture_output=True, text=True)
+    for word in ("Unknown key", "Unknown section", "Invalid", "Failed to parse"):
+        check(word not in result.stderr, result.stderr)
+
+
+def main():
+    build = sys.argv[1]
+    meson = shutil.which("meson") or fail("meson is not there")
+    options = json.loads(subprocess.run([meson, "introspect", "--buildoptions", build], check=True, capture_output=True, text=True).stdout)
+    prefix = next(option["value"] for option in options if option["name"] == "prefix")
+    planned = json.loads(subprocess.run([meson, "introspect", "--installed", build], check=True, capture_output=True, text=True).stdout)
+    targets = set(planned.values())
+    for program in PROGRAMS:
+        check(os.path.join(prefix, program) in targets, f"{program} is not installed")
+    with tempfile.TemporaryDirectory() as destination:
+        subprocess.run([meson, "install", "-C", build, "--no-rebuild", "--tags", "system,man", "--destdir", destination], check=True, stdout=subprocess.DEVNULL)
+        found = installed_files(destination, prefix)
+        examples = {f for f in found if f.startswith("share/thalweg/examples/")}
+        check(len(examples) >= 3, "the example configurations are missing")
+        check(found - examples == set(FILES), f"missing: {sorted(set(FILES) - found)}; not expected: {sorted(found - examples - set(FILES))}")
+        unit = open(os.path.join(destination + prefix, "lib/systemd/system/thalweg.service"), encoding="utf-8").read()
+        check(f"ExecStart={prefix}/bin/thalweg up" in unit, "the unit starts another program")
+        check("@" not in unit, "a place holder is left in the unit")
+        verify_units(destination, prefix)
+    print("install_test: every file is where it belongs")
+
+
+main()
