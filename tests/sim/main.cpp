@@ -26,6 +26,7 @@ struct Options {
   bool is_verbose{};
   bool is_json{};
   bool keep_going{};
+  bool is_twice{};
 };
 
 // What an abort (a THALWEG_ASSERT, a sanitizer) or a real fault prints: set before each run, read by the signal handlers.
@@ -57,13 +58,13 @@ void print_outcome(const Options& options, std::uint64_t seed, const Outcome& o)
   if (options.is_json) {
     const nlohmann::json line{{"seed", seed}, {"ok", o.failure.empty()}, {"failure", o.failure}, {"virtual_ns", o.virtual_ns}, {"steps", o.steps},
                               {"messages_sent", o.messages_sent}, {"messages_read", o.messages_read}, {"naks", o.naks},
-                              {"retransmits", o.retransmits}, {"faults", faults_json(o.faults)}};
+                              {"retransmits", o.retransmits}, {"trace", fmt::format("{:016x}", o.trace)}, {"faults", faults_json(o.faults)}};
     std::puts(line.dump().c_str());
     return;
   }
   if (options.is_verbose) {
-    fmt::print("seed {}: {} messages sent, {} read, {} NAKs, {} retransmits, {:.3f} virtual s, {} steps, faults {}\n", seed, o.messages_sent,
-               o.messages_read, o.naks, o.retransmits, static_cast<double>(o.virtual_ns) / 1e9, o.steps, faults_json(o.faults).dump());
+    fmt::print("seed {}: {} messages sent, {} read, {} NAKs, {} retransmits, {:.3f} virtual s, {} steps, trace {:016x}, faults {}\n", seed, o.messages_sent,
+               o.messages_read, o.naks, o.retransmits, static_cast<double>(o.virtual_ns) / 1e9, o.steps, o.trace, faults_json(o.faults).dump());
   }
   if (!o.failure.empty()) fmt::print("FAILED seed {}: {}\n  run it alone: {}\n", seed, o.failure, command_line(seed));
   std::fflush(stdout);
@@ -89,7 +90,13 @@ int run(const Options& options, std::uint64_t from, std::uint64_t count) {
     std::snprintf(g_abort_message, sizeof g_abort_message, "aborted in seed %llu\n  run it alone: %s\n", static_cast<unsigned long long>(seed),
                   command_line(seed).c_str());
     if (options.is_verbose && !options.is_json) fmt::print("{}", scenario.describe());
-    const Outcome outcome = thalweg::sim::World{scenario}.run();
+    Outcome outcome = thalweg::sim::World{scenario}.run();
+    if (options.is_twice && outcome.failure.empty()) {
+      const Outcome again = thalweg::sim::World{scenario}.run();
+      if (again.trace != outcome.trace || again.steps != outcome.steps) {
+        outcome.failure = fmt::format("the second run differs: trace {:016x} and {:016x}, {} and {} steps", outcome.trace, again.trace, outcome.steps, again.steps);
+      }
+    }
     faults.add(outcome.faults);
     messages += outcome.messages_read;
     if (!outcome.failure.empty()) ++failed;
@@ -115,6 +122,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "this seed alone");
   app.add_flag("--verbose", options.is_verbose, "print each scenario and what happened");
   app.add_flag("--json", options.is_json, "one JSON object a seed, and a summary");
+  app.add_flag("--twice", options.is_twice, "run each seed twice and require the same trace");
   app.add_flag("--keep-going", options.keep_going, "do not stop at the first failing seed");
   CLI11_PARSE(app, argc, argv);
   std::uint64_t from = 0;

@@ -38,7 +38,16 @@ std::int64_t Network::transit_ns(const Impairment& impairment) {
   return transit;
 }
 
+void Network::trace(const wire::UdpEndpoint& from, const wire::UdpEndpoint& to, std::span<const std::byte> bytes, std::int64_t now_ns) noexcept {
+  trace(static_cast<std::uint64_t>(now_ns));
+  trace((std::uint64_t{from.address} << 32 | to.address) ^ (std::uint64_t{from.port} << 48 | std::uint64_t{to.port} << 16));
+  std::size_t at = 0;
+  for (; at + 8 <= bytes.size(); at += 8) trace(load_le<std::uint64_t>(bytes.data() + at));
+  for (; at < bytes.size(); ++at) trace(std::to_integer<std::uint64_t>(bytes[at]));
+}
+
 void Network::send(const wire::UdpEndpoint& from, const wire::UdpEndpoint& to, std::span<const std::byte> bytes, std::int64_t now_ns) {
+  trace(from, to, bytes, now_ns);
   const Link& link = links_[{from.address, to.address}];
   const Impairment& impairment = link.impairment;
   if (now_ns < link.blocked_until_ns) return verdict_.faults.add(Fault::kPartitioned);

@@ -46,6 +46,8 @@ class Network {
   void send(const wire::UdpEndpoint& from, const wire::UdpEndpoint& to, std::span<const std::byte> bytes, std::int64_t now_ns);
   // The next datagram due by `now_ns`; false when there is none.
   bool receive(Datagram& out, std::int64_t now_ns);
+  // A digest of every datagram handed in so far, with its time and ends: two runs with the same one did the same.
+  [[nodiscard]] std::uint64_t trace() const noexcept { return trace_; }
   [[nodiscard]] std::int64_t next_due_ns() const noexcept { return queue_.empty() ? INT64_MAX : queue_.top().due_ns; }
 
  private:
@@ -60,6 +62,11 @@ class Network {
   };
   void enqueue(const wire::UdpEndpoint& from, const wire::UdpEndpoint& to, std::vector<std::byte> bytes, std::int64_t due_ns);
   [[nodiscard]] std::vector<std::byte> buffer_with(std::span<const std::byte> bytes);
+  void trace(std::uint64_t word) noexcept {
+    trace_ = (trace_ ^ word) * 0x9E3779B97F4A7C15U;
+    trace_ ^= trace_ >> 29;
+  }
+  void trace(const wire::UdpEndpoint& from, const wire::UdpEndpoint& to, std::span<const std::byte> bytes, std::int64_t now_ns) noexcept;
   [[nodiscard]] std::int64_t transit_ns(const Impairment& impairment);
 
   Random random_;
@@ -68,6 +75,7 @@ class Network {
   std::priority_queue<Datagram, std::vector<Datagram>, Later> queue_;
   std::vector<std::vector<std::byte>> spare_;  // buffers of datagrams gone by
   std::uint64_t next_order_{};
+  std::uint64_t trace_{};
 };
 
 // Breaks one datagram in a way that its receiver can and must recognise, or that must not matter: length, version, type, alignment,

@@ -126,6 +126,7 @@ Outcome World::run() {
   }
   outcome.failure = verdict_.failure;
   outcome.faults = verdict_.faults;
+  outcome.trace = network_.trace();
   outcome.virtual_ns = now_ns_;
   for (const Stream& stream : streams_) {
     outcome.messages_sent += stream.ledger.size();

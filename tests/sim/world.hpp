@@ -17,6 +17,7 @@ struct Outcome {
   std::uint64_t messages_read{};
   std::uint64_t naks{};
   std::uint64_t retransmits{};
+  std::uint64_t trace{};           // of everything that went onto the wire
 };
 
 class World {
