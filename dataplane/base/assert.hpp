@@ -19,10 +19,3 @@ namespace thalweg {
 #else
 #define THALWEG_DCHECK(condition) static_cast<void>(sizeof(static_cast<bool>(condition)))
 #endif
-
-// A planted protocol bug (meson option `planted_bug`): true only in the build that carries bug number `n`.
-#ifdef THALWEG_PLANTED_BUG
-#define THALWEG_BUG(n) (THALWEG_PLANTED_BUG == (n))
-#else
-#define THALWEG_BUG(n) false
-#endif

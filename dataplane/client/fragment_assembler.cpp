@@ -1,5 +1,7 @@
 #include "dataplane/client/fragment_assembler.hpp"
 
+#include "dataplane/base/planted.hpp"
+
 namespace thalweg::client {
 namespace {
 std::int64_t begin_of(std::span<const std::byte> payload, const Header& header) noexcept {
@@ -9,6 +11,7 @@ std::int64_t begin_of(std::span<const std::byte> payload, const Header& header) 
 
 std::optional<MessageBuilder::Bytes> MessageBuilder::append(Bytes payload, const Header& header) {
   Partial& partial = partials_[header.session_id()];
+  if (planted(Bug::kReassemblyAcrossLoss) && partial.next_position >= 0) partial.next_position = begin_of(payload, header);
   if ((header.flags() & frame::kBegin) != 0) {
     if (partial.next_position >= 0) ++dropped_;
     partial.bytes.clear();

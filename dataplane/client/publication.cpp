@@ -1,5 +1,6 @@
 #include "dataplane/client/publication.hpp"
 
+#include "dataplane/base/planted.hpp"
 #include "dataplane/client/detail/conductor.hpp"
 #include "dataplane/client/detail/local_addresses.hpp"
 
@@ -26,7 +27,7 @@ void PublicationHandle::revoke() noexcept {
 OfferStatus Publication::end_of_term(int index, std::int64_t offset, std::int32_t term_count, std::int32_t term_id) const noexcept {
   const detail::PublicationCore& core = *core_;
   const std::int32_t term_length = core.log.term_length();
-  if (offset < term_length && offset % frame::kAlignment == 0) {
+  if (offset < term_length && offset % frame::kAlignment == 0 && !planted(Bug::kPaddingForgotten)) {
     detail::write_padding(core.log.term(index), static_cast<std::int32_t>(offset), term_length, core.identity, term_id);
   }
   if (((static_cast<std::int64_t>(term_count) + 1) << core.log.position_bits()) >= core.position_max) return OfferStatus::kMaxPositionExceeded;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "dataplane/base/planted.hpp"
+
 namespace thalweg::proto::flow {
 namespace {
 
@@ -19,7 +21,7 @@ Group group_of(const shm::PublicationState& state) noexcept {
   Group group;
   for (const shm::ReceiverState& r : state.receivers) {
     if (!r.is_flow_controlling) continue;
-    group.min_limit = std::min(group.min_limit, r.last_limit);
+    group.min_limit = planted(Bug::kFlowControlIgnoresSlowest) ? r.last_limit : std::min(group.min_limit, r.last_limit);
     ++group.size;
   }
   return group;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dataplane/base/assert.hpp"
+#include "dataplane/base/planted.hpp"
 #include "dataplane/wire/frames.hpp"
 
 namespace thalweg::proto {
@@ -123,7 +124,8 @@ void GapList::learn() noexcept {
 
 void GapList::advance() noexcept {
   if (has_more_to_learn()) learn();
-  s_.rebuild_position = s_.gap_count > 0 ? s_.gaps[0].position : s_.tracked_until;
+  const bool has_gap = s_.gap_count > 0 && !planted(Bug::kRebuildSkipsGap);
+  s_.rebuild_position = has_gap ? s_.gaps[0].position : s_.tracked_until;
 }
 
 }  // namespace thalweg::proto

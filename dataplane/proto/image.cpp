@@ -52,7 +52,7 @@ void Image::resume(std::int64_t now_ns) noexcept {
   const std::int64_t length = s.insert_end - s.insert_begin;
   const bool is_half_copied = length > 0 && length <= wire::kMtuMax && s.insert_begin >= 0 &&
                               wire::term_offset_of(s.insert_begin, bits_) + length <= term_length_;
-  if (is_half_copied) std::memset(c_.log.at(s.insert_begin), 0, static_cast<std::size_t>(length));
+  if (is_half_copied && !planted(Bug::kHalfCopyKept)) std::memset(c_.log.at(s.insert_begin), 0, static_cast<std::size_t>(length));
   s.insert_begin = s.insert_end = 0;
   GapList{s, c_.log}.rebuild();
   s.last_packet_ns = now_ns;

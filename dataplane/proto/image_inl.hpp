@@ -64,7 +64,8 @@ inline Insert Image::insert(std::span<const std::byte> datagram, unsigned connec
   if (s.is_rejected || !is_on_wire()) [[unlikely]] return refuse(Insert::kRejected, shm::LaneCounter::kDropImageRejected);
   const wire::DataView first{datagram.data()};
   const std::int32_t term_count = wire::wrapping_sub(first.term_id(), initial_term_id_);
-  if (term_count < 0) [[unlikely]] return refuse(Insert::kStaleTerm, shm::LaneCounter::kDropStaleTerm);
+  const bool is_stale = planted(Bug::kStaleTermWithoutWrap) ? first.term_id() < initial_term_id_ : term_count < 0;
+  if (is_stale) [[unlikely]] return refuse(Insert::kStaleTerm, shm::LaneCounter::kDropStaleTerm);
   const std::int32_t offset = first.term_offset();
   const std::int64_t position = (static_cast<std::int64_t>(term_count) << bits_) + offset;
   const bool is_in_term = static_cast<std::uint32_t>(offset) < static_cast<std::uint32_t>(term_length_) &&
@@ -79,7 +80,8 @@ inline Insert Image::insert(std::span<const std::byte> datagram, unsigned connec
   // Of a PAD only its header counts against the window, as at the sender (1.15): nothing is written behind it. Refused, the frames before
   // it in the same datagram would be too, and a receiver that has consumed all it got has no reason to move its window.
   const std::int64_t written_end = position + static_cast<std::int64_t>(extent.copied);
-  if (written_end > s.overrun_threshold || end > s.overrun_threshold + longest_claim_) [[unlikely]] {
+  const bool is_overrun = written_end > s.overrun_threshold || end > s.overrun_threshold + longest_claim_;
+  if (is_overrun && !planted(Bug::kOverrunAccepted)) [[unlikely]] {
     return refuse(Insert::kOverrun, shm::LaneCounter::kOverRuns);
   }
   if (position < s.last_sm_position) [[unlikely]] {
@@ -94,8 +96,9 @@ inline Insert Image::insert(std::span<const std::byte> datagram, unsigned connec
     s.high_water = s.tracked_until = s.rebuild_position = end;
     return Insert::kInserted;
   }
-  if (position < s.rebuild_position) return Insert::kInserted;  // duplicate
   GapList gaps{s, c_.log};
+  if (planted(Bug::kDuplicateOverwrites)) copy_in(datagram.first(extent.copied), position);
+  if (position < s.rebuild_position) return Insert::kInserted;  // duplicate
   if (gaps.is_empty_at(position)) {
     copy_in(datagram.first(extent.copied), position);
     gaps.filled(position, end);
@@ -147,7 +150,7 @@ inline void Image::follow_subscribers(const SubscriberPositions& subscribers) no
 inline bool Image::is_sm_due(std::int64_t now_ns) const noexcept {
   const shm::ImageState& s = *c_.state;
   if (s.is_rejected) return now_ns > s.sm_deadline_ns;
-  return s.is_sm_scheduled || (now_ns > s.sm_deadline_ns && !s.is_superseded);
+  return s.is_sm_scheduled || (now_ns > s.sm_deadline_ns && !s.is_superseded && !planted(Bug::kStatusMessageNotRepeated));
 }
 
 template <typename SinkFor>
@@ -184,7 +187,7 @@ unsigned Image::repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
     shm::GapState& gap = s.gaps[i];
     if (!is_gap_due(gap, now_ns)) continue;
     report_gap(gap);
-    if (!has_flag(shm::ImageFlags::kReliable)) {
+    if (!has_flag(shm::ImageFlags::kReliable) || planted(Bug::kGapFilledWhenReliable)) {
       fill_gap(gap);
       break;  // the list has moved; the next one follows in the next turn
     }
@@ -199,7 +202,7 @@ unsigned Image::repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
     const unsigned taken = send_all(frame, false, now_ns, sink_for);
     c_.counters.add(shm::LaneCounter::kNaksSent, taken);
     if (c_.rcv_naks && taken > 0) c_.rcv_naks.add(1);
-    gap.deadline_ns = now_ns + retry_nak_delay_ns();
+    gap.deadline_ns = planted(Bug::kNakNotRepeated) ? kNever_ns : now_ns + retry_nak_delay_ns();
     sent += taken;
   }
   return sent;

@@ -105,7 +105,8 @@ void Publication::setup_sent(std::int64_t now_ns) noexcept {
 // 2.6. The end of stream shows on the first heartbeat after everything was sent, without waiting for a tick.
 void Publication::build_heartbeat(std::byte* frame) noexcept {
   PublicationState& s = *c_.state;
-  if (s.lifecycle == Lifecycle::kDraining && s.sender_position >= s.producer_position) s.is_end_of_stream = 1;
+  const bool is_all_sent = s.sender_position >= s.producer_position || planted(Bug::kEndOfStreamTooEarly);
+  if (s.lifecycle == Lifecycle::kDraining && is_all_sent) s.is_end_of_stream = 1;
   wire::DataHeader header;
   header.flags = wire::flag::kUnfragmented;
   if (is_revoked()) {
@@ -197,7 +198,7 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
   if (!sm.valid_for(term_length_)) return c_.counters.add(LaneCounter::kDropInvalidFrame);
   c_.counters.add(LaneCounter::kStatusMessagesReceived);
   if ((sm.flags & wire::flag::kSmSendSetup) != 0) {
-    if (s.is_end_of_stream) return;  // a closed stream cannot be joined (2.4)
+    if (s.is_end_of_stream || planted(Bug::kElicitedSetupForgotten)) return;  // a closed stream cannot be joined (2.4)
     s.is_setup_elicited = 1;
     return flow::on_elicited(*c_.desired, s, sm);
   }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "dataplane/base/planted.hpp"
 #include "dataplane/base/time.hpp"
 #include "dataplane/proto/frame_scan.hpp"
 #include "dataplane/proto/sink.hpp"

@@ -15,7 +15,9 @@ SendOutcome Publication::send(std::int64_t now_ns, Sink& sink) noexcept {
   shm::PublicationState& s = *c_.state;
   if (is_setup_wanted() && now_ns - s.last_setup_ns > kSetupInterval_ns) send_setup(now_ns, sink, outcome);
   if (!send_data(now_ns, sink, outcome)) {
-    if (now_ns - s.last_send_ns > kHeartbeatInterval_ns && s.has_initial_connection) send_heartbeat(now_ns, sink, outcome);
+    if (now_ns - s.last_send_ns > kHeartbeatInterval_ns && s.has_initial_connection && !planted(Bug::kHeartbeatForgotten)) {
+      send_heartbeat(now_ns, sink, outcome);
+    }
     if (now_ns >= receiver_deadline_ns_ || is_flow_check_due_) expire_receivers(now_ns);
   }
   if (now_ns > retransmit_deadline_ns_) send_retransmits(now_ns, sink, outcome);
@@ -29,6 +31,7 @@ bool Publication::send_data(std::int64_t now_ns, Sink& sink, SendOutcome& outcom
   shm::PublicationState& s = *c_.state;
   if (s.is_revoked) return false;
   std::int64_t window = s.sender_limit - s.sender_position;
+  if (planted(Bug::kSendBeyondWindow)) window += wire::kFrameAlignment;
   const std::int64_t start = s.sender_position;
   const std::int32_t start_offset = wire::term_offset_of(start, bits_);
   std::byte* const term = c_.log.term(wire::partition_of(start, bits_));
@@ -140,7 +143,7 @@ bool Publication::resend(shm::RetransmitAction& action, Sink& sink, SendOutcome&
   for (int i = 0; i < kRetransmitDatagramsPerTurn; ++i) {
     const std::int32_t left = length - action.sent_bytes;
     if (left <= 0) return true;
-    const std::int32_t offset = action.term_offset + action.sent_bytes;
+    const std::int32_t offset = action.term_offset + action.sent_bytes + (planted(Bug::kRetransmitWrongRange) ? mtu_ : 0);
     const DatagramScan scan = scan_datagram(term, offset, action.term_id, std::min(left, mtu_), frame_rules);
     if (scan.bytes == 0) return true;
     if (!sink.send_log({term + offset, static_cast<std::size_t>(scan.bytes)})) {

@@ -97,8 +97,9 @@ bool Publication::update_limit_network(const SubscriberPositions& subscribers) n
   if (subscribers.count > 0) {  // a spy may run ahead of the sender, but then it does not hold anything up
     consumer = clamp_position(subscribers.min, std::max<std::int64_t>(0, s.sender_position - term_length_), s.sender_position);
   }
-  const bool has_more = clean_towards(consumer - term_length_);
-  const std::int64_t limit = std::min(consumer + window_, s.clean_position + term_length_ + window_ + kCleanQuantum);
+  const bool has_more = clean_towards(consumer - (planted(Bug::kCleanTooEarly) ? term_length_ / 8 : term_length_));
+  std::int64_t limit = std::min(consumer + window_, s.clean_position + term_length_ + window_ + kCleanQuantum);
+  if (planted(Bug::kLimitBeforeCleaning)) limit = consumer + 2 * std::int64_t{term_length_};
   if (limit > s.publisher_limit) set_publisher_limit(limit);
   return has_more || producer != producer_before;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "dataplane/base/planted.hpp"
 #include "dataplane/wire/frames.hpp"
 
 namespace thalweg::shm {
@@ -117,7 +118,7 @@ std::int64_t producer_position(const LogBuffer& log, std::int32_t initial_term_i
 
 bool rotate_log(const LogBuffer& log, std::int32_t term_count, std::int32_t term_id) noexcept {
   const std::int32_t next_count = wire::wrapping_add(term_count, 1);
-  const std::int32_t next_id = wire::wrapping_add(term_id, 1);
+  const std::int32_t next_id = wire::wrapping_add(term_id, planted(Bug::kWrongRotation) ? 2 : 1);
   const std::int32_t stale_id = wire::wrapping_sub(next_id, kPartitionCount);
   auto tail = tail_ref(log, partition_of_count(next_count));
   std::int64_t raw = tail.load(std::memory_order_acquire);
