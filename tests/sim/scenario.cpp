@@ -88,7 +88,11 @@ void draw_traffic(Draw& draw, StreamPlan& s) {
   s.message_interval_ns = std::max<std::int64_t>(duration_ns * s.burst / s.messages, 1000);
   if (draw.chance(0.3)) s.held_claim_ppm = draw.ppm(0.05);
   if (draw.chance(0.15)) s.aborted_claim_ppm = draw.ppm(0.05);
-  if (draw.chance(0.12)) s.dying_claim_ppm = draw.ppm(4.0 / static_cast<double>(s.messages + 4));
+  if (draw.chance(0.12)) {
+    s.dying_claim_ppm = draw.ppm(4.0 / static_cast<double>(s.messages + 4));
+    // A dead claim that fills a small window by itself is never unblocked, as with the reference driver: nobody can write behind it.
+    s.publication_window = s.term_length / 2;
+  }
   if (draw.chance(0.2)) {
     s.producer_pause_at_ns = draw.between(std::int64_t{0}, duration_ns);
     s.producer_pause_ns = draw.between(kMillisecond_ns, 3 * kSecond_ns);
