@@ -152,6 +152,7 @@ def main():
     programs("publication", 16, 600, tuple(bytes([b]) for b in (0, 1, 2, 4, 8, 16, 64, 128)))
     # Adds and honest answers first, so that the programs find something to work on.
     programs("client", 12, 300, (b"\3\3\3\0\3\1\5\6\6\7", b"\3\0\3\3\5\6\7\x08\x40\0\1\0\x09\x05\1"))
+    programs("conductor", 12, 400, (b"\0\0\2\2\0\1\1\7", b"\0\2\2\2\0\1\2\7\x0b\2\0\1\5\7"))
 
 
 main()
