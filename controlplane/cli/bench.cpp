@@ -14,6 +14,9 @@ namespace {
 constexpr std::int32_t kEchoStreamOffset = 1;  // the answers of `bench rtt` use the next stream id
 constexpr std::int64_t kConnectWait_ns = 10 * kSecond_ns;
 
+// What different threads use lies this far apart: the hardware fetches cache lines in pairs.
+constexpr std::size_t kApart = 2 * kCacheLine;
+
 struct BenchOptions {
   StreamOptions stream;
   std::int64_t size_bytes{32};
@@ -43,7 +46,7 @@ class Worker {
   }
 
  private:
-  std::atomic<bool> stop_{false};
+  alignas(kApart) std::atomic<bool> stop_{false};
   std::thread thread_;
 };
 
@@ -100,7 +103,7 @@ Exit check_size(Context& context, const BenchOptions& options, std::int64_t limi
 // ---- throughput ------------------------------------------------------------------------------------------------------------------------
 
 struct Received {
-  alignas(kCacheLine) std::atomic<std::int64_t> messages{0};
+  alignas(kApart) std::atomic<std::int64_t> messages{0};
   std::atomic<std::int64_t> corrupt{0};
 };
 
@@ -177,7 +180,7 @@ Exit run_throughput(Context& context, const BenchOptions& options) {
 
 // ---- round trips -----------------------------------------------------------------------------------------------------------------------
 
-struct Echo {
+struct alignas(kApart) Echo {
   client::ExclusivePublication out;
   client::Subscription in;
   std::int32_t peer_session_id{};  // others may still be draining on the same channel
