@@ -65,8 +65,9 @@ std::optional<CountersReader::View> CountersReader::find(std::int32_t id) const 
   view.type_id = load_le<std::int32_t>(record + kTypeId);
   view.value = atomic_at<std::int64_t>(value).load(std::memory_order_acquire);
   view.registration_id = atomic_at<std::int64_t>(value + kRegistrationId).load(std::memory_order_acquire);
-  view.owner_id = load_le<std::int64_t>(value + kOwnerId);
-  view.reference_id = load_le<std::int64_t>(value + kReferenceId);
+  // Atomic although nothing follows from their order: they are stored behind the state, so a reader may meet the writer (5.3).
+  view.owner_id = atomic_at<std::int64_t>(value + kOwnerId).load(std::memory_order_relaxed);
+  view.reference_id = atomic_at<std::int64_t>(value + kReferenceId).load(std::memory_order_relaxed);
   view.key = {record + kKey, kCounterKeyMax};
   view.label = {reinterpret_cast<const char*>(record + kLabel),
                 static_cast<std::size_t>(std::clamp<std::int32_t>(label_length, 0, kCounterLabelMax))};
@@ -109,8 +110,8 @@ Result<std::int32_t> CountersManager::allocate(const Spec& spec, std::int64_t no
     free_.erase(ready);
     std::byte* const value = value_of(values_, id);
     atomic_at<std::int64_t>(value + kRegistrationId).store(0, std::memory_order_release);
-    store_le<std::int64_t>(value + kOwnerId, 0);
-    store_le<std::int64_t>(value + kReferenceId, 0);
+    atomic_at<std::int64_t>(value + kOwnerId).store(0, std::memory_order_relaxed);
+    atomic_at<std::int64_t>(value + kReferenceId).store(0, std::memory_order_relaxed);
     atomic_at<std::int64_t>(value).store(0, std::memory_order_release);
   } else if (high_water_ + 1 < capacity()) {
     id = ++high_water_;
@@ -133,8 +134,8 @@ void CountersManager::publish(std::int32_t id, const Spec& spec) noexcept {
   // Pairs with the acquire in state(). The order of the stores, ids behind the state, is contractual (5.3).
   atomic_at<std::int32_t>(record).store(static_cast<std::int32_t>(CounterState::kAllocated), std::memory_order_release);
   atomic_at<std::int64_t>(value + kRegistrationId).store(spec.registration_id, std::memory_order_release);
-  store_le(value + kOwnerId, spec.owner_id);
-  store_le(value + kReferenceId, spec.reference_id);
+  atomic_at<std::int64_t>(value + kOwnerId).store(spec.owner_id, std::memory_order_relaxed);
+  atomic_at<std::int64_t>(value + kReferenceId).store(spec.reference_id, std::memory_order_relaxed);
   atomic_at<std::int64_t>(value).store(spec.initial_value, std::memory_order_release);
 }
 
