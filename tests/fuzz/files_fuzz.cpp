@@ -14,11 +14,6 @@ namespace thalweg::fuzz {
 namespace {
 constexpr std::uint64_t kFileMax = 4 << 20;
 
-const std::string& directory() {
-  static const test::TemporaryDirectory kept{"fuzz"};
-  return kept.path();
-}
-
 // A sparse file of `length` bytes with `content` at `at`.
 void write_file(const std::string& path, Bytes content, std::uint64_t at, std::uint64_t length) {
   ::unlink(path.c_str());
@@ -34,12 +29,12 @@ void touch(std::span<std::byte> section) {
   section.front() = section.back();
 }
 
-void open_cnc(Input& in) {
+void open_cnc(Input& in, const std::string& directory) {
   const auto length = in.take<std::uint32_t>() % kFileMax;
-  write_file(directory() + "/cnc.dat", in.rest(), 0, length);
-  static_cast<void>(shm::check_driver_active(directory(), 0, 1000));
+  write_file(directory + "/cnc.dat", in.rest(), 0, length);
+  static_cast<void>(shm::check_driver_active(directory, 0, 1000));
   for (const bool must_be_ready : {true, false}) {
-    auto cnc = shm::CncFile::open(directory(), shm::MappedFile::Access::kReadWrite, must_be_ready);
+    auto cnc = shm::CncFile::open(directory, shm::MappedFile::Access::kReadWrite, must_be_ready);
     if (!cnc) continue;
     touch(cnc->to_driver());
     touch(cnc->to_clients());
@@ -50,18 +45,18 @@ void open_cnc(Input& in) {
   }
 }
 
-void open_registry(Input& in) {
+void open_registry(Input& in, const std::string& directory) {
   const std::uint64_t length = in.flag() ? sizeof(shm::Registry) : in.take<std::uint32_t>() % kFileMax;
-  write_file(directory() + "/registry.dat", in.rest(), 0, length);
-  auto registry = shm::RegistryFile::open(directory());
+  write_file(directory + "/registry.dat", in.rest(), 0, length);
+  auto registry = shm::RegistryFile::open(directory);
   if (registry) require((*registry)->header.magic == shm::kRegistryMagic, "an accepted registry is one");
 }
 
-void open_log(Input& in) {
+void open_log(Input& in, const std::string& directory) {
   const std::uint64_t length = in.take<std::uint32_t>() % kFileMax;
   const Bytes metadata = in.rest();
-  write_file(directory() + "/a.logbuffer", metadata, length < shm::kLogMetadataLength ? 0 : length - shm::kLogMetadataLength, length);
-  auto log = client::detail::MappedLog::open(directory() + "/a.logbuffer", false);
+  write_file(directory + "/a.logbuffer", metadata, length < shm::kLogMetadataLength ? 0 : length - shm::kLogMetadataLength, length);
+  auto log = client::detail::MappedLog::open(directory + "/a.logbuffer", false);
   if (!log) return;
   const auto& l = **log;
   touch({l.log.term(0), static_cast<std::size_t>(l.term_length)});
@@ -72,11 +67,12 @@ void open_log(Input& in) {
 }  // namespace
 
 void run(Bytes input) {
+  const test::TemporaryDirectory directory{"fuzz"};
   Input in{input};
   switch (in.choice(3)) {
-    case 0: return open_cnc(in);
-    case 1: return open_registry(in);
-    default: return open_log(in);
+    case 0: return open_cnc(in, directory.path());
+    case 1: return open_registry(in, directory.path());
+    default: return open_log(in, directory.path());
   }
 }
 
