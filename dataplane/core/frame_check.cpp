@@ -2,7 +2,7 @@
 
 namespace thalweg::core {
 
-Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame, Unusual& unusual) noexcept {
+Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame, Unusual& unusual, Datagram& datagram) noexcept {
   using enum shm::LaneCounter;
   const auto ethernet = wire::EthernetView::parse(frame);
   if (!ethernet) return dropped(kDropNotIp);
@@ -20,7 +20,7 @@ Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame,
   if (ip.is_fragment) return dropped(kDropIpFragment);
   if (ip.protocol == wire::kIpProtocolUdp) {
     const auto packet_length = static_cast<std::size_t>(ip.payload.data() + ip.payload.size() - unusual.rest.data());
-    return check_udp(rules, ip.source, ip.destination, unusual.rest.first(packet_length), ip.payload);
+    return check_udp(rules, ip.source, ip.destination, unusual.rest.first(packet_length), ip.payload, datagram);
   }
   if (ip.protocol == wire::kIpProtocolIcmp || ip.protocol == wire::kIpProtocolIgmp) return Checked{.verdict = Verdict::kUnusual};
   return dropped(kDropOtherProtocol);

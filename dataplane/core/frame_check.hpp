@@ -28,15 +28,16 @@ struct Datagram {
 };
 
 enum class Verdict : std::uint8_t {
-  kDatagram,    // `datagram` is filled; UDP checksum verified where asked for
+  kDatagram,    // the datagram is filled in; UDP checksum verified where asked for
   kUnusual,     // VLAN, ARP, ICMP, IP options, ...: receive_unusual()
   kDropped,     // `reason` says why
 };
 
+// Two bytes in a register. The datagram goes by reference: returned with them it would be copied, in other widths than it was written,
+// and each frame would wait for its own stores.
 struct Checked {
   Verdict verdict{Verdict::kDropped};
   shm::LaneCounter reason{shm::LaneCounter::kDropBadIpHeader};
-  Datagram datagram;
 };
 
 [[nodiscard]] inline std::uint64_t mac_word(const wire::MacAddress& mac) noexcept {
@@ -56,11 +57,12 @@ struct Checked {
   return sum == 0xFFFF;
 }
 
-[[nodiscard]] inline Checked dropped(shm::LaneCounter reason) noexcept { return {Verdict::kDropped, reason, {}}; }
+[[nodiscard]] inline Checked dropped(shm::LaneCounter reason) noexcept { return {Verdict::kDropped, reason}; }
 
 // UDP part, shared with the unusual path. `ip_payload` was cut to the IP total length.
 [[nodiscard]] inline Checked check_udp(const FrameRules& rules, std::uint32_t source, std::uint32_t destination,
-                                       std::span<const std::byte> packet, std::span<const std::byte> ip_payload) noexcept {
+                                       std::span<const std::byte> packet, std::span<const std::byte> ip_payload,
+                                       Datagram& datagram) noexcept {
   using enum shm::LaneCounter;
   if (ip_payload.size() < wire::kUdpHeaderLength) [[unlikely]] return dropped(kDropBadUdpHeader);
   const std::byte* const udp = ip_payload.data();
@@ -71,17 +73,15 @@ struct Checked {
     // The sum over header, payload and the checksum itself is 0 when all is well, and udp_checksum() answers that as 0xFFFF.
     if (wire::udp_checksum(source, destination, ip_payload.first(length)) != 0xFFFF) [[unlikely]] return dropped(kDropBadUdpChecksum);
   }
-  Checked checked;
-  checked.verdict = Verdict::kDatagram;
-  checked.datagram.source = {source, load_be16(udp)};
-  checked.datagram.destination = {destination, load_be16(udp + 2)};
-  checked.datagram.payload = ip_payload.subspan(wire::kUdpHeaderLength, length - wire::kUdpHeaderLength);
-  checked.datagram.packet = packet;
-  return checked;
+  datagram.source = {source, load_be16(udp)};
+  datagram.destination = {destination, load_be16(udp + 2)};
+  datagram.payload = ip_payload.subspan(wire::kUdpHeaderLength, length - wire::kUdpHeaderLength);
+  datagram.packet = packet;
+  return Checked{.verdict = Verdict::kDatagram};
 }
 
-// Every frame. Reads no byte outside `frame`.
-[[nodiscard]] inline Checked check_frame(const FrameRules& rules, std::span<const std::byte> frame) noexcept {
+// Every frame. Reads no byte outside `frame`. Fills in `datagram` for kDatagram only.
+[[nodiscard]] inline Checked check_frame(const FrameRules& rules, std::span<const std::byte> frame, Datagram& datagram) noexcept {
   using enum shm::LaneCounter;
   if (frame.size() < wire::kUdpFrameHeaderLength) [[unlikely]] {
     return frame.size() < wire::kEthernetHeaderLength ? dropped(kDropNotIp) : Checked{.verdict = Verdict::kUnusual};
@@ -101,7 +101,8 @@ struct Checked {
   const std::size_t total = load_be16(ip + 2);
   const std::size_t present = frame.size() - wire::kEthernetHeaderLength;
   if (total > present || total < wire::kIpv4HeaderLength || !is_ipv4_checksum_right(ip)) [[unlikely]] return dropped(kDropBadIpHeader);
-  return check_udp(rules, load_be32(ip + 12), load_be32(ip + 16), {ip, total}, {ip + wire::kIpv4HeaderLength, total - wire::kIpv4HeaderLength});
+  return check_udp(rules, load_be32(ip + 12), load_be32(ip + 16), {ip, total}, {ip + wire::kIpv4HeaderLength, total - wire::kIpv4HeaderLength},
+                   datagram);
 }
 
 // What check_frame() called unusual, as far as it ends in a datagram or a drop. kUnusual: `ethernet` and `rest` are filled and hold an ARP
@@ -110,6 +111,6 @@ struct Unusual {
   wire::EthernetView ethernet;
   std::span<const std::byte> rest;   // behind the Ethernet header
 };
-[[nodiscard]] Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame, Unusual& unusual) noexcept;
+[[nodiscard]] Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame, Unusual& unusual, Datagram& datagram) noexcept;
 
 }  // namespace thalweg::core

@@ -82,10 +82,11 @@ bool Lane::take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* fram
     counters_.add(kDropNoBuffer);
     return true;
   }
-  Checked checked = check_frame(rules, bytes_of(frame));
+  Datagram datagram;
+  Checked checked = check_frame(rules, bytes_of(frame), datagram);
   if (checked.verdict != Verdict::kDatagram) [[unlikely]] {
     Unusual unusual;
-    if (checked.verdict == Verdict::kUnusual) checked = check_unusual(rules, bytes_of(frame), unusual);
+    if (checked.verdict == Verdict::kUnusual) checked = check_unusual(rules, bytes_of(frame), unusual, datagram);
     if (checked.verdict == Verdict::kDropped) {
       counters_.add(checked.reason);
       return true;
@@ -95,7 +96,7 @@ bool Lane::take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* fram
       return true;
     }
   }
-  return deliver(rules, context, checked.datagram, frame, now_ns);
+  return deliver(rules, context, datagram, frame, now_ns);
 }
 
 void Lane::take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept {
@@ -170,14 +171,14 @@ bool Lane::cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame) noexcep
 }
 
 void Lane::to_receiver(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
-  const auto header = wire::FrameHeader::parse(datagram.payload);
-  if (!header) [[unlikely]] {
+  if (!wire::FrameHeader::is_valid(datagram.payload)) [[unlikely]] {
     counters_.add(kDropInvalidFrame);
     return;
   }
-  switch (header->type()) {
+  const auto header = wire::FrameHeader::of_valid(datagram.payload);
+  switch (header.type()) {
     case wire::FrameType::kPad:
-    case wire::FrameType::kData: on_data(endpoint, datagram, header->flags(), now_ns); return;
+    case wire::FrameType::kData: on_data(endpoint, datagram, header.flags(), now_ns); return;
     case wire::FrameType::kSetup: on_setup(endpoint, datagram, now_ns); return;
     case wire::FrameType::kRttMeasurement: on_receiver_rtt(endpoint, datagram, now_ns); return;
     default: counters_.add(kDropIgnoredType); return;
@@ -330,12 +331,12 @@ void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
     counters_.add(kDropUnexpectedSource);
     return;
   }
-  const auto header = wire::FrameHeader::parse(datagram.payload);
-  if (!header) [[unlikely]] {
+  if (!wire::FrameHeader::is_valid(datagram.payload)) [[unlikely]] {
     counters_.add(kDropInvalidFrame);
     return;
   }
-  const wire::FrameType type = header->type();
+  const auto header = wire::FrameHeader::of_valid(datagram.payload);
+  const wire::FrameType type = header.type();
   const bool is_control = type == wire::FrameType::kStatusMessage || type == wire::FrameType::kNak || type == wire::FrameType::kError ||
                           type == wire::FrameType::kRttMeasurement;
   if (!is_control) {

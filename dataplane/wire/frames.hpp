@@ -52,20 +52,24 @@ inline constexpr std::uint8_t kRttReply = 0x80;        // set means "this is a r
 class FrameHeader {
  public:
   static constexpr std::size_t kLength = 8;
-  // nullopt: caller counts an invalid packet. Checks the whole of 1.3 for the type found.
-  [[nodiscard]] static std::optional<FrameHeader> parse(std::span<const std::byte> datagram) noexcept {
-    if (datagram.size() < kLength) return std::nullopt;
+  // False: caller counts an invalid packet. Checks the whole of 1.3 for the type found.
+  [[nodiscard]] static bool is_valid(std::span<const std::byte> datagram) noexcept {
+    if (datagram.size() < kLength) return false;
     const FrameHeader h{datagram.data()};
-    if (h.version() != 0 || h.frame_length() < 0) return std::nullopt;
+    if (h.version() != 0 || h.frame_length() < 0) return false;
     if (h.raw_type() <= static_cast<std::uint16_t>(FrameType::kData)) {
-      if (datagram.size() < static_cast<std::size_t>(kDataHeaderLength) || datagram.size() % kFrameAlignment != 0) return std::nullopt;
-      return h;
+      return datagram.size() >= static_cast<std::size_t>(kDataHeaderLength) && datagram.size() % kFrameAlignment == 0;
     }
     const std::size_t least = min_length(h.raw_type());
-    if (least == 0 || datagram.size() < least) return std::nullopt;
-    if (static_cast<std::size_t>(h.frame_length()) > datagram.size()) return std::nullopt;
-    return h;
+    return least != 0 && datagram.size() >= least && static_cast<std::size_t>(h.frame_length()) <= datagram.size();
   }
+  [[nodiscard]] static std::optional<FrameHeader> parse(std::span<const std::byte> datagram) noexcept {
+    if (!is_valid(datagram)) return std::nullopt;
+    return FrameHeader{datagram.data()};
+  }
+  // For the path of every frame: an optional goes through memory, and is read in other widths than it was written.
+  // Precondition: is_valid().
+  [[nodiscard]] static FrameHeader of_valid(std::span<const std::byte> datagram) noexcept { return FrameHeader{datagram.data()}; }
   [[nodiscard]] std::int32_t frame_length() const noexcept { return load_le<std::int32_t>(p_); }
   [[nodiscard]] std::int8_t version() const noexcept { return load_le<std::int8_t>(p_ + 4); }
   [[nodiscard]] std::uint8_t flags() const noexcept { return load_le<std::uint8_t>(p_ + 5); }

@@ -29,14 +29,15 @@ struct World {
         rules{mac_word(kMac), kAddress, static_cast<std::uint16_t>(has_vlan ? 7 : 0), 0, true, verifies} {}
 
   void receive(Bytes frame) {
-    Checked checked = check_frame(rules, frame);
+    Datagram datagram;
+    Checked checked = check_frame(rules, frame, datagram);
     Unusual unusual;
-    if (checked.verdict == Verdict::kUnusual) checked = check_unusual(rules, frame, unusual);
+    if (checked.verdict == Verdict::kUnusual) checked = check_unusual(rules, frame, unusual, datagram);
     if (checked.verdict == Verdict::kDatagram) {
-      const Bytes payload = checked.datagram.payload;
+      const Bytes payload = datagram.payload;
       require(payload.empty() || (payload.data() >= frame.data() && payload.data() + payload.size() <= frame.data() + frame.size()),
               "the payload lies in the frame");
-      if (const auto ethernet = wire::EthernetView::parse(frame)) host.send_port_unreachable(*ethernet, checked.datagram.packet, now_ns);
+      if (const auto ethernet = wire::EthernetView::parse(frame)) host.send_port_unreachable(*ethernet, datagram.packet, now_ns);
       return;
     }
     if (checked.verdict != Verdict::kUnusual) return;

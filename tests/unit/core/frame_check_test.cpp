@@ -36,29 +36,29 @@ Frame make_frame(std::size_t payload, std::optional<std::uint16_t> vlan = {}) {
 Checked check(const FrameRules& r, const Frame& frame) {
   const auto copy = std::make_unique<std::byte[]>(frame.size());
   std::memcpy(copy.get(), frame.data(), frame.size());
-  Checked checked = check_frame(r, {copy.get(), frame.size()});
+  Datagram datagram;
   Unusual unusual;
-  if (checked.verdict == Verdict::kUnusual) checked = check_unusual(r, {copy.get(), frame.size()}, unusual);
-  checked.datagram.payload = {};
-  checked.datagram.packet = {};
-  return checked;
+  const Checked checked = check_frame(r, {copy.get(), frame.size()}, datagram);
+  return checked.verdict == Verdict::kUnusual ? check_unusual(r, {copy.get(), frame.size()}, unusual, datagram) : checked;
 }
 
 TEST(FrameCheck, a_plain_datagram_is_found_with_its_addresses_and_payload) {
   const Frame frame = make_frame(100);
-  const Checked checked = check_frame(rules(), frame);
-  ASSERT_EQ(checked.verdict, Verdict::kDatagram);
-  EXPECT_EQ(checked.datagram.source, (wire::UdpEndpoint{0x0A000002, 7}));
-  EXPECT_EQ(checked.datagram.destination, (wire::UdpEndpoint{0x0A000001, 9}));
-  EXPECT_EQ(checked.datagram.payload.size(), 100U);
-  EXPECT_EQ(checked.datagram.payload.data(), frame.data() + 42);
-  EXPECT_EQ(checked.datagram.packet.size(), 128U);
+  Datagram datagram;
+  ASSERT_EQ(check_frame(rules(), frame, datagram).verdict, Verdict::kDatagram);
+  EXPECT_EQ(datagram.source, (wire::UdpEndpoint{0x0A000002, 7}));
+  EXPECT_EQ(datagram.destination, (wire::UdpEndpoint{0x0A000001, 9}));
+  EXPECT_EQ(datagram.payload.size(), 100U);
+  EXPECT_EQ(datagram.payload.data(), frame.data() + 42);
+  EXPECT_EQ(datagram.packet.size(), 128U);
 }
 
 TEST(FrameCheck, ethernet_padding_is_no_payload) {
   Frame frame = make_frame(4);
   frame.resize(60);
-  EXPECT_EQ(check_frame(rules(), frame).datagram.payload.size(), 4U);
+  Datagram datagram;
+  ASSERT_EQ(check_frame(rules(), frame, datagram).verdict, Verdict::kDatagram);
+  EXPECT_EQ(datagram.payload.size(), 4U);
 }
 
 TEST(FrameCheck, ip_options_take_the_general_path_to_the_same_datagram) {
@@ -69,12 +69,12 @@ TEST(FrameCheck, ip_options_take_the_general_path_to_the_same_datagram) {
   store_be16(frame.data() + 16, 20 + 4 + 8 + 32);
   store_be16(frame.data() + 24, 0);
   store_be16(frame.data() + 24, wire::checksum_fold(wire::checksum_add({frame.data() + 14, 24}, 0)));
-  EXPECT_EQ(check_frame(rules(), frame).verdict, Verdict::kUnusual);
+  Datagram datagram;
+  EXPECT_EQ(check_frame(rules(), frame, datagram).verdict, Verdict::kUnusual);
   Unusual unusual;
-  const Checked checked = check_unusual(rules(), frame, unusual);
-  ASSERT_EQ(checked.verdict, Verdict::kDatagram);
-  EXPECT_EQ(checked.datagram.payload.size(), 32U);
-  EXPECT_EQ(checked.datagram.payload.data(), frame.data() + 46);
+  ASSERT_EQ(check_unusual(rules(), frame, unusual, datagram).verdict, Verdict::kDatagram);
+  EXPECT_EQ(datagram.payload.size(), 32U);
+  EXPECT_EQ(datagram.payload.data(), frame.data() + 46);
 }
 
 TEST(FrameCheck, a_tag_must_be_the_ports) {
