@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -26,7 +27,7 @@ FrameRules rules() {
 Frame make_frame(std::size_t payload, std::optional<std::uint16_t> vlan = {}) {
   const wire::UdpFrameTemplate header{
       {.source_mac = kPeerMac, .destination_mac = kOurMac, .source = {0x0A000002, 7}, .destination = {0x0A000001, 9}, .ttl = 64, .vlan = vlan}};
-  Frame frame(header.length() + payload + 4);   // write() copies 48 bytes
+  Frame frame(std::max<std::size_t>(header.length() + payload, sizeof(wire::UdpFrameTemplate)));  // write() copies its whole store
   header.write(frame.data(), payload);
   frame.resize(header.length() + payload);
   return frame;
@@ -35,7 +36,7 @@ Frame make_frame(std::size_t payload, std::optional<std::uint16_t> vlan = {}) {
 // Both paths as a lane takes them, on a copy whose end is the end of an allocation: a read beyond it is found by ASan.
 Checked check(const FrameRules& r, const Frame& frame) {
   const auto copy = std::make_unique<std::byte[]>(frame.size());
-  std::memcpy(copy.get(), frame.data(), frame.size());
+  std::copy(frame.begin(), frame.end(), copy.get());
   Datagram datagram;
   Unusual unusual;
   const Checked checked = check_frame(r, {copy.get(), frame.size()}, datagram);
