@@ -87,7 +87,8 @@ def totals(appliances):
         for row in appliance.run("stat", check_exit=False).get("lane_counters", []):
             sums[row["name"]] = sums.get(row["name"], 0) + row["value"]
         for row in appliance.run("drops", check_exit=False).get("port_drops", []):
-            sums["link_lost"] = sums.get("link_lost", 0) + row["impaired_lost"]
+            if row["name"] == "impaired_lost":
+                sums["link_lost"] = sums.get("link_lost", 0) + row["count"]
     return sums
 
 
