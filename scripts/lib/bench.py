@@ -46,6 +46,12 @@ class Result:
 # ---- Google Benchmark ---------------------------------------------------------------------------------------------------------------
 
 
+def is_of(run_name, benchmark):
+    """Google Benchmark appends its settings to a name: name/288/manual_time, name/32/min_time:0.200."""
+    rest = run_name[len(benchmark):].split("/")
+    return run_name.startswith(benchmark) and rest[0] == "" and all(":" in part or not part.isdigit() for part in rest[1:])
+
+
 class Programs:
     """Runs a benchmark program once and answers its samples by benchmark name."""
 
@@ -57,7 +63,7 @@ class Programs:
         if program not in self.cache:
             self.cache[program] = self._run(program)
         found = [entry[value] for entry in self.cache[program]
-                 if (entry["run_name"] == benchmark or entry["run_name"].startswith(benchmark + "/")) and entry["run_type"] == "iteration" and value in entry]
+                 if is_of(entry["run_name"], benchmark) and entry["run_type"] == "iteration" and value in entry]
         if not found:
             raise Failure(f"{program} has no benchmark {benchmark} with {value}")
         return found
@@ -71,6 +77,11 @@ class Programs:
             if done.returncode != 0:
                 raise Failure(f"{program} ended with {done.returncode}: {done.stderr[-500:]}")
             return json.load(out)["benchmarks"]
+
+
+def ipc_throughput(context):
+    rates = [rate / 1e6 for rate in context.programs.samples("ipc_bench", "throughput", "median_per_second")]
+    return [Result("IPC 32 B, two threads (driver played by the subscriber's thread)", "M msg/s", rates, 1.2 * 38, at_most=False)]
 
 
 def ratio(name, program, measured, ceilings, target, value="real_time", unit="ns"):
@@ -126,7 +137,50 @@ def start_and_memory(context):
     return [Result("start to ready", "ms", starts, 500), Result("memory of the default configuration, PSS and hugetlb", "MiB", memory, 256)]
 
 
+# ---- lanes ---------------------------------------------------------------------------------------------------------------------------
+
+
+def lanes(context):
+    """A lane's way in and out, one thread doing all, idle streams beside: against bare loops (tests/bench/README.md)."""
+    item = "ns_per_item"
+
+    def of(benchmark):
+        return context.programs.samples("lane_bench", benchmark, item)
+
+    results = []
+    for what, target, absolute_target in (("receive", 2.4, 8), ("send", 1.9, 6)):
+        for frames in (1, 14):
+            bare = statistics.median(of(f"bare_{what}/{frames}"))
+            results.append(Result(f"lane {what}, 64 B, {frames} a datagram", "ns/frame", of(f"lane_{what}/{frames}"), target, bare))
+        results.append(Result(f"lane {what}, 64 B, 14 a datagram, absolute", "ns/frame", of(f"lane_{what}/14"), absolute_target))
+    for size in (32, 288, 1376):
+        bare = statistics.median(of(f"bare_path/{size}"))
+        results.append(Result(f"one thread doing all, {size} B", "ns/message", of(f"lane_path/{size}"), 1.5, bare))
+    for kind, count in (("connected", 1000), ("unconnected", 4095)):
+        alone = statistics.median(of(f"lane_path_idle_{kind}/288/0"))
+        results.append(Result(f"one busy stream beside {count} idle {kind}", "ns/message", of(f"lane_path_idle_{kind}/288/{count}"), 1.1, alone))
+    return results
+
+
+def goodput(context):
+    """Simulated time, 10 Gbit/s, 20 us each way: our repair against the loss-free link; stock rules for information."""
+    def of(loss, is_ours, window):
+        return context.programs.samples("lane_bench", f"goodput/{loss}/{is_ours}/{window}", "goodput_MB_per_s")
+
+    results = []
+    for window in (512, 128):
+        clean = statistics.median(of(0, 1, window))
+        for loss, target in ((1, 0.90), (5, 0.75), (10, 0.60)):
+            results.append(Result(f"goodput at {loss} % loss, our repair, window {window} KiB", "MB/s", of(loss, 1, window), target, clean, at_most=False))
+            results.append(Result(f"goodput at {loss} % loss, stock rules, window {window} KiB", "MB/s", of(loss, 0, window), None, clean))
+    return results
+
+
 FIGURES = {
+    "lanes": lanes,
+    "goodput": goodput,
+    "ipc-throughput": ipc_throughput,
+    "ipc-round-trip": ratio("IPC round trip 32 B, two threads", "ipc_bench", "ipc_round_trip", ["cache_line_round_trip"], 1.4, "median_ns"),
     "round-trip": absolute("round trip 32 B, one thread as both ends, loopback port, p50", "round_trip_bench", "round_trip/loopback/32", 1200, "p50_ns"),
     "processes": processes,
     "start": start_and_memory,
