@@ -4,7 +4,6 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -13,6 +12,7 @@
 
 #include "config/schema/config.hpp"
 #include "config/schema/print.hpp"
+#include "config/schema/process_start.hpp"
 #include "controlplane/api/control_client.hpp"
 #include "controlplane/api/control_server.hpp"
 #include "controlplane/conductor/conductor.hpp"
@@ -27,7 +27,7 @@ namespace {
 
 namespace log = process_log;
 
-enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2 };
+using config::kProcessFailed, config::kProcessOk;
 enum class Stop : int { kNone = 0, kStop, kRestart };
 
 // SIGTERM and SIGINT stop the instance: clients are told. SIGUSR2 ends the process alone, for a restart that clients do not notice.
@@ -43,28 +43,7 @@ void install_signals() {
   ::signal(SIGPIPE, SIG_IGN);
 }
 
-struct Arguments {
-  std::string config_file;
-  std::string directory;
-  std::vector<std::string> set_flags;
-};
-
-// nullopt: answered already (help, version, usage error); `exit_code` says how.
-std::optional<Arguments> parse_arguments(int argc, char** argv, int& exit_code) {
-  Arguments arguments;
-  CLI::App app{"Thalweg control plane: answers Aeron clients, allocates log buffers, keeps the instance's files.\n\nExample: thalweg-controlplane --config /etc/thalweg/thalweg.yaml"};
-  app.add_option("--config", arguments.config_file, "YAML file; none = built-in defaults");
-  app.add_option("--directory", arguments.directory, "Instance directory, over instance.directory of the file");
-  app.add_option("--set", arguments.set_flags, "section.key=value, over the file and the environment");
-  app.set_version_flag("--version", std::string{"thalweg-controlplane "} + THALWEG_VERSION);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? kOk : kUsage;
-    return std::nullopt;
-  }
-  return arguments;
-}
+constexpr const char* kName = "thalweg-controlplane";
 
 conductor::Time read_clocks() { return {monotonic_ns(), epoch_ms()}; }
 
@@ -114,11 +93,7 @@ Result<std::string> prepare_hugetlbfs(const config::Config& config, const std::s
   return directory;
 }
 
-int report(const Error& error) {
-  std::fprintf(stderr, "thalweg-controlplane: error: %s\n", error.message.c_str());
-  if (!error.hint.empty()) std::fprintf(stderr, "thalweg-controlplane: hint: %s\n", error.hint.c_str());
-  return kFailed;
-}
+int report(const Error& error) { return config::report_failure(kName, error); }
 
 int serve(const config::Loaded& loaded, const std::string& directory, host::InstanceFiles& files) {
   const config::Config& config = loaded.config;
@@ -152,24 +127,19 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   worker.stop();
   if (reason == Stop::kStop) (*conductor)->close(read_clocks());
   log::info("control_plane_stopped", {{"reason", reason == Stop::kStop ? "stop" : "restart"}});
-  return reason == Stop::kStop && config.instance.delete_on_shutdown && !host::remove_instance_tree(directory, true) ? kFailed : kOk;
+  return reason == Stop::kStop && config.instance.delete_on_shutdown && !host::remove_instance_tree(directory, true) ? kProcessFailed : kProcessOk;
 }
 
-int start(const Arguments& arguments) {
-  const auto loaded = config::load(arguments.config_file, config::make_overrides(arguments.set_flags));
-  if (!loaded) return report(loaded.error());
-  for (const config::Diagnostic& diagnostic : loaded->errors) std::fprintf(stderr, "%s\n", diagnostic.to_string().c_str());
-  if (!loaded->errors.empty()) return kFailed;
-  const config::Config& config = loaded->config;
-  std::string directory = arguments.directory.empty() ? config.instance.directory : arguments.directory;
-  if (directory.empty()) directory = shm::default_directory();
+int start(const config::ProcessStart& wanted) {
+  const config::Config& config = wanted.loaded.config;
+  const std::string directory = wanted.directory.empty() ? shm::default_directory() : wanted.directory;
   ::umask(config.instance.group.empty() ? 0077 : 0007);
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // the conductor's short sleeps are to be as short as they say
   if (auto started = log::start(config.logging.level, config.logging.format); !started) return report(started.error());
   auto files = host::InstanceFiles::open(instance_options(config, directory), epoch_ms(), monotonic_ns());
   if (!files) return report(files.error());
   if (!files->saved_error_log.empty()) log::warn("error_log_saved", {{"file", files->saved_error_log}});
-  return serve(*loaded, directory, *files);
+  return serve(wanted.loaded, directory, *files);
 }
 
 }  // namespace
@@ -177,15 +147,16 @@ int start(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   try {
-    int exit_code = thalweg::kOk;
-    const auto arguments = thalweg::parse_arguments(argc, argv, exit_code);
-    if (!arguments) return exit_code;
+    int exit_code = thalweg::config::kProcessOk;
+    const auto wanted = thalweg::config::start_process(argc, argv, thalweg::kName,
+        "Thalweg control plane: answers Aeron clients, allocates log buffers, keeps the instance's files.", exit_code);
+    if (!wanted) return exit_code;
     thalweg::install_signals();
-    exit_code = thalweg::start(*arguments);
+    exit_code = thalweg::start(*wanted);
     thalweg::process_log::stop();
     return exit_code;
   } catch (const std::exception& error) {  // bad_alloc, a file system that fails under us
     std::fprintf(stderr, "thalweg-controlplane: error: %s\n", error.what());
-    return thalweg::kFailed;
+    return thalweg::config::kProcessFailed;
   }
 }

@@ -4,13 +4,13 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <cstdio>
 #include <exception>
 #include <thread>
 
 #include "config/schema/config.hpp"
+#include "config/schema/process_start.hpp"
 #include "dataplane/base/process_log.hpp"
 #include "dataplane/base/time.hpp"
 #include "dataplane/base/units.hpp"
@@ -24,7 +24,7 @@ namespace {
 
 namespace log = process_log;
 
-enum ExitCode : int { kOk = 0, kFailed = 1, kUsage = 2 };
+using config::kProcessFailed, config::kProcessOk;
 
 // How long a started data plane waits for a control plane that makes or takes over the directory.
 constexpr std::int64_t kRegistryTimeout_ns = 30 * kSecond_ns;
@@ -42,34 +42,9 @@ void install_signals() {
   ::signal(SIGPIPE, SIG_IGN);
 }
 
-struct Arguments {
-  std::string config_file;
-  std::string directory;
-  std::vector<std::string> set_flags;
-};
+constexpr const char* kName = "thalweg-dataplane";
 
-// nullopt: answered already (help, version, usage error); `exit_code` says how.
-std::optional<Arguments> parse_arguments(int argc, char** argv, int& exit_code) {
-  Arguments arguments;
-  CLI::App app{"Thalweg data plane: polls the ports and moves all streams.\n\nExample: thalweg-dataplane --config /etc/thalweg/thalweg.yaml"};
-  app.add_option("--config", arguments.config_file, "YAML file; none = built-in defaults");
-  app.add_option("--directory", arguments.directory, "Instance directory, over instance.directory of the file");
-  app.add_option("--set", arguments.set_flags, "section.key=value, over the file and the environment");
-  app.set_version_flag("--version", std::string{"thalweg-dataplane "} + THALWEG_VERSION);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? kOk : kUsage;
-    return std::nullopt;
-  }
-  return arguments;
-}
-
-int report(const Error& error) {
-  std::fprintf(stderr, "thalweg-dataplane: error: %s\n", error.message.c_str());
-  if (!error.hint.empty()) std::fprintf(stderr, "thalweg-dataplane: hint: %s\n", error.hint.c_str());
-  return kFailed;
-}
+int report(const Error& error) { return config::report_failure(kName, error); }
 
 void on_dpdk_log(void*, pmd::LogLevel level, const char* text, std::size_t length) {
   const std::string line{text, length};
@@ -162,7 +137,7 @@ int serve(const config::Config& config, const std::string& directory) {
   auto eal = pmd::Eal::start(eal_wanted);
   if (!eal) return report(eal.error());
   auto instance = wait_for_instance(directory);
-  if (!instance) return stop_wanted.load(std::memory_order_relaxed) ? kOk : report(instance.error());
+  if (!instance) return stop_wanted.load(std::memory_order_relaxed) ? kProcessOk : report(instance.error());
   const shm::CountersReader counters{instance->cnc.counter_metadata(), instance->cnc.counter_values()};
   auto plane = core::Dataplane::create(options, *instance->registry, counters);
   if (!plane) return report(plane.error());
@@ -173,17 +148,12 @@ int serve(const config::Config& config, const std::string& directory) {
   ::sd_notify(0, "STOPPING=1");
   (*plane)->stop();
   log::info("data_plane_stopped", {{"directory", directory}});
-  return kOk;
+  return kProcessOk;
 }
 
-int start(const Arguments& arguments) {
-  const auto loaded = config::load(arguments.config_file, config::make_overrides(arguments.set_flags));
-  if (!loaded) return report(loaded.error());
-  for (const config::Diagnostic& diagnostic : loaded->errors) std::fprintf(stderr, "%s\n", diagnostic.to_string().c_str());
-  if (!loaded->errors.empty()) return kFailed;
-  const config::Config& config = loaded->config;
-  std::string directory = arguments.directory.empty() ? config.instance.directory : arguments.directory;
-  if (directory.empty()) directory = shm::default_directory();
+int start(const config::ProcessStart& wanted) {
+  const config::Config& config = wanted.loaded.config;
+  const std::string directory = wanted.directory.empty() ? shm::default_directory() : wanted.directory;
   if (auto started = log::start(config.logging.level, config.logging.format); !started) return report(started.error());
   return serve(config, directory);
 }
@@ -193,15 +163,15 @@ int start(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   try {
-    int exit_code = thalweg::kOk;
-    const auto arguments = thalweg::parse_arguments(argc, argv, exit_code);
-    if (!arguments) return exit_code;
+    int exit_code = thalweg::config::kProcessOk;
+    const auto wanted = thalweg::config::start_process(argc, argv, thalweg::kName, "Thalweg data plane: polls the ports and moves all streams.", exit_code);
+    if (!wanted) return exit_code;
     thalweg::install_signals();
-    exit_code = thalweg::start(*arguments);
+    exit_code = thalweg::start(*wanted);
     thalweg::process_log::stop();
     return exit_code;
   } catch (const std::exception& error) {  // bad_alloc at start; lanes throw nothing
     std::fprintf(stderr, "thalweg-dataplane: error: %s\n", error.what());
-    return thalweg::kFailed;
+    return thalweg::config::kProcessFailed;
   }
 }
