@@ -140,6 +140,9 @@ Result<DeviceSpec> af_xdp_spec(const PortOptions& options, std::vector<std::stri
   spec.name = device_name("net_af_xdp", options);
   spec.arguments = "iface=" + options.device;  // start_queue and queue_count stay alone: veth refuses anything but one queue
   spec.has_own_mac = true;
+  // No second try in this process: the driver keeps the buffers of a failed one.
+  spec.queue_hint = "is another process on " + options.device +
+                    "? After one was killed the kernel needs a moment to let go of the queue; `thalweg up` tries again by itself";
   spec.interface = options.device;
   notes.push_back("port " + options.name + ": af_xdp takes every frame of interface " + options.device +
                   ": the kernel sees none, its ARP included");

@@ -159,7 +159,8 @@ Result<void> EthdevPort::set_up_queues(const PortOptions& options, const rte_eth
   for (std::uint16_t queue = 0; queue < capabilities_.rx_queue_count; ++queue)
     if (const int result = api_.rx_queue_setup(port_, queue, rx_descriptors, static_cast<unsigned>(socket), nullptr, pool); result != 0)
       return device_failure("rx queue " + std::to_string(queue) + " of " + spec_.name, result,
-                            "it needs " + std::to_string(rx_descriptors) + " packet buffers: raise dataplane.packet-buffers");
+                            spec_.queue_hint.empty() ? "it needs " + std::to_string(rx_descriptors) + " packet buffers: raise dataplane.packet-buffers"
+                                                     : spec_.queue_hint);
   for (std::uint16_t queue = 0; queue < capabilities_.tx_queue_count; ++queue)
     if (const int result = api_.tx_queue_setup(port_, queue, tx_descriptors, static_cast<unsigned>(socket), &tx_conf); result != 0)
       return device_failure("tx queue " + std::to_string(queue) + " of " + spec_.name, result);

@@ -28,6 +28,7 @@ struct DeviceSpec {
   bool starts_when_peer_is_there{};  // memif client: starting fails until the server is there, and again after it went
   bool unmaps_under_lanes{};         // memif: see MemifWatched
   std::string memif_server_socket;   // held by this port
+  std::string queue_hint;            // what to do when a receive queue cannot be set up; "" = more packet buffers
   std::string interface;             // kernel interface whose carrier is the link; "" = ask the driver
 };
 

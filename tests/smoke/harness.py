@@ -1,6 +1,9 @@
 """What the smoke tests share: a scratch directory, and a runner that prints one line a case. Appliances come from scripts/lib."""
+import contextlib
+import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -9,14 +12,22 @@ import traceback
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "lib"))
 from appliance import BUILD, COMMAND, DEADLINE_S, Appliance, Failure, check, finish, wait_for  # noqa: E402  pylint: disable=wrong-import-position
 
-__all__ = ["BUILD", "COMMAND", "DEADLINE_S", "Appliance", "Failure", "Scratch", "check", "finish", "run_cases", "wait_for"]
+__all__ = ["BUILD", "COMMAND", "DEADLINE_S", "Appliance", "Failure", "SKIPPED", "Scratch", "check", "ended", "finish", "next_progress", "run_cases", "wait_for"]
+SKIPPED = 77  # what meson takes for a skipped test
+
+
+def files_of_hugetlbfs():
+    with open("/proc/mounts", encoding="utf-8") as file:
+        mounts = [line.split()[1] for line in file if line.split()[2] == "hugetlbfs"]
+    return {os.path.join(mount, name) for mount in mounts for name in os.listdir(mount)}
 
 
 class Scratch:
-    """A directory on tmpfs that is gone afterwards; `leftovers()` tells what drivers and EALs left behind in /dev/shm."""
+    """A directory on tmpfs that is gone afterwards; `leftovers()` tells what drivers and EALs left behind in /dev/shm and on hugetlbfs."""
 
     def __enter__(self):
         self.before = set(os.listdir("/dev/shm"))
+        self.huge_before = files_of_hugetlbfs()
         self.path = tempfile.mkdtemp(prefix="thalweg-smoke-", dir="/dev/shm")
         return self
 
@@ -25,7 +36,27 @@ class Scratch:
 
     def leftovers(self):
         mine = os.path.basename(self.path)
-        return sorted(name for name in set(os.listdir("/dev/shm")) - self.before if name != mine and name.startswith(("aeron", "rte", "dpdk")))
+        small = [name for name in set(os.listdir("/dev/shm")) - self.before if name != mine and name.startswith(("aeron", "rte", "dpdk"))]
+        return sorted(small) + sorted(files_of_hugetlbfs() - self.huge_before)
+
+
+@contextlib.contextmanager
+def ended(process):
+    """Whatever happens in between, the process is not left behind."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        process.wait()
+
+
+def next_progress(process, what):
+    """The next progress document; the process is asked for them with --interval."""
+    line = process.stdout.readline()
+    check(line != "", f"{what} ended early")
+    return json.loads(line)
 
 
 def run_cases(cases):

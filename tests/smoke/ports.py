@@ -11,29 +11,15 @@ import subprocess
 import sys
 import time
 
-DEADLINE_S = 60
+from harness import DEADLINE_S, SKIPPED, Failure, check
+import namespaces
+
 OURS, PORTS = "10.77.0.1", "10.77.0.2"
-SKIPPED = 77
-
-
-class Failure(Exception):
-    """A condition that the test states and that did not hold."""
-
-
-def check(condition, text):
-    if not condition:
-        raise Failure(text)
 
 
 def skip(reason):
     print(f"skipped: {reason}")
     sys.exit(1 if os.environ.get("CI") == "true" else SKIPPED)
-
-
-def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
-    check(done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def csum_errors():
@@ -67,17 +53,15 @@ def exchange():
     print(json.dumps({"returned": 200, "resent": resent}))
 
 
-def as_client(keeper):
-    command = ["nsenter", "-t", str(keeper.pid), "-n"] if keeper is not None else []
-    print(run(*command, sys.executable, os.path.abspath(__file__), "--client").strip())
+def as_client(prefix):
+    print(namespaces.run(*prefix, sys.executable, os.path.abspath(__file__), "--client").strip())
 
 
 def prepare(device, prefix, mac):
     """The kernel's end: an address, a neighbour that needs no ARP, and finished checksums."""
-    run(*prefix, "ip", "address", "add", OURS + "/24", "dev", device)
-    run(*prefix, "ip", "link", "set", device, "up")
-    run(*prefix, "ethtool", "-K", device, "tx", "off")
-    run(*prefix, "ip", "neighbour", "replace", PORTS, "lladdr", mac, "dev", device)
+    for command in (("ip", "address", "add", OURS + "/24", "dev", device), ("ip", "link", "set", device, "up"),
+                    ("ethtool", "-K", device, "tx", "off"), ("ip", "neighbour", "replace", PORTS, "lladdr", mac, "dev", device)):
+        namespaces.run(*prefix, *command)
 
 
 def echo(program, *arguments):
@@ -99,39 +83,26 @@ def finish(process):
     print(out.strip())
 
 
-def veth(program, kind):
-    keeper = subprocess.Popen(["unshare", "-n", "sh", "-c", "echo up; exec sleep 600"], stdout=subprocess.PIPE, text=True)
-    process = None
+def bounce(program, kind, device, prefix, kernels_device, mac):
+    process = echo(program, f"kind={kind}", f"device={device}")
     try:
-        check(keeper.stdout.readline().strip() == "up", "no second namespace")
-        inside = ["nsenter", "-t", str(keeper.pid), "-n"]
-        run("ip", "link", "add", "port0", "type", "veth", "peer", "name", "host0")
-        run("ip", "link", "set", "host0", "netns", str(keeper.pid))
-        run("sysctl", "-qw", "net.ipv6.conf.port0.disable_ipv6=1")
-        run("ip", "link", "set", "port0", "up")
-        with open("/sys/class/net/port0/address", encoding="ascii") as file:
-            mac = file.read().strip()
-        prepare("host0", inside, mac)
-        process = echo(program, f"kind={kind}", "device=port0")
-        as_client(keeper)
-        finish(process)
-    finally:
-        for one in (process, keeper):
-            if one is not None and one.poll() is None:
-                one.kill()
-                one.wait()
-
-
-def tap(program):
-    process = echo(program, "kind=tap", "device=tap0")
-    try:
-        prepare("tap0", [], "02:00:00:00:00:77")
-        as_client(None)
+        prepare(kernels_device, prefix, mac)
+        as_client(prefix)
         finish(process)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def veth(program, kind):
+    with namespaces.Neighbour() as neighbour:
+        device = neighbour.device
+        bounce(program, kind, device, neighbour.prefix, neighbour.peer_device, namespaces.mac_of(device))
+
+
+def tap(program):
+    bounce(program, "tap", "tap0", (), "tap0", "02:00:00:00:00:77")
 
 
 def main():
@@ -140,16 +111,12 @@ def main():
         return
     kind = sys.argv[1]
     program = sys.argv[2] if len(sys.argv) > 2 else os.path.join(os.environ["THALWEG_BUILD"], "tests", "support", "port_echo")
-    if os.environ.get("THALWEG_IN_NAMESPACE") != "1":
-        if os.geteuid() != 0:
-            skip("needs root for network namespaces")
-        if kind == "tap" and not os.path.exists("/dev/net/tun"):
-            skip("no /dev/net/tun")
-        # sysfs shows the namespace it was mounted in, so it is mounted again, for this script alone.
-        again = ["unshare", "-n", "-m", "sh", "-c", 'mount -t sysfs sysfs /sys && exec "$@"', "sh", sys.executable, *sys.argv]
-        os.execvpe("unshare", again, dict(os.environ, THALWEG_IN_NAMESPACE="1"))
-    run("ip", "link", "set", "lo", "up")
+    if os.geteuid() != 0:
+        skip("needs root for network namespaces")
+    if kind == "tap" and not os.path.exists("/dev/net/tun"):
+        skip("no /dev/net/tun")
     try:
+        namespaces.enter()
         if kind == "tap":
             tap(program)
         else:

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """The traffic verbs and the samples of libthalweg against a real instance: what they carry, how they end, what they answer."""
-import contextlib
 import json
 import os
 import signal
@@ -8,23 +7,11 @@ import subprocess
 import sys
 import time
 
-from harness import BUILD, DEADLINE_S, Appliance, check, finish, run_cases, wait_for
+from harness import BUILD, DEADLINE_S, Appliance, check, ended, finish, next_progress, run_cases, wait_for
 
 IPC = "aeron:ipc"
 UDP = "aeron:udp?endpoint=localhost:24341"
 REPLY = "aeron:udp?endpoint=localhost:24342"
-
-
-@contextlib.contextmanager
-def ended(process):
-    """Whatever happens in between, the process is not left behind."""
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
-        process.wait()
 
 
 def expect_whole(received, count):
@@ -36,13 +23,6 @@ def exit_of(appliance, *arguments):
     """Exit code and JSON document of a command that is expected not to succeed."""
     done = subprocess.run(appliance.command(*arguments, "--json"), capture_output=True, text=True, timeout=DEADLINE_S * 2, check=False)
     return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
-
-
-def next_progress(process, what):
-    """The next progress document; the process is asked for them with --interval."""
-    line = process.stdout.readline()
-    check(line != "", f"{what} ended early")
-    return json.loads(line)
 
 
 def pings_are_answered_over_ipc_and_udp(scratch):

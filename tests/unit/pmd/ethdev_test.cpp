@@ -145,6 +145,12 @@ TEST_F(Ethdev, a_failure_on_the_way_up_undoes_what_was_done) {
   EXPECT_FALSE(was_called("stop"));
 }
 
+TEST_F(Ethdev, a_device_that_knows_better_why_a_queue_fails_says_so) {
+  device_.rx_queue_result = -EINVAL;
+  spec_.queue_hint = "wait a moment";
+  EXPECT_EQ(create().error().hint, "wait a moment");
+}
+
 TEST_F(Ethdev, codes_of_the_driver_become_ours) {
   for (const auto& [code, expected] : {std::pair{-EPERM, ErrorCode::kPermission}, std::pair{-EBUSY, ErrorCode::kInUse},
                                        std::pair{-ENODEV, ErrorCode::kNotFound}, std::pair{-1000, ErrorCode::kIo}}) {
