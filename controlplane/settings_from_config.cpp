@@ -90,6 +90,7 @@ host::LogStore::Options log_options(const config::Config& config, const std::str
   options.directory = directory;
   options.hugetlbfs = hugetlbfs;
   options.low_storage_warning_bytes = config.control_plane.low_storage_warning_bytes;
+  options.image_limit_bytes = config.memory.image_limit_bytes != 0 ? config.memory.image_limit_bytes : host::half_of_storage(directory);
   for (const config::LogPool& pool : config.memory.pool) options.pool.push_back({to_i32(pool.term_length_bytes), pool.count});
   return options;
 }

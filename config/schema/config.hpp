@@ -115,6 +115,7 @@ struct LogPool {                         // zeroed, already mapped log buffers k
 struct Memory {
   std::vector<LogPool> pool{{16U << 20, 2}};   // 2 x 48 MiB
   std::string hugetlbfs;                 // "" = the first writable mount with 2 MiB pages, if any
+  std::uint64_t image_limit_bytes{0};    // 0 = half of the file system, at most half of the machine's memory
 };
 struct Logging {
   std::string level{"info"};

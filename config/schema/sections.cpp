@@ -42,7 +42,7 @@ void decode(Map& map, Instance& c) {
                "$AERON_DIR or /dev/shm/aeron-<user>. It should lie on tmpfs; two appliances on one machine need two directories.");
   map.optional("name", c.name, rule::name(), "The name of this instance in logs and in the file prefix of its packet memory.");
   map.optional("group", c.group, rule::text(),
-               "A group whose members may connect. Empty: the directory is for its owner alone (mode 0700); else it is mode 2770 of this group.");
+               "A group whose members may connect. Empty: the directory is for its owner alone (mode 0700); else it is mode 2750 of this group.");
   map.optional("user", c.user, rule::text(),
                "Drop to this user once ports and memory are set up. Empty: keep the user that started the process.");
   map.optional("delete-on-start", c.delete_on_start, rule::flag(),
@@ -199,6 +199,9 @@ void decode(Map& map, Memory& c) {
            "each. A stream whose term length is not listed gets its log when it asks.");
   map.optional("hugetlbfs", c.hugetlbfs, rule::path(),
                "A hugetlbfs mount with 2 MiB pages for logs with terms of 4 MiB and more. Empty: the first writable one, if there is any.");
+  map.optional("image-limit", c.image_limit_bytes, rule::zero_or(rule::size(kMiB, 1'024 * kGiB)),
+               "What the logs of all images may take together. Peers ask for images and choose their term lengths, so this is the bound on what "
+               "they, or somebody who forges their frames, can make this machine allocate. 0: half of the file system, at most half of the memory.");
 }
 
 void decode(Map& map, Logging& c) {

@@ -25,17 +25,15 @@ void ImageService::answer_setup(std::uint32_t lane, std::uint32_t index, SetupSt
 }
 
 Outcome<void> ImageService::check_setup(const shm::SetupSlot& setup) const {
-  const auto describe = [&] {
-    return fmt::format("session={} stream={} source={}", setup.session_id, setup.stream_id, format_endpoint(setup.source_address, setup.source_port));
-  };
-  const auto bad = [&](const std::string& text) { return refuse(shm::ClientError::kGeneric, fmt::format("image refused: {}: {}", text, describe())); };
+  // No session and no address in any of these texts: who forges SETUPs would make each one a distinct error.
+  const auto bad = [&](const std::string& text) { return refuse(shm::ClientError::kGeneric, fmt::format("image refused: {}: stream={}", text, setup.stream_id)); };
   const auto length = static_cast<std::uint32_t>(setup.term_length);
   if (setup.term_length < kTermLengthMin || setup.term_length > kTermLengthMax || !std::has_single_bit(length)) {
-    return bad(fmt::format("term length {}", setup.term_length));
+    return bad("impossible term length");
   }
-  if (setup.mtu < 32 || setup.mtu > 65'504 || setup.mtu % 32 != 0) return bad(fmt::format("mtu {}", setup.mtu));
-  if (setup.term_offset < 0 || setup.term_offset > setup.term_length || setup.term_offset % 32 != 0) return bad(fmt::format("term offset {}", setup.term_offset));
-  if (wire::wrapping_sub(setup.active_term_id, setup.initial_term_id) < 0) return bad(fmt::format("active term id {} before {}", setup.active_term_id, setup.initial_term_id));
+  if (setup.mtu < 32 || setup.mtu > 65'504 || setup.mtu % 32 != 0) return bad("impossible mtu");
+  if (setup.term_offset < 0 || setup.term_offset > setup.term_length || setup.term_offset % 32 != 0) return bad("impossible term offset");
+  if (wire::wrapping_sub(setup.active_term_id, setup.initial_term_id) < 0) return bad("active term id before the initial one");
   return {};
 }
 
@@ -75,8 +73,13 @@ void ImageService::create(std::uint32_t lane, std::uint32_t index, const std::ve
   const std::int32_t rcvbuf = params.socket_rcvbuf != 0 ? params.socket_rcvbuf : world_->settings.streams.socket_rcvbuf;
   const bool fits = setup.mtu <= params.receiver_window && (rcvbuf == 0 || (params.receiver_window <= rcvbuf && setup.mtu <= rcvbuf));
   if (!fits) {
-    world_->report({shm::ClientError::kGeneric, fmt::format("image refused: mtu {}, receiver window {} and SO_RCVBUF {} do not fit together: session={} stream={}", setup.mtu,
-                                                            params.receiver_window, rcvbuf, setup.session_id, setup.stream_id)});
+    world_->report({shm::ClientError::kGeneric, fmt::format("image refused: mtu {}, receiver window {} and SO_RCVBUF {} do not fit together: stream={}", setup.mtu,
+                                                            params.receiver_window, rcvbuf, setup.stream_id)});
+    return answer_setup(lane, index, SetupState::kRefused);
+  }
+  if (!world_->logs.has_room_for_image(setup.term_length)) {
+    world_->report({shm::ClientError::kStorageSpace, fmt::format("image refused: the logs of all images may take {} bytes (memory.image-limit): term length {}, stream={}",
+                                                                 world_->logs.image_limit_bytes(), setup.term_length, setup.stream_id)});
     return answer_setup(lane, index, SetupState::kRefused);
   }
   const auto image = world_->images.allocate();
@@ -179,7 +182,12 @@ void ImageService::start_when_log_is_ready(std::uint32_t image) {
   ImageRecord& record = world_->images.record(image);
   const auto& wanted = world_->images.slot(image).desired;
   const host::LogStatus status = world_->logs.status(wanted.log);
-  if (status == host::LogStatus::kFailed) return refuse_starting(image, to_command_error(world_->logs.error(wanted.log)));
+  if (status == host::LogStatus::kFailed) {
+    const Error& error = world_->logs.error(wanted.log);
+    if (error.code != ErrorCode::kNoSpace) return refuse_starting(image, to_command_error(error));
+    // Without the number of usable bytes, which would make each refusal a distinct error.
+    return refuse_starting(image, {shm::ClientError::kStorageSpace, fmt::format("image refused: insufficient usable storage for a log with term length {}", wanted.term_length)});
+  }
   if (status != host::LogStatus::kReady) return;
   const auto subscriptions = matching_subscriptions(wanted.endpoint, wanted.stream_id, wanted.session_id);
   if (subscriptions.empty()) return refuse_starting(image, {shm::ClientError::kResourceTemporarilyUnavailable, {}});  // left meanwhile: no error

@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <climits>
@@ -15,6 +16,26 @@
 
 namespace thalweg::host {
 namespace {
+
+std::string text_of(const char* path) {
+  std::ifstream file{path};
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// A line of /proc/meminfo: `MemTotal:       24684092 kB`.
+std::optional<std::uint64_t> meminfo_bytes(const std::string& text, std::string_view key) {
+  const std::size_t at = text.find(key);
+  if (at == std::string::npos) return std::nullopt;
+  return std::strtoull(text.c_str() + at + key.size(), nullptr, 10) << 10;
+}
+
+bool is_in_memory(const std::string& path) {
+  constexpr auto kTmpfsMagic = 0x01021994;
+  struct statfs info {};
+  return ::statfs(path.c_str(), &info) == 0 && info.f_type == kTmpfsMagic;
+}
 
 tl::unexpected<Error> no_space(std::uint64_t length, const std::string& where, std::uint64_t usable) {
   return fail(ErrorCode::kNoSpace, fmt::format("insufficient usable storage for new log of length={} in {}: usable={}", length, where, usable),
@@ -60,7 +81,7 @@ Result<LogFile> create_log_file(const LogFileSpec& spec) {
   if (!spec.hugetlbfs.empty() && spec.term_length >= kHugePageTermLengthMin) file = create_on_hugepages(spec, path);
   if (!file) {
     const std::uint64_t length = shm::log_file_length(spec.term_length, shm::kDefaultPageSize);
-    const auto usable = usable_bytes(spec.directory);
+    const auto usable = allocatable_bytes(spec.directory);
     if (usable && *usable < length) return no_space(length, spec.directory, *usable);
     auto mapping = shm::MappedFile::create(path, {.length = length, .mode = 0666, .allocate = true, .populate = false});
     if (!mapping) {
@@ -109,6 +130,27 @@ std::optional<std::uint64_t> usable_bytes(const std::string& path) {
   return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
 }
 
+std::optional<std::uint64_t> allocatable_memory(const std::string& meminfo_text) {
+  const auto total = meminfo_bytes(meminfo_text, "MemTotal:");
+  const auto available = meminfo_bytes(meminfo_text, "MemAvailable:");
+  if (!total || !available) return std::nullopt;
+  return *available - std::min(*available, *total / 16);
+}
+
+std::optional<std::uint64_t> allocatable_bytes(const std::string& path) {
+  const auto usable = usable_bytes(path);
+  if (!usable || !is_in_memory(path)) return usable;
+  return std::min(*usable, allocatable_memory(text_of("/proc/meminfo")).value_or(*usable));
+}
+
+std::uint64_t half_of_storage(const std::string& path) {
+  struct statvfs info {};
+  if (::statvfs(path.c_str(), &info) != 0) return UINT64_MAX;
+  const std::uint64_t size = static_cast<std::uint64_t>(info.f_blocks) * info.f_frsize;
+  if (!is_in_memory(path)) return size / 2;
+  return std::min(size, meminfo_bytes(text_of("/proc/meminfo"), "MemTotal:").value_or(size)) / 2;
+}
+
 std::string find_hugetlbfs(const std::string& mounts_text) {
   std::istringstream lines{mounts_text};
   for (std::string line; std::getline(lines, line);) {
@@ -124,11 +166,6 @@ std::string find_hugetlbfs(const std::string& mounts_text) {
   return {};
 }
 
-std::string find_hugetlbfs() {
-  std::ifstream file{"/proc/mounts"};
-  std::ostringstream text;
-  text << file.rdbuf();
-  return find_hugetlbfs(text.str());
-}
+std::string find_hugetlbfs() { return find_hugetlbfs(text_of("/proc/mounts")); }
 
 }  // namespace thalweg::host

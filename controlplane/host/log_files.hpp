@@ -48,6 +48,13 @@ void init_metadata(const LogFile& file, shm::LogMetadata metadata) noexcept;
 
 // Bytes usable by an unprivileged process on the file system of `path`. nullopt: cannot be asked.
 [[nodiscard]] std::optional<std::uint64_t> usable_bytes(const std::string& path);
+// What may be taken there without bringing the machine down: on a file system in memory no more than the memory that is available, less a
+// sixteenth of the machine's. Reads /proc: not for the conductor. nullopt: cannot be asked.
+[[nodiscard]] std::optional<std::uint64_t> allocatable_bytes(const std::string& path);
+// The same from the text of /proc/meminfo; nullopt: it does not say.
+[[nodiscard]] std::optional<std::uint64_t> allocatable_memory(const std::string& meminfo_text);
+// Half of the file system of `path`, and no more than half of the machine's memory when it lies there. UINT64_MAX: cannot be asked.
+[[nodiscard]] std::uint64_t half_of_storage(const std::string& path);
 // The first writable hugetlbfs mount with 2 MiB pages, from the text of /proc/mounts. "" = none.
 [[nodiscard]] std::string find_hugetlbfs(const std::string& mounts_text);
 [[nodiscard]] std::string find_hugetlbfs();

@@ -9,10 +9,16 @@
 #include <unordered_set>
 
 namespace thalweg::host {
+namespace {
+
+// Logs of one size that are made for the pool at a time: a pool that does not fit is found out at its first log, not at its last.
+constexpr std::uint32_t kPoolMakingMax = 2;
+
+}  // namespace
 
 LogStore::LogStore(Options options, shm::RegistryFile& registry, Bells& bells, Worker& worker)
     : options_{std::move(options)}, bells_{&bells}, worker_{&worker}, table_{registry->logs} {
-  for (const PoolSize& size : options_.pool) pools_.push_back({size, 0});
+  for (const PoolSize& size : options_.pool) pools_.push_back({size, 0, 0});
 }
 
 std::optional<std::uint32_t> LogStore::acquire(const LogRequest& request) {
@@ -22,6 +28,7 @@ std::optional<std::uint32_t> LogStore::acquire(const LogRequest& request) {
   }
   const auto slot = table_.allocate();
   if (!slot) return std::nullopt;
+  if (request.use == shm::LogUse::kImage) charge_image(*slot, request.metadata.term_length);
   create(*slot, {.directory = options_.directory,
                  .use = request.use,
                  .id = request.id,
@@ -29,6 +36,22 @@ std::optional<std::uint32_t> LogStore::acquire(const LogRequest& request) {
                  .hugetlbfs = options_.hugetlbfs,
                  .metadata = request.metadata});
   return slot;
+}
+
+bool LogStore::has_room_for_image(std::int32_t term_length) const noexcept {
+  const std::uint64_t length = shm::log_file_length(term_length, shm::kDefaultPageSize);
+  return image_bytes_ <= options_.image_limit_bytes && length <= options_.image_limit_bytes - image_bytes_;
+}
+
+void LogStore::charge_image(std::uint32_t slot, std::int32_t term_length) {
+  const std::uint64_t length = shm::log_file_length(term_length, shm::kDefaultPageSize);
+  table_.record(slot).image_bytes = length;
+  image_bytes_ += length;
+}
+
+void LogStore::free_slot(std::uint32_t slot) {
+  image_bytes_ -= table_.record(slot).image_bytes;
+  table_.release(slot);
 }
 
 std::optional<std::uint32_t> LogStore::take_from_pool(const LogRequest& request) {
@@ -43,6 +66,7 @@ std::optional<std::uint32_t> LogStore::take_from_pool(const LogRequest& request)
   if (std::rename(from.c_str(), to.c_str()) != 0) return std::nullopt;
   ready_.erase(found);
   count_pooled(record.file.term_length, -1);
+  if (request.use == shm::LogUse::kImage) charge_image(index, record.file.term_length);
   init_metadata(record.file, request.metadata);
   desired.use = request.use;
   desired.id = request.id;
@@ -50,16 +74,20 @@ std::optional<std::uint32_t> LogStore::take_from_pool(const LogRequest& request)
   return index;
 }
 
+LogStore::Pool* LogStore::pool_of(std::int32_t term_length) noexcept {
+  const auto found = std::find_if(pools_.begin(), pools_.end(), [&](const Pool& pool) { return pool.size.term_length == term_length; });
+  return found == pools_.end() ? nullptr : &*found;
+}
+
 void LogStore::count_pooled(std::int32_t term_length, int change) noexcept {
-  for (Pool& pool : pools_) {
-    if (pool.size.term_length == term_length) pool.have += static_cast<std::uint32_t>(change);
-  }
+  if (Pool* pool = pool_of(term_length)) pool->have += static_cast<std::uint32_t>(change);
 }
 
 // One pool log less: none is tried again before a log is released, so that a full disk does not keep the worker busy.
 void LogStore::fail_pooled(std::uint32_t slot, const Error& error) {
   is_pool_failing_ = true;
-  warning_ = fmt::format("log pool: {}", error.message);
+  if (!has_told_of_pool_) warning_ = fmt::format("log pool: {}; streams get their logs one by one", error.message);
+  has_told_of_pool_ = true;
   count_pooled(table_.slot(slot).desired.term_length, -1);
 }
 
@@ -73,11 +101,14 @@ void LogStore::create(std::uint32_t slot, LogFileSpec spec) {
 
 void LogStore::on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, Result<LogFile> created) {
   Record& record = table_.record(slot);
+  if (use == shm::LogUse::kPool) {
+    if (Pool* pool = pool_of(table_.slot(slot).desired.term_length)) --pool->making;
+  }
   if (!created) {
     record.status = LogStatus::kFailed;
     record.error = std::move(created).error();
     if (use == shm::LogUse::kPool) fail_pooled(slot, record.error);
-    if (record.is_abandoned || use == shm::LogUse::kPool) table_.release(slot);
+    if (record.is_abandoned || use == shm::LogUse::kPool) free_slot(slot);
     return;
   }
   record.file = std::move(*created);
@@ -97,6 +128,10 @@ void LogStore::on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, 
   table_.publish(slot);
   bells_->ring(shm::SlotKind::kLog, slot);
   check_storage();
+  if (use == shm::LogUse::kPool) {
+    has_told_of_pool_ = false;
+    refill();
+  }
 }
 
 void LogStore::release(std::uint32_t slot) {
@@ -108,7 +143,7 @@ void LogStore::release(std::uint32_t slot) {
       return;
     case LogStatus::kFailed:
       if (table_.desired(slot) == shm::Desired::kFree) {
-        table_.release(slot);
+        free_slot(slot);
         return;
       }
       [[fallthrough]];
@@ -158,15 +193,17 @@ void LogStore::destroy(std::uint32_t slot) {
         file->mapping.reset();
       },
       [this, is_deleted] { failed_deletions_ += *is_deleted ? 0 : 1; });
-  table_.release(slot);
+  free_slot(slot);
 }
 
 void LogStore::refill() {
   if (is_pool_failing_) return;
   for (Pool& pool : pools_) {
-    for (; pool.have < pool.size.count; ++pool.have) {
+    while (pool.have < pool.size.count && pool.making < kPoolMakingMax) {
       const auto slot = table_.allocate();
       if (!slot) return;
+      ++pool.have;
+      ++pool.making;
       table_.slot(*slot).desired.use = shm::LogUse::kPool;
       table_.slot(*slot).desired.term_length = pool.size.term_length;
       create(*slot, {.directory = options_.directory,
@@ -194,6 +231,7 @@ void LogStore::recover(const std::vector<std::uint32_t>& wanted) {
       record.file = std::move(*file);
       bytes_mapped_ += record.file.length;
       record.status = LogStatus::kReady;
+      if (desired.use == shm::LogUse::kImage) charge_image(index, desired.term_length);
     } else {
       record.error = std::move(file).error();
       record.status = LogStatus::kFailed;

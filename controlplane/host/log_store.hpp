@@ -32,9 +32,13 @@ class LogStore {
     std::string hugetlbfs;                     // directory on a hugetlbfs mount; "" = none
     std::vector<PoolSize> pool;
     std::uint64_t low_storage_warning_bytes{};
+    std::uint64_t image_limit_bytes{UINT64_MAX};  // what the logs of all images may take: peers ask for them
   };
   LogStore(Options options, shm::RegistryFile& registry, Bells& bells, Worker& worker);
 
+  // Whether the limit on images leaves room for one more with this term length.
+  [[nodiscard]] bool has_room_for_image(std::int32_t term_length) const noexcept;
+  [[nodiscard]] std::uint64_t image_limit_bytes() const noexcept { return options_.image_limit_bytes; }
   // Starts providing a log; the slot is returned at once and status() tells when it may be used. nullopt: the table is full.
   [[nodiscard]] std::optional<std::uint32_t> acquire(const LogRequest& request);
   [[nodiscard]] LogStatus status(std::uint32_t slot) const noexcept { return table_.record(slot).status; }
@@ -64,15 +68,20 @@ class LogStore {
     bool is_abandoned{};        // released while it was being created
     LogFile file;
     Error error;
+    std::uint64_t image_bytes{};  // counted against the limit on images
   };
   using Table = SlotTable<shm::LogSlot, shm::kLogsMax, Record>;
 
   struct Pool {
     PoolSize size;
     std::uint32_t have{};       // ready or being made
+    std::uint32_t making{};
   };
 
   std::optional<std::uint32_t> take_from_pool(const LogRequest& request);
+  void charge_image(std::uint32_t slot, std::int32_t term_length);
+  void free_slot(std::uint32_t slot);
+  [[nodiscard]] Pool* pool_of(std::int32_t term_length) noexcept;
   void count_pooled(std::int32_t term_length, int change) noexcept;
   void fail_pooled(std::uint32_t slot, const Error& error);
   void create(std::uint32_t slot, LogFileSpec spec);
@@ -89,8 +98,10 @@ class LogStore {
   std::vector<std::uint32_t> ready_;  // pool logs that are mapped and wait for a stream
   std::int64_t next_pool_id_{1};
   std::uint64_t bytes_mapped_{0};
+  std::uint64_t image_bytes_{0};
   std::int64_t failed_deletions_{0};
   bool is_pool_failing_{false};      // a pool log could not be made: not tried again before a log is released
+  bool has_told_of_pool_{false};     // and told once, until one can be made again
   std::optional<std::string> warning_;
 };
 
