@@ -136,7 +136,11 @@ int start(const config::ProcessStart& wanted) {
   ::umask(config.instance.group.empty() ? 0077 : 0007);
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // the conductor's short sleeps are to be as short as they say
   if (auto started = log::start(config.logging.level, config.logging.format); !started) return report(started.error());
-  auto files = host::InstanceFiles::open(instance_options(config, directory), epoch_ms(), monotonic_ns());
+  host::InstanceOptions options = instance_options(config, directory);
+  if (const std::string mount = hugetlbfs_of(config); !mount.empty()) {  // large logs of the pool lie there as far as there are pages
+    options.pool_bytes -= std::min(options.pool_bytes, host::usable_bytes(mount).value_or(0));
+  }
+  auto files = host::InstanceFiles::open(options, epoch_ms(), monotonic_ns());
   if (!files) return report(files.error());
   if (!files->saved_error_log.empty()) log::warn("error_log_saved", {{"file", files->saved_error_log}});
   return serve(wanted.loaded, directory, *files);

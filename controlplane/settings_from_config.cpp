@@ -80,6 +80,9 @@ host::InstanceOptions instance_options(const config::Config& config, const std::
   options.cnc.error_log_length = to_i32(control.error_log_bytes);
   options.cnc.client_liveness_timeout_ns = control.client_liveness_timeout_ns;
   options.loss_report_bytes = control.loss_report_bytes;
+  for (const config::LogPool& pool : config.memory.pool) {
+    options.pool_bytes += pool.count * shm::log_file_length(to_i32(pool.term_length_bytes), shm::kDefaultPageSize);
+  }
   options.driver_timeout_ms = control.driver_timeout_ns / kMillisecond_ns;
   options.delete_on_start = config.instance.delete_on_start;
   return options;

@@ -9,9 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 #include <filesystem>
+#include <iterator>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -34,10 +37,56 @@ Result<gid_t> group_id(const std::string& name) {
   return found->gr_gid;
 }
 
+// What an appliance or a stock driver keeps in its directory. Nothing else in there is ever touched.
+constexpr std::string_view kOwnNames[] = {"cnc.dat", "registry.dat", "registry.dat.new", "loss-report.dat", "control.sock", "publications", "images", "pool"};
+constexpr std::string_view kLockName = "instance.lock";
+
+bool is_own_name(const std::string& name) {
+  return name == kLockName || std::find(std::begin(kOwnNames), std::end(kOwnNames), name) != std::end(kOwnNames);
+}
+
+// Never an instance's own, even when empty: closing them would lock everybody else out.
+constexpr std::string_view kSharedDirectories[] = {"/", "/dev/shm", "/run", "/run/shm", "/tmp", "/var/tmp"};
+
+constexpr const char* kDirectoryHint = "name a new or an empty directory of your own in instance.directory, such as /dev/shm/thalweg";
+
+// A directory that exists may be taken only when it is ours already or empty: a start makes the instance's files new and closes the directory
+// to others, and a mistyped path must not cost anybody a file. `path` need not exist.
+Result<void> check_directory(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return {};  // made, or refused, by mkdir
+    return fail_errno(ErrorCode::kPermission, path, errno, kDirectoryHint);
+  }
+  if (!S_ISDIR(status.st_mode)) return fail(ErrorCode::kPermission, path + " is not a directory", kDirectoryHint);
+  if (status.st_uid != ::geteuid()) {
+    return fail(ErrorCode::kPermission, fmt::format("{} belongs to user {}, and this process runs as user {}", path, status.st_uid, ::geteuid()),
+                fmt::format("chown {} {}, or choose another instance.directory", ::geteuid(), path));
+  }
+  std::error_code error;
+  const std::string real = fs::canonical(path, error).string();
+  if (std::find(std::begin(kSharedDirectories), std::end(kSharedDirectories), real) != std::end(kSharedDirectories)) {
+    return fail(ErrorCode::kPermission, path + " is shared by all users", "name a directory inside it in instance.directory");
+  }
+  std::string foreign;
+  bool is_instance = false;
+  for (const auto& entry : fs::directory_iterator{path, error}) {
+    const std::string name = entry.path().filename().string();
+    is_instance = is_instance || name == kLockName || name == "cnc.dat" || name == "registry.dat";
+    if (foreign.empty() || !is_own_name(name)) foreign = name;
+  }
+  if (error) return fail(ErrorCode::kPermission, fmt::format("{}: {}", path, error.message()), kDirectoryHint);
+  if (is_instance || foreign.empty()) return {};
+  return fail(ErrorCode::kInUse, fmt::format("{} is no instance directory and holds other files ('{}')", path, foreign), kDirectoryHint);
+}
+
 // The group, if any, may read the directory and write the files in it: set-group-id hands the group down to everything created there.
 Result<void> make_directory(const std::string& path, const std::string& group) {
   const mode_t mode = group.empty() ? 0700 : 02750;
-  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return fail_errno(ErrorCode::kPermission, "create " + path, errno);
+  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
+    return fail_errno(errno == ENOSPC ? ErrorCode::kNoSpace : ErrorCode::kPermission, "create " + path, errno,
+                      "its parent must exist and be writable for this user; instance.directory names another place");
+  }
   if (!group.empty()) {
     const auto gid = group_id(group);
     if (!gid) return tl::unexpected{gid.error()};
@@ -54,6 +103,15 @@ bool is_data_plane_alive(const shm::RegistryFile& registry, std::int64_t timeout
   const auto& process = registry->header.data_plane;
   const std::int64_t age_ns = now_ns - process.heartbeat_ns.load(std::memory_order_acquire);
   return is_process_alive(process.pid.load(std::memory_order_acquire)) && age_ns >= 0 && age_ns <= timeout_ms * kMillisecond_ns;
+}
+
+// A data plane holds a lock on the registry it works on, whatever its version.
+bool is_registry_in_use(const std::string& directory) {
+  const int fd = ::open((directory + "/registry.dat").c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool is_in_use = ::flock(fd, LOCK_EX | LOCK_NB) != 0;
+  ::close(fd);
+  return is_in_use;
 }
 
 Result<std::string> save_error_log(const std::string& directory, const shm::CncFile& cnc, std::int64_t now_ms) {
@@ -89,16 +147,17 @@ Result<Predecessor> examine(const InstanceOptions& options, std::int64_t now_ms,
     const std::int64_t heartbeat_ms = cnc ? shm::ManyToOneRing{cnc->to_driver()}.consumer_heartbeat() : -1;
     // Clients wait for a lost driver this long; until then they can be served again.
     const bool has_clients_waiting = heartbeat_ms > 0 && now_ms - heartbeat_ms <= options.driver_timeout_ms;
-    result.may_attach = is_ours && heartbeat_ms != -1 && (is_alive || has_clients_waiting);
+    result.may_attach = is_ours && heartbeat_ms != -1 && (is_alive || (has_clients_waiting && !options.delete_on_start));
     if (result.may_attach) return result;
     if (is_alive) {
       return fail(ErrorCode::kInUse, fmt::format("{}: the data plane of a stopped instance still runs (process {})", options.directory, pid),
                   fmt::format("end it first: kill {}", pid));
     }
-  } else if (registry.error().code == ErrorCode::kVersion) {
-    return tl::unexpected{std::move(registry).error()};
+  } else if (registry.error().code == ErrorCode::kVersion && (!options.delete_on_start || is_registry_in_use(options.directory))) {
+    Error error = std::move(registry).error();
+    error.hint = "stop the instance that made it, then remove the directory or start with --set instance.delete-on-start=true";
+    return tl::unexpected{std::move(error)};
   }
-  if (options.delete_on_start) return result;
   // With our own registry beside it the heartbeat is that of our predecessor, who lost the lock: only a stock driver counts here.
   if (!registry) {
     const auto activity = shm::check_driver_active(options.directory, options.driver_timeout_ms, now_ms);
@@ -107,7 +166,7 @@ Result<Predecessor> examine(const InstanceOptions& options, std::int64_t now_ms,
       return fail(ErrorCode::kInUse, "active media driver detected in " + options.directory, "stop that driver, or choose another instance.directory");
     }
   }
-  if (cnc) {
+  if (cnc && !options.delete_on_start) {
     auto saved = save_error_log(options.directory, *cnc, now_ms);
     if (!saved) return tl::unexpected{std::move(saved).error()};
     result.saved_error_log = std::move(*saved);
@@ -125,11 +184,32 @@ Result<InstanceFiles> attach(const InstanceOptions& options, DirectoryLock lock)
   return InstanceFiles{std::move(lock), std::move(*cnc), std::move(*registry), std::move(*loss), true, {}};
 }
 
+// What the files of an instance without streams take.
+std::uint64_t files_length(const InstanceOptions& options) {
+  const shm::CncLayout& cnc = options.cnc;
+  const std::uint64_t metadata = std::uint64_t{shm::kCounterMetadataLength / shm::kCounterValueLength} * static_cast<std::uint64_t>(cnc.counter_values_length);
+  const auto sections = static_cast<std::uint64_t>(cnc.to_driver_length) + static_cast<std::uint64_t>(cnc.to_clients_length) +
+                        static_cast<std::uint64_t>(cnc.counter_values_length) + static_cast<std::uint64_t>(cnc.error_log_length);
+  return sizeof(shm::Registry) - sizeof(shm::Registry::texts) + metadata + sections + static_cast<std::uint64_t>(cnc.page_size) + options.loss_report_bytes;
+}
+
+// Too little room is told at once and as a whole, not file by file and stream by stream.
+Result<void> check_room(const InstanceOptions& options) {
+  const std::uint64_t need = files_length(options) + options.pool_bytes;
+  const auto usable = allocatable_bytes(options.directory);
+  if (!usable || *usable >= need) return {};
+  const auto mebibytes = [](std::uint64_t bytes) { return (bytes + (1U << 20) - 1) >> 20; };
+  return fail(ErrorCode::kNoSpace,
+              fmt::format("{} MiB needed in {} ({} MiB of it for memory.pool), {} MiB free", mebibytes(need), options.directory, mebibytes(options.pool_bytes), *usable >> 20),
+              fmt::format("mount -o remount,size={}M on its file system, or smaller memory.pool and control-plane.counters", mebibytes(2 * need)));
+}
+
 Result<InstanceFiles> create(const InstanceOptions& options, DirectoryLock lock, std::int64_t now_ms) {
   if (auto removed = remove_instance_tree(options.directory, false); !removed) return tl::unexpected{std::move(removed).error()};
   for (const char* name : {"/publications", "/images", "/pool"}) {
     if (auto made = make_directory(options.directory + name, options.group); !made) return tl::unexpected{std::move(made).error()};
   }
+  if (auto room = check_room(options); !room) return tl::unexpected{std::move(room).error()};
   // The registry comes first: whoever finds cnc.dat of a crashed start finds the registry that tells it is ours.
   auto registry = shm::RegistryFile::create(options.directory);
   if (!registry) return tl::unexpected{std::move(registry).error()};
@@ -147,8 +227,9 @@ Result<InstanceFiles> create(const InstanceOptions& options, DirectoryLock lock,
 Result<DirectoryLock> DirectoryLock::take(const std::string& directory, const std::string& group) {
   const std::string path = directory + "/instance.lock";
   for (;;) {
+    if (auto checked = check_directory(directory); !checked) return tl::unexpected{std::move(checked).error()};
     if (auto made = make_directory(directory, group); !made) return tl::unexpected{std::move(made).error()};
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return fail_errno(ErrorCode::kPermission, "open " + path, errno);
     DirectoryLock lock{fd};
     if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -194,17 +275,14 @@ Result<void> remove_instance_tree(const std::string& directory, bool is_whole) {
     }
   }
   error.clear();
-  std::vector<fs::path> entries;
-  for (const auto& entry : fs::directory_iterator{directory, error}) {
-    if (entry.path().filename() != "instance.lock") entries.push_back(entry.path());
-  }
-  for (const fs::path& path : entries) {
+  for (const std::string_view name : kOwnNames) {
+    const fs::path path = fs::path{directory} / name;
     fs::remove_all(path, error);
     if (error) return fail(ErrorCode::kIo, fmt::format("remove {}: {}", path.string(), error.message()));
   }
   if (is_whole) {
     fs::remove(directory + "/instance.lock", error);
-    fs::remove(directory, error);
+    fs::remove(directory, error);  // stays, without an error, when somebody keeps files in it
   }
   return {};
 }

@@ -11,7 +11,8 @@ namespace thalweg::host {
 // Exclusive ownership of an instance directory: flock on `<dir>/instance.lock`, held as long as this object lives.
 class DirectoryLock {
  public:
-  // Creates the directory (mode 0700, or 02750 with the group) and takes the lock. Errors: kInUse when another control plane owns it.
+  // Creates the directory (mode 0700, or 02750 with the group) and takes the lock. Errors: kInUse when another control plane owns it or when
+  // it holds files that are no instance's, kPermission when it belongs to another user or is shared by all.
   [[nodiscard]] static Result<DirectoryLock> take(const std::string& directory, const std::string& group);
   DirectoryLock(DirectoryLock&& other) noexcept;
   DirectoryLock& operator=(DirectoryLock&& other) noexcept;
@@ -27,8 +28,9 @@ struct InstanceOptions {
   std::string group;                  // "" = nobody but the owner
   shm::CncLayout cnc;
   std::uint64_t loss_report_bytes{1U << 20};
+  std::uint64_t pool_bytes{0};        // what the log pool will take beside these files
   std::int64_t driver_timeout_ms{10'000};
-  bool delete_on_start{false};        // no questions asked about a previous driver
+  bool delete_on_start{false};        // never attach; what still runs is refused all the same
 };
 
 // The files of an instance, created or taken over from a predecessor that died while its data plane (or its clients) live on.
@@ -45,7 +47,7 @@ struct InstanceFiles {
   [[nodiscard]] static Result<InstanceFiles> open(const InstanceOptions& options, std::int64_t now_ms, std::int64_t now_ns);
 };
 
-// Removes the tree below `directory`, logs on huge pages included; the lock file and the directory itself too when `is_whole`.
+// Removes the instance's files below `directory`, logs on huge pages included, and nobody else's; the lock file and the directory itself too when `is_whole`.
 [[nodiscard]] Result<void> remove_instance_tree(const std::string& directory, bool is_whole);
 
 }  // namespace thalweg::host

@@ -170,6 +170,39 @@ TEST_F(SmallFileSystem, a_pool_that_does_not_fit_is_a_warning_and_streams_go_on)
   });
 }
 
+TEST_F(SmallFileSystem, a_pool_that_can_never_fit_is_tried_once_and_told_once) {
+  with_room_for("size=160m", [&] {
+    log_options.pool = {{16 << 20, 1000}};
+    start();
+    EXPECT_TRUE(conductor->take_warning());
+    EXPECT_LT(world().logs.used().size(), 8U) << "the whole pool was asked for";
+    for (int i = 0; i < 10; ++i) {
+      const std::int64_t id = add_publication("aeron:ipc");
+      remove_publication(id);
+      advance(kSecond_ns);
+      EXPECT_FALSE(conductor->take_warning()) << "told again";
+    }
+  });
+}
+
+TEST_F(SmallFileSystem, a_pool_beyond_the_file_system_is_an_error_at_start_that_says_how_much) {
+  with_room_for("size=200m", [&] {
+    instance.pool_bytes = 1ULL << 30;
+    const auto files = host::InstanceFiles::open(instance, now.now_ms, now.now_ns);
+    ASSERT_FALSE(files);
+    EXPECT_EQ(files.error().code, ErrorCode::kNoSpace);
+    EXPECT_NE(files.error().message.find("1024 MiB of it for memory.pool"), std::string::npos) << files.error().message;
+    EXPECT_NE(files.error().hint.find("remount"), std::string::npos) << files.error().hint;
+  });
+}
+
+TEST(Memory, that_the_machine_needs_itself_is_not_given_to_logs) {
+  const std::string text = "MemTotal:       16000 kB\nMemFree:   1 kB\nMemAvailable:    5000 kB\n";
+  EXPECT_EQ(host::allocatable_memory(text), 4000ULL << 10);
+  EXPECT_EQ(host::allocatable_memory("MemTotal: 16000 kB\nMemAvailable: 10 kB\n"), 0U);
+  EXPECT_FALSE(host::allocatable_memory("MemTotal: 16000 kB\n"));
+}
+
 TEST_F(SmallFileSystem, an_instance_that_does_not_fit_is_an_error_that_says_so) {
   with_room_for("size=8m", [&] {
     const auto files = host::InstanceFiles::open(instance, now.now_ms, now.now_ns);
@@ -205,6 +238,37 @@ TEST_F(Logs, large_logs_lie_on_huge_pages_and_keep_their_place_over_a_restart) {
   EXPECT_EQ(identity(first), inode) << "a living log was replaced";
   conductor->close(now);
   EXPECT_TRUE(fs::is_empty(mount.path()));
+}
+
+// What a flood of forged SETUPs may cost (design, section 9).
+TEST_F(Logs, images_stop_at_their_limit_and_streams_of_this_machine_go_on) {
+  constexpr std::int32_t kTermLength = 64 << 10;
+  log_options.image_limit_bytes = 3 * shm::log_file_length(kTermLength, shm::kDefaultPageSize);
+  start();
+  add_subscription("aeron:udp?endpoint=127.0.0.1:24325", 7);
+  std::uint32_t endpoint = 0;
+  for (const std::uint32_t index : world().endpoints.used()) {
+    if (registry().endpoints[index].desired.kind == shm::EndpointKind::kReceive) endpoint = index;
+  }
+  for (std::int32_t session = 0; session < 20; ++session) {
+    data_plane->request_image(endpoint, 7, 1000 + session);
+    run();
+  }
+  EXPECT_EQ(world().images.used().size(), 3U);
+  EXPECT_EQ(files_in("images"), 3U);
+  skip_all();
+  add_publication("aeron:ipc");
+  EXPECT_EQ(response_types(), (std::vector<std::int32_t>{0x0F03}));
+  // One goes, and there is room for one again.
+  data_plane->finish_image(world().images.used().front());
+  run();
+  data_plane->request_image(endpoint, 7, 2000);
+  run();
+  EXPECT_EQ(world().images.used().size(), 3U);
+  crash_and_restart();
+  data_plane->request_image(endpoint, 7, 3000);
+  run();
+  EXPECT_EQ(world().images.used().size(), 3U) << "a restart forgot what there was";
 }
 
 TEST_F(Logs, low_space_is_a_warning) {

@@ -221,6 +221,85 @@ TEST_F(Directories, garbage_in_the_files_is_an_error_or_a_fresh_start_but_no_cra
   }
 }
 
+TEST_F(Directories, one_with_somebody_s_files_is_refused_and_not_a_byte_of_it_touched) {
+  fs::create_directories(settings.directory + "/publications");
+  std::ofstream{settings.directory + "/thesis.txt"} << "precious";
+  std::ofstream{settings.directory + "/publications/paper.pdf"} << "precious too";
+  fs::permissions(settings.directory, fs::perms::owner_all | fs::perms::others_read);
+  const auto files = open();
+  ASSERT_FALSE(files);
+  EXPECT_NE(files.error().message.find("holds other files"), std::string::npos) << files.error().message;
+  EXPECT_NE(files.error().hint.find("instance.directory"), std::string::npos);
+  EXPECT_TRUE(fs::exists(settings.directory + "/thesis.txt"));
+  EXPECT_TRUE(fs::exists(settings.directory + "/publications/paper.pdf"));
+  EXPECT_FALSE(fs::exists(settings.directory + "/instance.lock"));
+  EXPECT_NE(fs::status(settings.directory).permissions() & fs::perms::others_read, fs::perms::none) << "closed to others for nothing";
+}
+
+TEST_F(Directories, what_others_keep_beside_an_instance_survives_start_and_removal) {
+  { ASSERT_TRUE(open()); }
+  std::ofstream{settings.directory + "/notes.txt"} << "kept";
+  instance.delete_on_start = true;
+  { ASSERT_TRUE(open()); }
+  EXPECT_TRUE(host::remove_instance_tree(settings.directory, true));
+  EXPECT_TRUE(fs::exists(settings.directory + "/notes.txt"));
+  EXPECT_FALSE(fs::exists(settings.directory + "/cnc.dat"));
+  EXPECT_FALSE(fs::exists(settings.directory + "/instance.lock"));
+}
+
+TEST_F(Directories, a_directory_that_all_users_share_is_refused) {
+  const auto before = fs::status("/dev/shm").permissions();
+  instance.directory = "/dev/shm/";
+  const auto files = open();
+  ASSERT_FALSE(files);
+  EXPECT_EQ(files.error().code, ErrorCode::kPermission);
+  EXPECT_EQ(fs::status("/dev/shm").permissions(), before);
+}
+
+TEST_F(Directories, a_directory_of_another_user_is_refused) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a directory away";
+  fs::create_directory(settings.directory);
+  ASSERT_EQ(::chown(settings.directory.c_str(), 65534, 65534), 0);
+  const auto files = open();
+  ASSERT_FALSE(files);
+  EXPECT_EQ(files.error().code, ErrorCode::kPermission);
+  EXPECT_NE(files.error().message.find("belongs to user 65534"), std::string::npos) << files.error().message;
+}
+
+TEST_F(Directories, a_path_that_cannot_be_one_is_refused_with_a_hint) {
+  std::ofstream{settings.directory} << "a file";
+  const auto file = open();
+  ASSERT_FALSE(file);
+  EXPECT_NE(file.error().message.find("is not a directory"), std::string::npos) << file.error().message;
+  instance.directory = directory.path() + "/no/such/parent";
+  const auto orphan = open();
+  ASSERT_FALSE(orphan);
+  EXPECT_FALSE(orphan.error().hint.empty());
+}
+
+TEST_F(Directories, a_live_stock_driver_is_refused_even_where_the_directory_is_to_be_removed) {
+  fs::create_directory(settings.directory);
+  auto cnc = shm::CncFile::create(settings.directory, {}, ::getpid(), now.now_ms);
+  ASSERT_TRUE(cnc) << cnc.error().message;
+  cnc->mark_ready();
+  shm::ManyToOneRing{cnc->to_driver()}.consumer_heartbeat(now.now_ms - 1000);
+  instance.delete_on_start = true;
+  const auto files = open();
+  ASSERT_FALSE(files);
+  EXPECT_EQ(files.error().code, ErrorCode::kInUse);
+  EXPECT_TRUE(fs::exists(settings.directory + "/cnc.dat"));
+}
+
+TEST_F(Directories, an_unreadable_registry_is_refused_with_a_way_out_which_works) {
+  fs::create_directory(settings.directory);
+  std::ofstream{settings.directory + "/registry.dat"} << std::string(4096, '\x5A');
+  const auto files = open();
+  ASSERT_FALSE(files);
+  EXPECT_NE(files.error().hint.find("delete-on-start"), std::string::npos);
+  instance.delete_on_start = true;
+  EXPECT_TRUE(open());
+}
+
 TEST_F(Directories, the_lock_dies_with_its_process) {
   fs::create_directory(settings.directory);
   const pid_t child = ::fork();
