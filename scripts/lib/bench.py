@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from types import SimpleNamespace
+from typing import NamedTuple
 
 from appliance import BUILD, Appliance, Failure, finish
 
@@ -19,8 +20,9 @@ PATCH = (f"ports:\n  - {{name: left, type: patch, address: {LEFT}/24, peer: righ
 class Result:
     """One line: a figure, what it was measured against in this run, and what it ought to be."""
 
-    def __init__(self, name, unit, values, target, ceiling=None, at_most=True):
+    def __init__(self, name, unit, values, target, ceiling=None, at_most=True, is_ratio=True):
         self.name, self.unit, self.values, self.target, self.ceiling, self.at_most = name, unit, values, target, ceiling, at_most
+        self.is_ratio = is_ratio and ceiling is not None  # what the target is: a multiple of the ceiling, or a value of its own
 
     @property
     def median(self):
@@ -28,8 +30,12 @@ class Result:
 
     @property
     def judged(self):
-        """What the target is compared with: the ratio to the ceiling where there is one."""
-        return self.median / self.ceiling if self.ceiling else self.median
+        """What the target is compared with."""
+        return self.ratio if self.is_ratio else self.median
+
+    @property
+    def ratio(self):
+        return self.median / self.ceiling if self.ceiling else None
 
     @property
     def is_met(self):
@@ -39,7 +45,7 @@ class Result:
 
     def document(self):
         return {"figure": self.name, "unit": self.unit, "median": self.median, "minimum": min(self.values), "maximum": max(self.values),
-                "samples": len(self.values), "ceiling": self.ceiling, "ratio": self.judged if self.ceiling else None, "target": self.target,
+                "samples": len(self.values), "ceiling": self.ceiling, "ratio": self.ratio, "target": self.target,
                 "direction": "at_most" if self.at_most else "at_least", "is_met": self.is_met}
 
 
@@ -52,30 +58,52 @@ def is_of(run_name, benchmark):
     return run_name.startswith(benchmark) and rest[0] == "" and all(":" in part or not part.isdigit() for part in rest[1:])
 
 
+class Program(NamedTuple):
+    """A benchmark program; one that `needs_veth` runs in a network namespace with a veth pair to another."""
+    name: str
+    arguments: tuple = ()
+    needs_veth: bool = False
+
+    @property
+    def command(self):
+        path = os.path.join(BUILD, "tests", "bench", self.name)
+        wrapper = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "namespaces.py")] if self.needs_veth else []
+        return [*wrapper, path, *self.arguments]
+
+
+def execute(program, *arguments):
+    """Runs a program to its end and answers what it printed."""
+    if program.needs_veth and os.geteuid() != 0:
+        raise Failure("needs root, for network namespaces")
+    done = subprocess.run([*program.command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, timeout=900)
+    if done.returncode != 0:
+        raise Failure(f"{program.name} ended with {done.returncode}: {done.stderr[-500:]}")
+    return done.stdout
+
+
 class Programs:
-    """Runs a benchmark program once and answers its samples by benchmark name."""
+    """Runs a Google Benchmark program once and answers its samples by benchmark name."""
 
     def __init__(self, repetitions):
         self.repetitions = repetitions
         self.cache = {}
 
     def samples(self, program, benchmark, value="real_time"):
+        if isinstance(program, str):
+            program = Program(program)
         if program not in self.cache:
             self.cache[program] = self._run(program)
         found = [entry[value] for entry in self.cache[program]
                  if is_of(entry["run_name"], benchmark) and entry["run_type"] == "iteration" and value in entry]
         if not found:
-            raise Failure(f"{program} has no benchmark {benchmark} with {value}")
+            errors = {entry["error_message"] for entry in self.cache[program] if is_of(entry["run_name"], benchmark) and "error_message" in entry}
+            raise Failure(f"{program.name} has no benchmark {benchmark} with {value} {', '.join(errors)}")
         return found
 
     def _run(self, program):
-        path = os.path.join(BUILD, "tests", "bench", program)
         with tempfile.NamedTemporaryFile(suffix=".json") as out:
-            done = subprocess.run([path, f"--benchmark_repetitions={self.repetitions}", f"--benchmark_out={out.name}", "--benchmark_out_format=json",
-                                   "--benchmark_enable_random_interleaving=true"],
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, timeout=900)
-            if done.returncode != 0:
-                raise Failure(f"{program} ended with {done.returncode}: {done.stderr[-500:]}")
+            execute(program, f"--benchmark_repetitions={self.repetitions}", f"--benchmark_out={out.name}", "--benchmark_out_format=json",
+                    "--benchmark_enable_random_interleaving=true")
             return json.load(out)["benchmarks"]
 
 
@@ -176,12 +204,60 @@ def goodput(context):
     return results
 
 
+# ---- ports and conductor --------------------------------------------------------------------------------------------------------------
+
+
+def round_trip_veth(context):
+    """Two processes on two CPUs: appliances against frames bounced through the same ports (tests/bench/veth_bench.cpp)."""
+    results = []
+    for kind in ("af_xdp", "af_packet"):
+        program = Program("veth_bench", (kind,), needs_veth=True)
+        for size, target in ((32, 2), (1376, None)):
+            bare = statistics.median(context.programs.samples(program, f"bare_round_trip/{kind}/{size}", "p50_ns"))
+            times = context.programs.samples(program, f"round_trip/{kind}/{size}", "p50_ns")
+            results.append(Result(f"round trip {size} B, two processes, {kind} on veth, p50", "ns", times, target, bare))
+    return results
+
+
+def ports(context):
+    """Bare frames between two ports, the far end in another process but for the patch cable: ceilings of everything that uses such a port."""
+    results = []
+    for kind in ("patch", "memif", "af_packet", "af_xdp"):
+        program = Program("pmd_bench", (f"--benchmark_filter=^{kind}/",), needs_veth=kind.startswith("af_"))
+        for size in (64, 1408):
+            rates = [rate / 1e6 for rate in context.programs.samples(program, f"{kind}/throughput/{size}", "items_per_second")]
+            results.append(Result(f"bare {kind}, {size} B payload, there and back", "M frames/s", rates, None, at_most=False))
+        trips = [1e9 / rate for rate in context.programs.samples(program, f"{kind}/round_trip/64", "items_per_second")]
+        results.append(Result(f"bare {kind} round trip, 64 B payload, mean", "ns", trips, None))
+    return results
+
+
+def conductor(context):
+    """What clients wait for and what waiting costs; the one wake-up that every answer needs stands beside it."""
+    samples = {}
+    for _ in range(context.repetitions):
+        for line in execute(Program("conductor_bench")).splitlines():
+            document = json.loads(line)
+            samples.setdefault(document["figure"], []).append(document["value"])
+    bare = statistics.median(samples["wake_and_answer"]) / 1000
+    results = []
+    for figure, text, target in (("ready_ipc_pooled", "READY of a publication, IPC, p50", 200), ("ready_udp_pooled", "READY of a publication, UDP, p50", 200),
+                                 ("ready_ipc_made_on_demand", "READY of a publication, log not in the pool, p50", None),
+                                 ("add_to_first_status_message", "adding a publication to its first status message, p50", 300)):
+        results.append(Result(text, "us", [value / 1000 for value in samples[figure]], target, bare, is_ratio=False))
+    results.append(Result("idle conductor", "% of a core", samples["idle_conductor"], 5))
+    return results
+
+
 FIGURES = {
     "lanes": lanes,
     "goodput": goodput,
     "ipc-throughput": ipc_throughput,
     "ipc-round-trip": ratio("IPC round trip 32 B, two threads", "ipc_bench", "ipc_round_trip", ["cache_line_round_trip"], 1.4, "median_ns"),
     "round-trip": absolute("round trip 32 B, one thread as both ends, loopback port, p50", "round_trip_bench", "round_trip/loopback/32", 1200, "p50_ns"),
+    "round-trip-veth": round_trip_veth,
+    "ports": ports,
+    "conductor": conductor,
     "processes": processes,
     "start": start_and_memory,
 }
@@ -191,9 +267,9 @@ def show(results):
     rows = [("FIGURE", "MEDIAN", "SPREAD", "CEILING", "RATIO", "TARGET", "")]
     for r in results:
         spread = f"{min(r.values):.4g}..{max(r.values):.4g}"
-        target = "" if r.target is None else f"{'<=' if r.at_most else '>='} {r.target:g}" + ("x" if r.ceiling else "")
+        target = "" if r.target is None else f"{'<=' if r.at_most else '>='} {r.target:g}" + ("x" if r.is_ratio else "")
         verdict = {True: "met", False: "MISSED", None: ""}[r.is_met]
-        rows.append((r.name, f"{r.median:.4g} {r.unit}", spread, f"{r.ceiling:.4g}" if r.ceiling else "-", f"{r.judged:.2f}x" if r.ceiling else "-", target, verdict))
+        rows.append((r.name, f"{r.median:.4g} {r.unit}", spread, f"{r.ceiling:.4g}" if r.ceiling else "-", f"{r.ratio:.2f}x" if r.ceiling else "-", target, verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())

@@ -72,3 +72,15 @@ class Neighbour:
     def _end_keeper(self):
         self.keeper.kill()
         self.keeper.communicate()
+
+
+def main():
+    """Runs a command in a namespace with a veth pair to another, told by THALWEG_BENCH_VETH=ours,theirs and THALWEG_BENCH_NETNS."""
+    enter()
+    with Neighbour() as neighbour:
+        told = {"THALWEG_BENCH_VETH": f"{neighbour.device},{neighbour.peer_device}", "THALWEG_BENCH_NETNS": f"/proc/{neighbour.keeper.pid}/ns/net"}
+        return subprocess.run(sys.argv[1:], env={**os.environ, **told}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,6 @@
 // What clients wait for: READY after ADD_PUBLICATION, and the first status message after a SETUP; and what an idle conductor costs.
-// A whole instance with its threads in this process: conductor, worker, steward, one lane. Prints one line for each figure.
+// A whole instance with its threads in this process: conductor, worker, steward, one lane. Prints one JSON document for each figure:
+// medians in ns, and per cent of a core.
 // Usage: conductor_bench [samples]
 #include <fmt/format.h>
 #include <pthread.h>
@@ -141,14 +142,39 @@ struct Client {
   client::Client client;
 };
 
-void print(const char* what, std::vector<std::int64_t> samples_ns) {
-  std::sort(samples_ns.begin(), samples_ns.end());
-  const auto at = [&](double share) { return static_cast<double>(samples_ns[static_cast<std::size_t>(share * static_cast<double>(samples_ns.size() - 1))]) / 1000.0; };
-  fmt::print("{:<28} samples={} p50={:.1f}us p90={:.1f}us p99={:.1f}us max={:.1f}us\n", what, samples_ns.size(), at(0.5), at(0.9), at(0.99), at(1.0));
+void print(const char* figure, double value) { fmt::print("{{\"figure\": \"{}\", \"value\": {:.3f}}}\n", figure, value); }
+
+// The median, in ns.
+void print(const char* figure, std::vector<std::int64_t> samples_ns) {
+  const auto middle = samples_ns.begin() + static_cast<std::ptrdiff_t>(samples_ns.size() / 2);
+  std::nth_element(samples_ns.begin(), middle, samples_ns.end());
+  print(figure, static_cast<double>(*middle));
 }
 
 // The pool is filled again behind a stream's back: between samples there is time for it, as in life.
 void rest() { std::this_thread::sleep_for(std::chrono::milliseconds{3}); }
+
+// The least that an answer of a sleeping conductor takes: a thread is woken and stores a word that the asker polls for.
+void measure_wake_up(int samples) {
+  std::atomic<std::uint32_t> bell{0}, answered{0};
+  std::thread other{[&] {
+    ::prctl(PR_SET_TIMERSLACK, 1UL);
+    for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(samples); ++i) {
+      while (bell.load(std::memory_order_acquire) == i) shm::wait(bell, i, kPatience_ns);
+      answered.store(i + 1, std::memory_order_release);
+    }
+  }};
+  std::vector<std::int64_t> taken_ns;
+  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(samples); ++i) {
+    rest();
+    const std::int64_t start_ns = monotonic_ns();
+    shm::wake(bell);
+    while (answered.load(std::memory_order_acquire) == i) std::this_thread::yield();
+    taken_ns.push_back(monotonic_ns() - start_ns);
+  }
+  other.join();
+  print("wake_and_answer", taken_ns);
+}
 
 void measure_ready(Client& client, const char* what, const std::string& channel, int samples) {
   const auto holder = client.publish(channel, 1);  // the endpoint stays open
@@ -192,6 +218,7 @@ int run(int samples) {
   options.memory_bytes = 96U << 20;
   options.log_level = pmd::LogLevel::kError;
   const auto eal = must(pmd::Eal::start(options));
+  measure_wake_up(samples);
   Instance instance;
   {
     Client client{instance};
@@ -200,7 +227,7 @@ int run(int samples) {
     measure_ready(client, "ready_ipc_made_on_demand", "aeron:ipc?term-length=128k", samples);
     measure_setup(client, samples);
   }
-  fmt::print("{:<28} {:.2f}% of a core\n", "idle_conductor", 100.0 * instance.idle_cpu_share(3 * kSecond_ns));
+  print("idle_conductor", 100.0 * instance.idle_cpu_share(3 * kSecond_ns));
   return 0;
 }
 

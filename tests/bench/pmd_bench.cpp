@@ -1,9 +1,12 @@
 // Frames bounced between two ports with nothing in between: the ceilings under which everything else of the appliance is measured.
 //
 // A patch cable has both ends in this thread. Behind memif, af_packet and af_xdp is another process (port_echo). The last two need a veth
-// pair, named by THALWEG_BENCH_VETH=ours,theirs; scripts make one in a namespace. One item is one frame there and back.
+// pair, named by THALWEG_BENCH_VETH=ours,theirs, and where its other end is in another namespace that namespace's path in
+// THALWEG_BENCH_NETNS; scripts/lib/namespaces.py makes both and runs a command with them. One item is one frame there and back.
 #include <benchmark/benchmark.h>
+#include <fcntl.h>
 #include <rte_mbuf.h>
+#include <sched.h>
 
 #include <csignal>
 #include <cstdio>
@@ -115,6 +118,8 @@ class Echo {
     pid_ = ::fork();
     if (pid_ == 0) {
       ::dup2(ready[1], STDOUT_FILENO);
+      const char* const network = std::getenv("THALWEG_BENCH_NETNS");
+      if (network != nullptr && ::setns(::open(network, O_RDONLY | O_CLOEXEC), CLONE_NEWNET) != 0) ::_exit(126);
       ::execl(THALWEG_PORT_ECHO, "port_echo", kind.c_str(), where.c_str(), "role=server", "address=10.77.0.2", nullptr);
       ::_exit(127);
     }

@@ -2,12 +2,12 @@
 // (tests/support/appliance.hpp); inside the measured loop only what a lane and two applications do, with real time.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <numeric>
 #include <vector>
 
 #include "dataplane/base/time.hpp"
 #include "pmd/eal.hpp"
+#include "tests/bench/percentiles.hpp"
 #include "tests/support/appliance.hpp"
 
 namespace thalweg::test {
@@ -91,11 +91,7 @@ void round_trip(benchmark::State& state, bool is_ipc) {
       state.ResumeTiming();
     }
   }
-  std::sort(times.begin(), times.end());
-  const auto at = [&](double part) { return static_cast<double>(times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))]); };
-  state.counters["p50_ns"] = at(0.5);
-  state.counters["p99_ns"] = at(0.99);
-  state.counters["p999_ns"] = at(0.999);
+  report_percentiles(state, times);
   state.counters["read"] = trips.sum();
 }
 

@@ -12,8 +12,6 @@ namespace {
 
 constexpr std::int64_t kEpoch_ms = 1'700'000'000'000;
 
-std::int64_t epoch_of(std::int64_t now_ns) { return kEpoch_ms + now_ns / kMillisecond_ns; }
-
 template <typename T>
 T must(Result<T>&& result) {
   if (!result) {
@@ -24,6 +22,8 @@ T must(Result<T>&& result) {
 }
 
 }  // namespace
+
+std::int64_t epoch_ms_at(std::int64_t now_ns) { return kEpoch_ms + now_ns / kMillisecond_ns; }
 
 Appliance::Appliance(Options options, core::Dataplane::Cables cables, std::int64_t start_ns)
     : options_{std::move(options)}, cables_{std::move(cables)}, now_ns_{start_ns} {
@@ -37,9 +37,9 @@ void Appliance::start_control_plane() {
   host::InstanceOptions instance;
   instance.directory = options_.settings.directory;
   instance.cnc.counter_values_length = 1 << 20;
-  files = std::make_unique<host::InstanceFiles>(must(host::InstanceFiles::open(instance, epoch_of(now_ns_), now_ns_)));
+  files = std::make_unique<host::InstanceFiles>(must(host::InstanceFiles::open(instance, epoch_ms_at(now_ns_), now_ns_)));
   worker = std::make_unique<host::Worker>();
-  control = must(conductor::Conductor::create(options_.settings, *files, options_.logs, *worker, {now_ns_, epoch_of(now_ns_)}));
+  control = must(conductor::Conductor::create(options_.settings, *files, options_.logs, *worker, {now_ns_, epoch_ms_at(now_ns_)}));
 }
 
 void Appliance::start_data_plane() {
@@ -47,7 +47,7 @@ void Appliance::start_data_plane() {
   options.directory = path();
   options.lanes.resize(options_.lanes);
   options.ports = options_.ports;
-  options.packet_buffers = 2047;
+  options.packet_buffers = options_.packet_buffers;
   options.timer_interval_ns = options_.settings.timer_interval_ns;
   plane_registry_ = must(shm::RegistryFile::open(path()));
   plane_cnc_ = must(shm::CncFile::open(path(), shm::MappedFile::Access::kReadWrite, false));
@@ -67,7 +67,7 @@ void Appliance::restart_control_plane() {
 
 void Appliance::step(std::int64_t now_ns) {
   now_ns_ = now_ns;
-  if (control) control->poll({now_ns, epoch_of(now_ns)});
+  if (control) control->poll({now_ns, epoch_ms_at(now_ns)});
   while (worker && worker->run_one()) {
   }
   if (plane) plane->step(now_ns);
@@ -156,7 +156,7 @@ void TwoAppliances::turn(std::int64_t step_ns) {
 std::shared_ptr<client::Client> TwoAppliances::connect(Appliance& appliance, client::Context context) {
   context.directory = appliance.path();
   context.mode = client::ConductorMode::kInvoker;
-  context.clock = {[this] { return now_ns; }, [this] { return epoch_of(now_ns); }};
+  context.clock = {[this] { return now_ns; }, [this] { return epoch_ms_at(now_ns); }};
   context.idle = [this] { step_appliances(kStep_ns); };
   auto connected = client::Client::connect(std::move(context));
   if (!connected) {

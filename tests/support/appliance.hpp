@@ -11,12 +11,16 @@
 // A whole appliance without its processes: the real conductor, the real data plane and real clients in one thread, with simulated time.
 namespace thalweg::test {
 
+// The epoch clock of an appliance and its clients at a time of its monotonic clock.
+[[nodiscard]] std::int64_t epoch_ms_at(std::int64_t now_ns);
+
 // One instance: control plane and data plane, each of which can be killed and started again.
 class Appliance {
  public:
   struct Options {
     std::vector<pmd::PortOptions> ports;
     std::uint32_t lanes{1};
+    std::uint32_t packet_buffers{2047};
     conductor::Settings settings;              // directory is filled in
     host::LogStore::Options logs;              // directory is filled in
   };
