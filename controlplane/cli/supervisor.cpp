@@ -68,10 +68,10 @@ class Signals {
   ~Signals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] const sigset_t& before() const noexcept { return before_; }
-  // The next signal that came in; 0 when there is none.
-  [[nodiscard]] int take() const noexcept {
+  // Takes the next signal that came in; false when there is none.
+  [[nodiscard]] bool take() const noexcept {
     signalfd_siginfo info{};
-    return ::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info) ? static_cast<int>(info.ssi_signo) : 0;
+    return ::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info);
   }
 
  private:
@@ -98,7 +98,7 @@ class Supervisor {
       if (is_stopping_ && now >= kill_at_ns_) kill_all(SIGKILL);
       if (is_stopping_ && !is_any_running()) break;
       wait_for_event(now);
-      while (const int signal = signals_.take()) on_signal(signal);
+      while (signals_.take()) on_signal();
       for (Child& child : children_) reap(child);
     }
     return result_;
@@ -179,14 +179,15 @@ class Supervisor {
     ::ppoll(waits.data(), waits.size(), &timeout, nullptr);  // EINTR: the loop looks again
   }
 
-  void on_signal(int signal) {
-    if (signal == SIGHUP) {
-      kill_all(SIGHUP);
-    } else if (is_stopping_) {
-      kill_all(SIGKILL);
-    } else {
+  void on_signal() {  // all mean the same; SIGHUP is a terminal that went away
+    const std::int64_t now = monotonic_ns();
+    if (!is_stopping_) {
+      first_signal_ns_ = now;
       log("stopping");
       stop();
+    } else if (now - first_signal_ns_ >= options_.patience_ns) {
+      log("stopping at once");
+      kill_all(SIGKILL);
     }
   }
 
@@ -249,6 +250,7 @@ class Supervisor {
   Result<void> result_;
   std::int64_t started_ns_{};
   std::int64_t kill_at_ns_{};
+  std::int64_t first_signal_ns_{};  // 0: none, the end has another reason, and any signal hurries it
   bool is_ready_{};
   bool is_stopping_{};
 };

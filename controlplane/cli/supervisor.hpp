@@ -27,12 +27,14 @@ struct SupervisorOptions {
   std::int64_t calm_ns{30 * kSecond_ns};                 // a child that lived this long starts again at backoff_first
   std::int64_t ready_timeout_ns{60 * kSecond_ns};
   std::int64_t stop_timeout_ns{15 * kSecond_ns};         // after SIGTERM; then SIGKILL
+  // A signal within this time after the first is the same wish told twice, as timeout(1) and process managers do; a later one kills.
+  std::int64_t patience_ns{kSecond_ns};
   std::function<bool(const std::vector<pid_t>&)> is_ready;  // asked every 10 ms with the children's pids until it says yes
   std::function<void()> on_ready;
   std::function<void(const std::string&)> log;           // one line about a child's life
 };
 
-// Runs until SIGINT or SIGTERM (both are passed on as SIGTERM; a second one kills), until a child ends by itself with status 0, or until a child
+// Runs until SIGINT, SIGTERM or SIGHUP (all are passed on as SIGTERM; a second one after a while kills), until a child ends by itself with status 0, or until a child
 // fails before the instance was ever ready. No child outlives the call; if this process is killed, the kernel sends them SIGTERM.
 // Errors: kNotFound / kPermission (an executable), kTimeout (not ready in time), kGeneric (a child failed). Single-threaded processes only.
 [[nodiscard]] Result<void> supervise(const SupervisorOptions& options);

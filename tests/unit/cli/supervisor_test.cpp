@@ -174,7 +174,28 @@ TEST_F(SupervisorTest, a_child_that_ignores_sigterm_is_killed_after_the_time_out
   EXPECT_EQ(ended.error().message, "deaf was killed by signal 9 while stopping");
 }
 
-TEST_F(SupervisorTest, a_second_signal_kills_at_once) {
+TEST_F(SupervisorTest, the_same_signal_told_twice_is_one_orderly_end) {
+  add_child("one", "trap 'sleep 0.05; touch " + file("closed") + "; exit 0' TERM; touch " + file("up") + "; while :; do sleep 1 & wait $!; done");
+  options_.patience_ns = 60 * kSecond_ns;
+  options_.is_ready = [this](const std::vector<pid_t>&) { return exists("up"); };
+  options_.on_ready = [] { send(SIGTERM); };
+  on_line_ = [](const std::string& line) {
+    if (line == "stopping") send(SIGTERM);
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_TRUE(exists("closed"));
+}
+
+TEST_F(SupervisorTest, a_terminal_that_goes_away_ends_the_instance_in_order) {
+  add_child("one", announced(file("one"), kDaemon));
+  options_.is_ready = [this](const std::vector<pid_t>&) { return exists("one"); };
+  options_.on_ready = [] { send(SIGHUP); };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("stopping"), 1);
+}
+
+TEST_F(SupervisorTest, a_second_signal_after_a_while_kills_at_once) {
+  options_.patience_ns = 0;
   options_.stop_timeout_ns = 60 * kSecond_ns;
   add_child("deaf", "trap '' TERM; touch " + file("up") + "; while :; do sleep 0.05; done");
   options_.is_ready = [this](const std::vector<pid_t>&) { return exists("up"); };
