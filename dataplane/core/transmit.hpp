@@ -58,13 +58,16 @@ class TxStage {
   [[nodiscard]] std::uint16_t count() const noexcept { return count_; }
   // Takes the frame. Precondition: has_room().
   void push(rte_mbuf* frame) noexcept { frames_[count_++] = frame; }
-  // True when push() may be called; offers the staged frames to the port first when the stage is full.
+  // True when push() may be called; offers the staged frames to the port first when the stage is full. A port that took nothing is not
+  // asked again before the next flush(): with hundreds of streams behind it their attempts would take the time its receiver needs.
   [[nodiscard]] bool has_room() noexcept {
     if (count_ < kCapacity) return true;
+    if (has_refused_) return false;
     flush();
-    return count_ < kCapacity;
+    has_refused_ = count_ == kCapacity;
+    return !has_refused_;
   }
-  // Offers everything once. Returns frames taken.
+  // Offers everything once. Returns frames taken. Each turn ends with it.
   unsigned flush() noexcept;
   void discard() noexcept {
     rte_pktmbuf_free_bulk(frames_.data(), count_);
@@ -75,11 +78,13 @@ class TxStage {
   pmd::Port* port_;
   std::uint16_t queue_;
   std::uint16_t count_{};
+  bool has_refused_{};   // in this turn
   proto::LaneCounters counters_;
   std::array<rte_mbuf*, kCapacity> frames_{};
 };
 
 inline unsigned TxStage::flush() noexcept {
+  has_refused_ = false;
   std::uint16_t sent = 0;
   while (sent < count_) {
     const auto offered = static_cast<std::uint16_t>(std::min<int>(count_ - sent, pmd::kBurstMax));
