@@ -14,6 +14,13 @@ namespace {
 
 constexpr std::uint32_t kLocalhost = 0x7F000001;
 
+// Room of one ring. What waits in the rings may take half of the packet buffers and no more: with all of them in there, none would be left
+// to receive with, on any port, and a sender would find the pool empty before it finds the ring full.
+std::uint32_t ring_room(const PortOptions& options, const rte_mempool* pool, std::size_t rings) noexcept {
+  const auto share = static_cast<std::uint32_t>(pool->size / 2 / rings);
+  return std::clamp<std::uint32_t>(share, kBurstMax, std::max<std::uint32_t>(options.ring_size, kBurstMax));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Port>> LoopbackPort::create(const PortOptions& options, const SocketTable& kernel_sockets, rte_mempool* pool,
@@ -26,7 +33,7 @@ Result<std::unique_ptr<Port>> LoopbackPort::create(const PortOptions& options, c
   for (std::size_t i = 0; i < port->queues_.size() * port->queues_.size(); ++i) {
     const std::string name = prefix + std::to_string(i);
     rte_ring* const ring =
-        rte_ring_create(name.c_str(), options.ring_size, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
+        rte_ring_create(name.c_str(), ring_room(options, pool, port->queues_.size() * port->queues_.size()), SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
     if (ring == nullptr)
       return fail(ErrorCode::kNoSpace, "loopback ring of " + std::to_string(options.ring_size) + ": " + rte_strerror(rte_errno),
                   "lower the port's ring-size, or give the data plane more memory");

@@ -234,6 +234,20 @@ TEST_F(Loopback, a_full_ring_pushes_back) {
   EXPECT_EQ(receive_payloads(*port_, taken).size(), taken);
 }
 
+// Many streams at once: each receiver's window bounds its own frames, nothing bounds their sum.
+TEST_F(Loopback, a_full_ring_leaves_half_of_the_buffers_to_everybody_else) {
+  port_.reset();
+  PortOptions options = port_of(shm::PortKind::kLoopback);
+  options.ring_size = 32768;
+  port_ = make(options);
+  const auto receiver = bound({.local = {kLocalhost, 0}, .is_receive = true});
+  const auto sender = bound({.local = {kLocalhost, 0}, .is_receive = false});
+  std::uint32_t taken = 0;
+  while (pool().in_use() < pool().count() && send(*port_, frame(sender, receiver, "x"))) ++taken;
+  EXPECT_GE(taken, kBurstMax);
+  EXPECT_LE(pool().in_use(), pool().count() / 2);
+}
+
 TEST_F(Loopback, a_datagram_longer_than_a_buffer_is_an_error_and_not_a_short_frame) {
   const Stranger stranger;
   const auto ours = bound({.local = {kLocalhost, 0}, .is_receive = true});
