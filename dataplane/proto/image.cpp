@@ -31,7 +31,7 @@ void Image::start(std::int64_t now_ns, const wire::UdpEndpoint& control) noexcep
   s = ImageState{};
   const std::int64_t position = c_.desired->join_position;
   s.join_position = s.high_water = s.rebuild_position = s.tracked_until = position;
-  s.last_sm_position = s.next_sm_position = s.clean_position = position;
+  s.last_sm_position = s.next_sm_position = s.announced = position;
   s.overrun_threshold = position + term_length_ / 2;
   s.next_sm_window = window_;
   s.sm_deadline_ns = now_ns - 1;
@@ -107,9 +107,26 @@ Insert Image::insert_heartbeat(std::int64_t position, unsigned connection, std::
   if (position < std::max<std::int64_t>(0, s.last_sm_position - term_length_)) return refuse(Insert::kUnderrun, LaneCounter::kUnderRuns);
   refresh(connection, now_ns);
   if ((frame_flags & wire::flag::kEndOfStream) != 0) end_of_stream(connection, position, (frame_flags & wire::flag::kRevoked) != 0);
-  GapList{s, c_.log}.extend(position);
+  s.announced = std::max(s.announced, position);
+  learn_of(position);
   c_.counters.add(LaneCounter::kHeartbeatsReceived);
   return Insert::kHeartbeat;
+}
+
+// A gap must read as zeros, for clients that come to its beginning and for a lane that learns the gaps from the log after a restart. Its
+// memory is zeroed when it becomes known, in bounded steps: a forged position must not buy half a term of zeroing in one turn.
+bool Image::learn_of(std::int64_t position) noexcept {
+  ImageState& s = *c_.state;
+  if (position <= s.high_water) return true;
+  const std::int64_t to = std::min(position, s.high_water + kCleanBytesPerTurn);
+  for (std::int64_t from = s.high_water; from < to;) {
+    const std::int64_t end = std::min(to, (from | (term_length_ - 1)) + 1);
+    shm::clean_log(c_.log, from, end);
+    from = end;
+  }
+  std::atomic_ref<std::int64_t>{*reinterpret_cast<std::int64_t*>(c_.log.at(to))}.store(0, std::memory_order_relaxed);
+  GapList{s, c_.log}.extend(to);
+  return to == position;
 }
 
 // 3.10: the stream ends when every connection has said so, at the highest position any of them named.
@@ -202,7 +219,7 @@ void Image::fill_gap(const shm::GapState& gap) noexcept {
   pad.term_id = wire::term_id_of(position, initial_term_id_, bits_);
   std::byte frame[wire::kDataHeaderLength];
   wire::build(frame, pad);
-  copy_in(frame, position);
+  copy_in(frame, position, position + length);
   GapList{*c_.state, c_.log}.filled(position, position + length);
   c_.counters.add(LaneCounter::kLossGapFills);
 }
@@ -235,6 +252,7 @@ std::int64_t Image::next_deadline_ns() const noexcept {
   if (!is_on_wire()) return kNever_ns;
   const ImageState& s = *c_.state;
   if (s.is_sm_scheduled && !s.is_rejected) return 0;
+  if (s.announced > s.high_water) return 0;
   if (s.tracked_until < s.high_water && s.gap_count < shm::kGapsMax / 2) return 0;
   std::int64_t deadline = s.is_superseded && !s.is_rejected ? kNever_ns : s.sm_deadline_ns + 1;
   const std::size_t watched = has_flag(ImageFlags::kNakAllGaps) ? s.gap_count : std::min<std::size_t>(s.gap_count, 1);
@@ -256,7 +274,7 @@ bool Image::tick(const SubscriberPositions& subscribers, std::int64_t now_ns) no
   switch (s.lifecycle) {
     case Lifecycle::kActive: {
       const bool is_silent = now_ns > s.last_packet_ns + c_.desired->liveness_timeout_ns;
-      const bool is_complete = s.is_end_of_stream && s.rebuild_position >= s.high_water;
+      const bool is_complete = s.is_end_of_stream && s.rebuild_position >= std::max(s.high_water, s.announced);
       if (subscribers.count > 0 && !is_released && !is_silent && !is_complete && !s.is_revoked) return false;
       s.is_sending_eos_sm = s.is_revoked ? 0 : 1;
       s.drain_sm_since_ns = now_ns;

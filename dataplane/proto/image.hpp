@@ -10,6 +10,7 @@ enum class Insert : std::uint8_t {
   kHeartbeat,
   kUnderrun,
   kOverrun,
+  kTooFar,       // within the window, but behind a gap larger than one step of learn_of(): comes again by NAK
   kInvalid,      // breaks the frame rules of 3.5
   kStaleTerm,
   kRejected,     // image rejected by the application
@@ -61,13 +62,15 @@ class Image {
   // 3.4: a newer image took over the same stream and session: silences one that is no longer ACTIVE.
   void supersede() noexcept;
 
-  // One duty cycle: consumption and cleaning (3.6), loss (3.8), status message (3.7), RTT requests. `sink_for(connection index)` gives the
+  // One duty cycle: consumption (3.6), loss (3.8), status message (3.7), RTT requests. `sink_for(connection index)` gives the
   // sink of a connection's control address. Work is bounded. Returns frames sent.
   template <typename SinkFor>
   unsigned duty(const SubscriberPositions& subscribers, std::int64_t now_ns, SinkFor&& sink_for) noexcept;
   // SM timer, NAK timers, RTT timer; 0 when something is due now. Changes by insert(): ask again after it.
   [[nodiscard]] std::int64_t next_deadline_ns() const noexcept;
-  [[nodiscard]] bool has_gap() const noexcept { return c_.state->rebuild_position != c_.state->high_water; }
+  [[nodiscard]] bool has_gap() const noexcept {
+    return c_.state->rebuild_position != c_.state->high_water || c_.state->announced > c_.state->high_water;
+  }
 
   // Timer step of 3.11. Returns true when `state->lifecycle` changed; at most one transition per call. `is_end` when kDone.
   bool tick(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
@@ -87,7 +90,10 @@ class Image {
   [[nodiscard]] Extent walk(std::span<const std::byte> datagram, std::int32_t term_offset) const noexcept;
   Insert insert_heartbeat(std::int64_t position, unsigned connection, std::uint8_t frame_flags, std::int64_t now_ns) noexcept;
   Insert refuse(Insert why, shm::LaneCounter counter) noexcept;
-  void copy_in(std::span<const std::byte> datagram, std::int64_t position) noexcept;
+  void copy_in(std::span<const std::byte> datagram, std::int64_t position, std::int64_t end) noexcept;
+  // What is sent up to `position`, and not here, is a gap. False: only part of the way was gone, duty() goes on.
+  bool learn_of(std::int64_t position) noexcept;
+  [[nodiscard]] std::byte* at(std::int64_t position) noexcept;
   void refresh(unsigned connection, std::int64_t now_ns) noexcept;
   void end_of_stream(unsigned connection, std::int64_t position, bool is_revoked) noexcept;
 
@@ -126,6 +132,8 @@ class Image {
   int bits_{};
   std::int32_t window_{};                       // effective receiver window (3.4)
   std::int32_t longest_claim_{};                // bytes in the sender's log
+  std::int64_t term_begin_{-1};                 // position of the term that term_ points to
+  std::byte* term_{};
   std::span<const std::byte> reject_reason_{};
 };
 

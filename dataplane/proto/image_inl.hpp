@@ -31,11 +31,28 @@ inline Image::Extent Image::walk(std::span<const std::byte> datagram, std::int32
   return {.length = at, .copied = static_cast<std::size_t>(at), .is_valid = true};
 }
 
+// The log's address of a position; remembers the term, because most datagrams fall into the term of the one before.
+inline std::byte* Image::at(std::int64_t position) noexcept {
+  const std::int64_t offset = position & (term_length_ - 1);
+  if (position - offset != term_begin_) [[unlikely]] {
+    term_begin_ = position - offset;
+    term_ = c_.log.at(term_begin_);
+  }
+  return term_ + offset;
+}
+
 // Everything but the first word, then that word with release: the datagram appears at once (3.5, client-protocol 7.7). The range is
 // recorded around the copy, so that a restart can zero what a crash left half done; the fences only keep the compiler from moving it.
-inline void Image::copy_in(std::span<const std::byte> datagram, std::int64_t position) noexcept {
+// Whoever has read up to the end of what is there must find a zero length behind it, and the memory still holds what was there three terms
+// ago: that word is zeroed before the datagram appears. Nothing else of an image's log is ever cleaned but gaps (learn_of()).
+inline void Image::copy_in(std::span<const std::byte> datagram, std::int64_t position, std::int64_t end) noexcept {
   shm::ImageState& s = *c_.state;
-  std::byte* to = c_.log.at(position);
+  if (end > s.high_water) {
+    const bool is_same_term = (end & (term_length_ - 1)) != 0;
+    std::byte* const behind = is_same_term ? at(position) + (end - position) : c_.log.at(end);
+    std::atomic_ref<std::uint64_t>{*reinterpret_cast<std::uint64_t*>(behind)}.store(0, std::memory_order_relaxed);
+  }
+  std::byte* to = at(position);
   const std::byte* from = datagram.data();
   s.insert_begin = position;
   s.insert_end = position + static_cast<std::int64_t>(datagram.size());
@@ -94,15 +111,19 @@ inline Insert Image::insert(std::span<const std::byte> datagram, unsigned connec
   refresh(connection, now_ns);
   c_.counters.add(shm::LaneCounter::kDataFramesReceived);
   if (position == s.high_water && s.rebuild_position == position) {  // in order, no gap: nothing to look up
-    copy_in(datagram.first(extent.copied), position);
+    copy_in(datagram.first(extent.copied), position, end);
     s.high_water = s.tracked_until = s.rebuild_position = end;
     return Insert::kInserted;
   }
-  GapList gaps{s, c_.log};
-  if (planted(Bug::kDuplicateOverwrites)) copy_in(datagram.first(extent.copied), position);
+  if (planted(Bug::kDuplicateOverwrites)) copy_in(datagram.first(extent.copied), position, end);
   if (position < s.rebuild_position) return Insert::kInserted;  // duplicate
+  if (!learn_of(position)) [[unlikely]] {
+    s.announced = std::max(s.announced, end);
+    return Insert::kTooFar;
+  }
+  GapList gaps{s, c_.log};
   if (gaps.is_empty_at(position)) {
-    copy_in(datagram.first(extent.copied), position);
+    copy_in(datagram.first(extent.copied), position, end);
     gaps.filled(position, end);
   }
   return Insert::kInserted;
@@ -113,6 +134,7 @@ unsigned Image::duty(const SubscriberPositions& subscribers, std::int64_t now_ns
   shm::ImageState& s = *c_.state;
   if (!is_on_wire()) [[unlikely]] return 0;
   unsigned sent = 0;
+  if (s.announced > s.high_water) [[unlikely]] learn_of(s.announced);
   if (subscribers.count > 0 && !s.is_revoked) {
     publish_positions();
     follow_subscribers(subscribers);
@@ -129,21 +151,11 @@ inline void Image::publish_positions() noexcept {
   if (c_.rcv_pos && c_.rcv_pos.get_plain() != s.rebuild_position) c_.rcv_pos.set(s.rebuild_position);
 }
 
-// 3.6 step 5 and the cleaning behind the slowest subscriber, in bounded steps. A subscriber's word is believed only between what we last
-// acknowledged and what we have.
+// 3.6 step 5. A subscriber's word is believed only between what we last acknowledged and what we have.
 inline void Image::follow_subscribers(const SubscriberPositions& subscribers) noexcept {
   shm::ImageState& s = *c_.state;
   const std::int64_t consumed = std::clamp(subscribers.min, s.next_sm_position, s.rebuild_position) & ~std::int64_t{wire::kFrameAlignment - 1};
-  const std::int64_t clean_target = consumed - term_length_;
-  if (clean_target - s.clean_position >= kCleanQuantum) [[unlikely]] {
-    const std::int64_t term_end = (s.clean_position | (term_length_ - 1)) + 1;
-    const std::int64_t to = std::min({clean_target, term_end, s.clean_position + kCleanBytesPerTurn});
-    shm::clean_log(c_.log, s.clean_position, to);
-    s.clean_position = to;
-  }
   if (consumed <= s.next_sm_position + window_ / 4) return;
-  // The sender may go half a term beyond the position we send; all of that must be clean, with as much again to spare.
-  if (consumed - s.clean_position > 2 * std::int64_t{term_length_}) [[unlikely]] return;
   s.next_sm_position = consumed;
   s.next_sm_window = window_;
   s.is_sm_scheduled = 1;

@@ -117,7 +117,7 @@ struct ImageState {
   alignas(kCacheLine) std::int64_t rebuild_position{};  // rcv-pos: everything below is there
   std::int64_t next_sm_position{};
   std::int64_t sm_deadline_ns{};
-  std::int64_t clean_position{};
+  std::int64_t announced{};             // the sender has sent up to here; high_water follows in bounded steps when that is far
   std::int64_t tracked_until{};         // gaps[] is exact up to here; below high_water only while more than kGapsMax gaps are open
   std::int32_t next_sm_window{};
   std::uint16_t is_sm_scheduled{};

@@ -111,13 +111,15 @@ void ImageCheck::after_turn(const StreamPlan& plan, const shm::ImageState& state
   }
   high_water_ = state.high_water;
   rebuild_position_ = state.rebuild_position;
-  if (state.overrun_threshold <= window_end_) return;
-  const std::int64_t dirty = log.first_dirty(std::max(state.high_water, window_end_), state.overrun_threshold);
-  if (dirty >= 0) {
-    verdict.fail("image of stream {}: the window up to {} holds memory that is not clean at {} (high-water mark {})", plan.session_id,
-                 state.overrun_threshold, dirty, state.high_water);
+  // What a reader finds at the end of what is there, and a restarted lane in the gaps.
+  if (log.first_dirty(state.high_water, state.high_water + wire::kFrameAlignment) >= 0) {
+    verdict.fail("image of stream {}: no zero word at the high-water mark {}", plan.session_id, state.high_water);
   }
-  window_end_ = state.overrun_threshold;
+  for (unsigned g = 0; g < state.gap_count; ++g) {
+    const std::int64_t end = state.gaps[g].position + state.gaps[g].length;
+    const std::int64_t dirty = log.first_dirty(state.gaps[g].position, end);
+    if (dirty >= 0) verdict.fail("image of stream {}: the gap up to {} is not zero at {}", plan.session_id, end, dirty);
+  }
 }
 
 }  // namespace thalweg::sim

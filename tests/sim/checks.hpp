@@ -29,14 +29,13 @@ class ImageCheck {
   // Each status message and NAK an image sends.
   void on_sent(const StreamPlan& plan, const shm::ImageState& state, const LogMemory& log, std::int64_t slowest_reader,
                std::span<const std::byte> datagram, Verdict& verdict);
-  // After each turn: positions only grow, the window exposes clean memory only, nothing was accepted beyond it.
+  // After each turn: positions only grow, gaps and the end of what is there read as zeros, nothing was accepted beyond the window.
   void after_turn(const StreamPlan& plan, const shm::ImageState& state, const LogMemory& log, Verdict& verdict);
 
  private:
   std::int64_t high_water_{INT64_MIN};
   std::int64_t rebuild_position_{INT64_MIN};
   std::int64_t sm_position_{INT64_MIN};
-  std::int64_t window_end_{INT64_MIN};
 };
 
 }  // namespace thalweg::sim

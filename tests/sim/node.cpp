@@ -371,22 +371,7 @@ bool Node::turn(std::int64_t now_ns) {
       const shm::ConnectionState& c = image.slot->observed.state.connections[connection];
       return ImageSink{*this, image, {c.control_address, c.control_port}};
     };
-    const std::int64_t clean_position = image.slot->observed.state.clean_position;
-    unsigned frames = 0;
-    if (crash_in_clean_ns_ > 0) {
-      image.log.protect(clean_position, true);
-      const bool is_torn = CrashGuard::is_cut_short([&] { image.machine->duty(image.positions(), now_ns, sink_for); });
-      image.log.protect(clean_position, false);
-      if (is_torn) {
-        verdict_.faults.add(Fault::kTornClean);
-        crash(now_ns, now_ns + crash_in_clean_ns_);
-        crash_in_clean_ns_ = 0;
-        return true;
-      }
-    } else {
-      frames = image.machine->duty(image.positions(), now_ns, sink_for);
-    }
-    has_worked |= frames > 0;
+    has_worked |= image.machine->duty(image.positions(), now_ns, sink_for) > 0;
     image.check.after_turn(image.stream->plan, image.slot->observed.state, image.log, verdict_);
   }
   for (PublicationEntry& p : publications_) {
@@ -562,6 +547,9 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   metadata.term_length = setup.term_length;
   metadata.page_size = shm::kDefaultPageSize;
   shm::init_log_metadata(image.log.view(), metadata);
+  // As after three terms: an image may rely on one zero word at its join position and on nothing else.
+  std::memset(image.log.view().base(), 0x2A, 3 * static_cast<std::size_t>(d.term_length));
+  store_le<std::uint64_t>(image.log.view().at(d.join_position), 0);
   image.late_readers_added = 0;
   attach_late_readers(image, now_ns);
   if (is_up(now_ns) && !is_crashed_) start_image(images_.size() - 1, now_ns);

@@ -319,6 +319,7 @@ struct ImageBench {
     std::uint32_t flags{shm::ImageFlags::kReliable};
     bool has_group_tag{};
     std::int64_t group_tag{};
+    bool is_dirty{};   // memory as after three terms: an image relies on one zero word at its join position and on nothing else
     std::function<void(shm::ImageSlot::Wanted&)> adjust{};
   };
   ImageBench() : ImageBench(Options{}) {}
@@ -344,6 +345,10 @@ struct ImageBench {
     if (o.adjust) o.adjust(d);
     shm::init_log_metadata(log.view(), {.type = shm::LogType::kImage, .initial_term_id = o.initial_term_id, .session_id = kSession,
                                         .stream_id = kStream, .mtu = 1408, .term_length = o.term_length});
+    if (o.is_dirty) {
+      std::memset(log.view().base(), 0x2A, 3 * static_cast<std::size_t>(o.term_length));
+      std::memset(log.view().at(o.join_position), 0, 8);
+    }
     image = Image{context()};
     image.start(kStart_ns);
     subscribers = {o.join_position, o.join_position, 1};
@@ -378,6 +383,16 @@ struct ImageBench {
   }
   Insert beat(std::int64_t position, std::int64_t t = 0, std::uint8_t beat_flags = wire::flag::kUnfragmented) {
     return insert(heartbeat(at(position), beat_flags), t);
+  }
+  // What a client finds behind the last frame of what is there, and every slot of a gap.
+  [[nodiscard]] bool ends_and_gaps_are_zero() {
+    const auto is_zero_at = [this](std::int64_t position) { return shm::frame_length_acquire(log.view().at(position)) == 0; };
+    bool all = is_zero_at(state().rebuild_position) && is_zero_at(state().high_water);
+    for (unsigned g = 0; g < state().gap_count; ++g) {
+      const shm::GapState& gap = state().gaps[g];
+      for (std::int64_t at = gap.position; at < gap.position + gap.length; at += wire::kFrameAlignment) all = all && is_zero_at(at);
+    }
+    return all;
   }
   void consume_all() { subscribers.min = subscribers.max = state().rebuild_position; }
   std::vector<Bytes> send(std::int64_t t) {
