@@ -32,6 +32,7 @@ void Lane::add_port(const LanePort::Options& options, bool is_own) {
     own.port = crossing_ports_.back().get();
   }
   contexts_[options.index] = std::make_unique<LanePort>(own, frames_of(options.pool), counters_);
+  staged_.push_back(contexts_[options.index].get());
   if (is_own) polled_.push_back(contexts_[options.index].get());
 }
 
@@ -59,8 +60,8 @@ unsigned Lane::turn(std::int64_t now_ns) noexcept {
 
 unsigned Lane::flush() noexcept {
   unsigned sent = 0;
-  for (const auto& context : contexts_) {
-    if (context && context->stage().count() != 0) sent += context->stage().flush();
+  for (LanePort* context : staged_) {
+    if (context->stage().count() != 0) sent += context->stage().flush();
   }
   return sent;
 }

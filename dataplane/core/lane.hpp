@@ -162,6 +162,7 @@ class Lane {
   std::vector<std::unique_ptr<LanePort>> contexts_;   // by port index; those of other lanes cross
   std::vector<std::unique_ptr<pmd::Port>> crossing_ports_;
   std::vector<LanePort*> polled_;                     // own ports
+  std::vector<LanePort*> staged_;                     // own ports and those that cross
 
   // Demultiplexing: (address, port) -> endpoint.
   FlatMap<Endpoint*> endpoints_{shm::kEndpointsMax};

@@ -21,6 +21,32 @@ IpHost::Options host_options(const LanePort::Options& options) {
 
 }  // namespace
 
+bool FramePool::refill() noexcept {
+  if (rte_pktmbuf_alloc_bulk(pool_, cache_.data(), kBulk) != 0) return false;
+  count_ = kBulk;
+  for (std::uint32_t i = kBulk - kAhead; i < kBulk; ++i) warm(*cache_[i]);
+  return true;
+}
+
+unsigned TxStage::flush() noexcept {
+  has_refused_ = false;
+  std::uint16_t sent = 0;
+  while (sent < count_) {
+    const auto offered = static_cast<std::uint16_t>(std::min<int>(count_ - sent, pmd::kBurstMax));
+    const std::uint16_t taken = port_->tx_burst(queue_, frames_.data() + sent, offered);
+    sent = static_cast<std::uint16_t>(sent + taken);
+    if (taken < offered) {
+      counters_.add(shm::LaneCounter::kShortSends);
+      break;
+    }
+  }
+  if (sent == 0) return 0;
+  counters_.add(shm::LaneCounter::kFramesSent, sent);
+  count_ = static_cast<std::uint16_t>(count_ - sent);
+  std::memmove(frames_.data(), frames_.data() + sent, count_ * sizeof(rte_mbuf*));
+  return sent;
+}
+
 LanePort::LanePort(const Options& options, FramePool& frames, proto::LaneCounters counters)
     : options_{options},
       frames_{frames},

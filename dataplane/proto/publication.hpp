@@ -43,7 +43,8 @@ class LaneCounters {
 
 inline constexpr std::int64_t kSetupInterval_ns = 100'000'000;      // 2.4, a constant of the protocol
 inline constexpr std::int64_t kHeartbeatInterval_ns = 100'000'000;  // 2.6, a constant of the protocol
-inline constexpr int kDatagramsPerSend = 16;                        // ceiling of the reference driver (2.5: 4 by default, 16 at most)
+inline constexpr int kDatagramsPerSend = 16;                        // of a full MTU: ceiling of the reference driver (2.5: 4 by default, 16 at most)
+inline constexpr int kShortDatagramsPerSend = 64;                   // of any size, within the same bytes
 inline constexpr std::int32_t kCleanBytesPerTurn = 64 << 10;        // design, section 2: bounded turns
 inline constexpr std::int32_t kCleanQuantum = 4 << 10;              // do not clean in smaller steps: a release store and a call each
 inline constexpr int kRetransmitDatagramsPerTurn = 64;              // the rest of a long retransmit follows in later turns
@@ -75,7 +76,7 @@ class Publication {
   void start(std::int64_t now_ns) noexcept;   // a new publication: 2.2
   void resume(std::int64_t now_ns) noexcept;  // the lane was restarted: positions stand, timers start anew
 
-  // One duty cycle of 2.3: SETUP, data (at most kDatagramsPerSend datagrams), heartbeat, receiver time-outs, retransmit timers.
+  // One duty cycle of 2.3: SETUP, data (at most kDatagramsPerSend MTUs of data), heartbeat, receiver time-outs, retransmit timers.
   // Nothing for IPC. Calls sink.send_control() with SETUP and heartbeat frames, sink.send_log() with data.
   template <DatagramSink Sink>
   SendOutcome send(std::int64_t now_ns, Sink& sink) noexcept;
