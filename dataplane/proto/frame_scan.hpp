@@ -25,13 +25,24 @@ inline constexpr std::uint64_t kForeignBits = 0xFFFE00FF'00000000;  // must be 0
   return static_cast<std::uint32_t>(low) | static_cast<std::uint64_t>(static_cast<std::uint32_t>(high)) << 32;
 }
 
-// Frames of a stream are mostly as long as the one before. Answers `value`, but by way of the guess when that is right: the address of the
-// next header then does not wait for this one's length to arrive from memory, because the processor bets on the branch. Without the empty
-// asm the compiler would see that both ways answer the same and take the branch out.
-[[nodiscard]] inline std::int32_t by_guess(std::int32_t value, std::int32_t guess) noexcept {
-  if (value != guess) [[unlikely]] return value;
-  asm("" : "+r"(guess));
-  return guess;
+// Of the frames behind an accepted DATA frame at `from`, those that differ from it in nothing but their offset, up to `end`: most datagrams
+// of small messages are such a row. Knowing the length beforehand, the processor need not wait for one header to find the next. Returns the
+// offset behind the row, seen from `base`.
+[[nodiscard]] inline std::int32_t end_of_row(std::byte* base, std::int32_t from, std::int32_t end) noexcept {
+  const std::uint64_t word = frame_word_acquire(base + from);
+  const std::int32_t aligned = wire::align_frame(length_of_word(word));
+  std::uint64_t offset_and_session = load_le<std::uint64_t>(base + from + 8);
+  const auto stream_and_term = load_le<std::uint64_t>(base + from + 16);
+  std::int32_t at = from + aligned;
+  while (at <= end - aligned) {
+    offset_and_session += static_cast<std::uint32_t>(aligned);
+    std::byte* const frame = base + at;
+    const bool is_alike = frame_word_acquire(frame) == word && load_le<std::uint64_t>(frame + 8) == offset_and_session &&
+                          load_le<std::uint64_t>(frame + 16) == stream_and_term;
+    if (!is_alike) break;
+    at += aligned;
+  }
+  return at;
 }
 
 // What every frame of one stream must carry; from the registry, never from the log.
@@ -57,12 +68,10 @@ struct DatagramScan {
   const std::int32_t term_left = rules.term_length - offset;
   const std::int32_t end = limit < term_left ? limit : term_left;
   const std::uint64_t stream_and_term = word_pair(rules.stream_id, term_id);
-  std::int32_t last = 0;
   while (scan.bytes < end) {
     std::byte* frame = term + offset + scan.bytes;
     const std::uint64_t word = frame_word_acquire(frame);
-    const std::int32_t length = by_guess(length_of_word(word), last);
-    last = length;
+    const std::int32_t length = length_of_word(word);
     if (length <= 0) return scan;  // not committed yet
     const bool is_foreign = (word & kForeignBits) != 0 || length < wire::kDataHeaderLength || length > term_left - scan.bytes ||
                             load_le<std::uint64_t>(frame + 8) != word_pair(offset + scan.bytes, rules.session_id) ||
@@ -74,6 +83,10 @@ struct DatagramScan {
       if (wanted > rules.mtu) return DatagramScan{.is_corrupt = true};
       scan.is_too_large = scan.bytes == 0;
       return scan;
+    }
+    if (!is_pad_word(word)) {
+      scan.bytes = end_of_row(term + offset, scan.bytes, end);
+      continue;
     }
     scan.bytes += wanted;
     scan.skipped = planted(Bug::kPaddingNotSkipped) ? 0 : aligned - wanted;

@@ -12,11 +12,9 @@ inline Image::Extent Image::walk(std::span<const std::byte> datagram, std::int32
   const auto stream_and_term = load_le<std::uint64_t>(p + 16);
   const std::int32_t term_left = term_length_ - term_offset;
   std::int32_t at = 0;
-  std::int32_t last = 0;
   do {
     const auto word = load_le<std::uint64_t>(p + at);
-    const std::int32_t length = by_guess(length_of_word(word), last);
-    last = length;
+    const std::int32_t length = length_of_word(word);
     const bool is_foreign = (word & kForeignBits) != 0 || length < wire::kDataHeaderLength || length > term_left - at ||
                             load_le<std::uint64_t>(p + at + 8) != word_pair(term_offset + at, session_id_) ||
                             load_le<std::uint64_t>(p + at + 16) != stream_and_term;
@@ -26,7 +24,7 @@ inline Image::Extent Image::walk(std::span<const std::byte> datagram, std::int32
       if (!is_pad_word(word)) return {};
       return {.length = next, .copied = static_cast<std::size_t>(at + wire::kDataHeaderLength), .is_valid = true};
     }
-    at = next;
+    at = next < size && !is_pad_word(word) ? end_of_row(const_cast<std::byte*>(p), at, std::min(size, term_left)) : next;
   } while (at < size);
   return {.length = at, .copied = static_cast<std::size_t>(at), .is_valid = true};
 }
