@@ -5,7 +5,7 @@
 #include "dataplane/core/clock.hpp"
 #include "dataplane/core/flat_map.hpp"
 #include "dataplane/core/options.hpp"
-#include "dataplane/core/frame_check.hpp"
+#include "dataplane/core/flow_cache.hpp"
 #include "dataplane/core/poll_list.hpp"
 #include "dataplane/core/route.hpp"
 #include "dataplane/core/spsc_ring.hpp"
@@ -83,6 +83,7 @@ class Lane {
   bool take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   void take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept;
   bool deliver(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  void hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   Endpoint* look_up(const FrameRules& rules, const wire::UdpEndpoint& destination) noexcept;
   void refuse(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   bool cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame) noexcept;
@@ -169,6 +170,7 @@ class Lane {
   static constexpr std::uint64_t kNoAddress = ~std::uint64_t{0};
   std::uint64_t cached_address_{kNoAddress};
   Endpoint* cached_endpoint_{};
+  FlowCache flow_;
   FlatMap<std::uint32_t> publications_by_stream_{shm::kPublicationsMax};
   std::vector<Endpoint*> endpoint_of_slot_;              // own ones, by registry slot
   std::vector<Endpoint*> receive_endpoints_;             // own ones, for the dispatchers' timers

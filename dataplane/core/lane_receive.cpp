@@ -17,6 +17,13 @@ std::span<const std::byte> bytes_of(const rte_mbuf* frame) noexcept {
   return {rte_pktmbuf_mtod(frame, const std::byte*), frame->data_len};
 }
 
+// Headers and the first bytes of the payload, a few frames before they are looked at.
+constexpr std::uint16_t kWarmAhead = 6;
+void warm(const rte_mbuf& frame) noexcept {
+  const auto* const p = rte_pktmbuf_mtod(&frame, const std::byte*);
+  for (std::size_t line = 0; line < 3; ++line) rte_prefetch0(p + line * kCacheLine);
+}
+
 }  // namespace
 
 unsigned Lane::receive(LanePort& context, std::int64_t now_ns) noexcept {
@@ -26,10 +33,16 @@ unsigned Lane::receive(LanePort& context, std::int64_t now_ns) noexcept {
   const std::uint16_t count = port.rx_burst(context.options().queue, frames, pmd::kBurstMax);
   if (count == 0) return 0;
   counters_.add(kFramesReceived, count);
-  for (std::uint16_t i = 0; i < count; ++i) rte_prefetch0(rte_pktmbuf_mtod(frames[i], const void*));
+  for (std::uint16_t i = 0; i < std::min(count, kWarmAhead); ++i) warm(*frames[i]);
   const FrameRules& rules = shared_.frame_rules[context.options().index];
   for (std::uint16_t i = 0; i < count; ++i) {
-    if (!take_frame(rules, &context, frames[i], now_ns)) [[unlikely]] frames[i] = nullptr;
+    if (i + kWarmAhead < count) warm(*frames[i + kWarmAhead]);
+    Datagram datagram;
+    if (Endpoint* const endpoint = flow_.find(rules, *frames[i], datagram)) {
+      hand_over(*endpoint, datagram, now_ns);
+    } else if (!take_frame(rules, &context, frames[i], now_ns)) [[unlikely]] {
+      frames[i] = nullptr;
+    }
   }
   rte_pktmbuf_free_bulk(frames, count);
   return count;
@@ -136,13 +149,18 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
   }
   Endpoint& endpoint = *cached_endpoint_;
   if (endpoint.lane != options_.index) [[unlikely]] return !cross(endpoint.lane, rules.port, frame);
+  flow_.keep(rules, *frame, datagram, endpoint);
+  hand_over(endpoint, datagram, now_ns);
+  return true;
+}
+
+void Lane::hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
   counters_.add(kBytesReceived, datagram.payload.size());
   if (endpoint.kind == shm::EndpointKind::kReceive) {
     to_receiver(endpoint, datagram, now_ns);
   } else {
     to_sender(endpoint, datagram, now_ns);
   }
-  return true;
 }
 
 void Lane::refuse(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept {

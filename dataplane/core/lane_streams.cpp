@@ -67,6 +67,7 @@ void Lane::on_endpoint(Endpoint& endpoint, bool is_closing) noexcept {
   Endpoint** const known = endpoints_.find(address_key(endpoint.bound));
   if (known != nullptr && *known == &endpoint) endpoints_.erase(address_key(endpoint.bound));
   if (cached_endpoint_ == &endpoint) cached_address_ = kNoAddress;
+  flow_.forget();
   std::erase(receive_endpoints_, &endpoint);
   endpoint_of_slot_[endpoint.slot] = nullptr;
   endpoint.lanes_left.fetch_sub(1, std::memory_order_release);  // pairs with the steward's acquire: it may delete the endpoint
@@ -75,6 +76,7 @@ void Lane::on_endpoint(Endpoint& endpoint, bool is_closing) noexcept {
 void Lane::open_endpoint(Endpoint& endpoint) noexcept {
   endpoints_.insert(address_key(endpoint.bound), &endpoint);
   cached_address_ = kNoAddress;  // a more exact address may have come
+  flow_.forget();
   if (endpoint.lane != options_.index) return;
   endpoint_of_slot_[endpoint.slot] = &endpoint;
   if (endpoint.kind == shm::EndpointKind::kReceive) {

@@ -145,10 +145,10 @@ void goodput(benchmark::State& state) {
 
 }  // namespace
 
-BENCHMARK(bare_path)->Arg(32)->Arg(288)->Arg(1376)->UseManualTime()->MinTime(0.2);
-BENCHMARK(lane_path)->Arg(32)->Arg(288)->Arg(1376)->UseManualTime()->MinTime(0.2);
-BENCHMARK(lane_path_idle_connected)->Args({288, 0})->Args({288, 1'000})->UseManualTime()->MinTime(0.2);
-BENCHMARK(lane_path_idle_unconnected)->Args({288, 0})->Args({288, 4'095})->UseManualTime()->MinTime(0.2);
+BENCHMARK(bare_path)->Arg(32)->Arg(288)->Arg(1376)->UseManualTime();
+BENCHMARK(lane_path)->Arg(32)->Arg(288)->Arg(1376)->UseManualTime();
+BENCHMARK(lane_path_idle_connected)->Args({288, 0})->Args({288, 1'000})->UseManualTime();
+BENCHMARK(lane_path_idle_unconnected)->Args({288, 0})->Args({288, 4'095})->UseManualTime();
 BENCHMARK(goodput)->ArgsProduct({{0, 1, 5, 10}, {0, 1}, {128, 512}})->Iterations(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace thalweg::bench
