@@ -147,12 +147,12 @@ inline std::int64_t offer(const shm::LogBuffer& log, std::int64_t position, std:
   return position + aligned;
 }
 
-// Reads every byte of every frame from `position` on; returns the new position.
-inline std::int64_t poll(const shm::LogBuffer& log, std::int64_t position, std::uint64_t& sum) noexcept {
+// Reads every byte of every frame from `position` on, up to the first that is not there or `limit`; returns the new position.
+inline std::int64_t poll(const shm::LogBuffer& log, std::int64_t position, std::int64_t limit, std::uint64_t& sum) noexcept {
   for (;;) {
     std::byte* const frame = log.at(position);
     const std::int32_t length = shm::frame_length_acquire(frame);
-    if (length <= 0) return position;
+    if (length <= 0 || position >= limit) return position;
     for (std::int32_t i = wire::kDataHeaderLength; i < length; i += 8) sum += load_le<std::uint64_t>(frame + i);
     position += wire::align_frame(length);
   }
