@@ -169,8 +169,35 @@ void lane_send(benchmark::State& state) {
   runs.report(state);
 }
 
+// A turn that finds nothing to do, with a connected stream that has just been busy: what each burst shares.
+void lane_turn(benchmark::State& state) {
+  Stream stream;
+  constexpr int kTurns = 8;   // fewer than make a stream idle
+  std::int64_t position = stream.sender().sender_position;
+  const std::int32_t initial = stream.wanted().initial_term_id;
+  std::byte payload[64]{};
+  std::uint64_t sum = 0;
+  Runs runs{kTurns};
+  for (auto _ : state) {
+    const std::int64_t from = position;
+    position = offer(stream.sent, position, stream.wanted().session_id, initial, payload, sizeof payload);
+    stream.lane_a().turn(stream.now());
+    stream.lane_b().turn(stream.now());
+    stream.subscriber.set(poll(stream.received, from, position, sum));
+    stream.lane_b().turn(stream.now());
+    stream.lane_a().turn(stream.now());
+    core::Lane& lane = state.range(0) == 0 ? stream.lane_a() : stream.lane_b();
+    runs.time(state, [&] {
+      for (int i = 0; i < kTurns; ++i) lane.turn(stream.now());
+    });
+  }
+  benchmark::DoNotOptimize(sum);
+  runs.report(state);
+}
+
 }  // namespace
 
+BENCHMARK(lane_turn)->Arg(0)->Arg(1)->UseManualTime();
 BENCHMARK(bare_receive)->Arg(1)->Arg(14)->UseManualTime();
 BENCHMARK(lane_receive)->Arg(1)->Arg(14)->UseManualTime();
 BENCHMARK(bare_send)->Arg(1)->Arg(14)->UseManualTime();

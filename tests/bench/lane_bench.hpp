@@ -55,7 +55,7 @@ class Stream {
     std::int32_t mtu{1408};
   };
   Stream() : Stream(Options{}) {}
-  explicit Stream(const Options& options) : nodes{TwoNodes::Options{.packet_buffers = 8191}} {
+  explicit Stream(const Options& options) : nodes{TwoNodes::Options{.packet_buffers = 8191, .has_filters = false}} {
     nodes.a.control.is_lean = nodes.b.control.is_lean = true;
     nodes.b.control.add_subscription({.local = {TwoNodes::kAddressB, kPort}});
     FakeControl::PublicationOptions p{.remote = {TwoNodes::kAddressB, kPort}, .term_length = kTermLength, .mtu = options.mtu};

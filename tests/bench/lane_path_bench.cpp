@@ -4,8 +4,8 @@
 namespace thalweg::bench {
 namespace {
 
-// Messages of one round: three quarters of what a lane sends in one turn (16 datagrams), because a turn ends with its term.
-constexpr int kDatagramsPerRound = 12;
+// Messages of one round: three quarters of what a lane sends in one turn, because a turn ends with its term.
+constexpr int kDatagramsPerRound = 3 * proto::kDatagramsPerSend / 4;
 unsigned messages_per_round(std::int64_t payload) {
   const std::int64_t aligned = wire::align_frame(static_cast<std::int32_t>(payload) + wire::kDataHeaderLength);
   return static_cast<unsigned>(kDatagramsPerRound * (1408 / aligned));

@@ -78,7 +78,7 @@ void TwoNodes::make(Node& node) {
     o.ports.push_back(second);
     if (options_.lanes > 1) o.lanes[1].ports.push_back(second.name);
   }
-  o.wrap_port = [filter = node.filter](std::unique_ptr<pmd::Port> port, const pmd::PortOptions& p) -> std::unique_ptr<pmd::Port> {
+  if (options_.has_filters) o.wrap_port = [filter = node.filter](std::unique_ptr<pmd::Port> port, const pmd::PortOptions& p) -> std::unique_ptr<pmd::Port> {
     if (p.kind != shm::PortKind::kPatch) return port;
     return std::make_unique<FilteredPort>(std::move(port), filter);
   };

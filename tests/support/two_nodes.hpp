@@ -32,6 +32,7 @@ class TwoNodes {
     std::uint16_t vlan{};
     pmd::Checksums checksums{pmd::Checksums::kAuto};
     std::uint32_t lanes{1};
+    bool has_filters{true};         // false: nothing between the lanes and the cable that a data plane would not have
     bool has_second_cable{};        // port 2: 10.0.1.1 and 10.0.1.2, polled by the last lane
     std::int64_t step_ns{10'000};
   };
