@@ -43,8 +43,7 @@ class LaneCounters {
 
 inline constexpr std::int64_t kSetupInterval_ns = 100'000'000;      // 2.4, a constant of the protocol
 inline constexpr std::int64_t kHeartbeatInterval_ns = 100'000'000;  // 2.6, a constant of the protocol
-inline constexpr int kDatagramsPerSend = 32;                        // of a full MTU: one burst (2.5; the reference driver's 4 to 16 pay for a system call each)
-inline constexpr int kShortDatagramsPerSend = 64;                   // of any size, within the same bytes
+inline constexpr int kDatagramsPerSend = 32;                        // of a full MTU: one burst (2.5; in the reference driver each is a system call: 4 to 16)
 inline constexpr std::int32_t kCleanBytesPerTurn = 64 << 10;        // design, section 2: bounded turns
 inline constexpr std::int32_t kCleanQuantum = 4 << 10;              // do not clean in smaller steps: a release store and a call each
 inline constexpr int kRetransmitDatagramsPerTurn = 64;              // the rest of a long retransmit follows in later turns

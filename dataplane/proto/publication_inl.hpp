@@ -44,7 +44,7 @@ bool Publication::send_data(std::int64_t now_ns, Sink& sink, SendOutcome& outcom
   std::int32_t offset = start_offset;
   std::uint32_t bytes = 0;
   const std::int32_t end = std::min(term_length_, start_offset + kDatagramsPerSend * mtu_);
-  for (int i = 0; i < kShortDatagramsPerSend && offset < end; ++i) {
+  while (offset < end) {
     const DatagramScan scan =
         scan_datagram(term, offset, term_id, static_cast<std::int32_t>(std::min<std::int64_t>(window, mtu_)), frame_rules);
     if (scan.bytes == 0) {

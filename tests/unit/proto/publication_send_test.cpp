@@ -282,12 +282,20 @@ TEST(Data, moves_the_position_by_exactly_what_the_transport_took) {
   EXPECT_EQ(p.turn(kMs), (Lines{"data@2816+1408", "data@4224+1408", "data@5632+1408"}));
 }
 
-TEST(Data, at_most_16_datagrams_go_out_in_one_turn) {
-  PublicationBench p;
-  p.connect();
-  for (int i = 0; i < 20; ++i) p.publisher.publish(1376);
-  EXPECT_EQ(p.turn(kMs).size(), 16U);
-  EXPECT_EQ(p.turn(kMs).size(), 4U);
+TEST(Data, at_most_32_full_datagrams_go_out_in_one_turn) {
+  PublicationBench p{{.term_length = 1 << 20}};
+  p.connect(128 << 10);
+  for (int i = 0; i < 40; ++i) p.publisher.publish(1376);
+  EXPECT_EQ(p.turn(kMs).size(), 32U);
+  EXPECT_EQ(p.turn(kMs).size(), 8U);
+}
+
+TEST(Data, shorter_datagrams_go_out_up_to_the_bytes_of_32_full_ones) {
+  PublicationBench p{{.term_length = 1 << 20}};
+  p.connect(128 << 10);
+  for (int i = 0; i < 80; ++i) p.publisher.publish(736 - wire::kDataHeaderLength);   // two do not fit
+  EXPECT_EQ(p.turn(kMs).size(), 62U);
+  EXPECT_EQ(p.turn(kMs).size(), 18U);
 }
 
 struct Fragments { std::size_t payload; std::vector<std::uint32_t> lengths; };
