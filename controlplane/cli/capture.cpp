@@ -174,7 +174,7 @@ void register_capture(CLI::App& root, Context& context) {
   const auto options = std::make_shared<CaptureOptions>();
   verb->add_option("port,--port", options->port, "Name of the port")->type_name("PORT");
   verb->add_option("file,--file", options->file, "File to write; the data plane's user must be allowed to")->type_name("FILE");
-  verb->add_option("--count", options->count, "Stop after this many frames")->type_name("N");
+  verb->add_option("--count", options->count, "Stop after this many frames")->type_name("N")->check(positive_count());
   add_duration(*verb, "--duration", options->duration_ns, "Stop after this time");
   add_size(*verb, "--snap-length", options->snap_length, "Keep only this many bytes of each frame");
   verb->add_flag("--list", options->is_list, "Show the captures that run, and start none");

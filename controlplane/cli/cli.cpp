@@ -2,6 +2,7 @@
 
 #include <CLI/Error.hpp>
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <ctime>
 #include <exception>
@@ -101,11 +102,13 @@ bool wants_json(const std::vector<std::string>& arguments) {
 }
 
 template <typename Parse>
-CLI::Option* add_quantity(CLI::App& verb, const std::string& name, std::int64_t& target, const std::string& help, const char* type, Parse parse) {
-  const auto convert = [&target, parse](const CLI::results_t& results) {
+CLI::Option* add_quantity(CLI::App& verb, const std::string& name, std::int64_t& target, const std::string& help, const char* type, const char* wanted,
+                          Parse parse) {
+  const auto convert = [&target, name, wanted, parse](const CLI::results_t& results) {
     const auto value = parse(results.back());
-    if (value) target = *value;
-    return value.has_value();
+    if (!value) throw CLI::ConversionError{name + " needs " + wanted + "; found '" + results.back() + "'"};
+    target = *value;
+    return true;
   };
   CLI::Option* option = verb.add_option(name, convert, help);
   option->type_name(type)->expected(1);
@@ -166,10 +169,26 @@ void on_run_watched(CLI::App& verb, Context& context, std::function<Exit()> body
 void set_example(CLI::App& verb, const std::string& example) { verb.footer("Example:\n  thalweg " + example); }
 
 CLI::Option* add_duration(CLI::App& verb, const std::string& name, std::int64_t& target_ns, const std::string& help) {
-  return add_quantity(verb, name, target_ns, help, "DURATION", [](const std::string& text) { return parse_duration_ns(text); });
+  return add_quantity(verb, name, target_ns, help, "DURATION", "a duration such as 500us, 100ms or 5s", [](const std::string& text) { return parse_duration_ns(text); });
 }
 CLI::Option* add_size(CLI::App& verb, const std::string& name, std::int64_t& target_bytes, const std::string& help) {
-  return add_quantity(verb, name, target_bytes, help, "SIZE", [](const std::string& text) { return parse_size(text); });
+  return add_quantity(verb, name, target_bytes, help, "SIZE", "a size such as 288, 64KiB or 1MiB", [](const std::string& text) { return parse_size(text); });
+}
+
+CLI::Validator non_negative_number() {
+  return CLI::Validator{[](std::string& text) {
+                          double value = -1;
+                          const bool is_number = CLI::detail::lexical_cast(text, value);
+                          return is_number && std::isfinite(value) && value >= 0 ? std::string{} : "needs a number, 0 or more; found '" + text + "'";
+                        },
+                        "", "non_negative_number"};
+}
+CLI::Validator positive_count() {
+  return CLI::Validator{[](std::string& text) {
+                          std::int64_t value = 0;
+                          return CLI::detail::lexical_cast(text, value) && value > 0 ? std::string{} : "needs a whole number, 1 or more; found '" + text + "'";
+                        },
+                        "", "positive_count"};
 }
 
 std::unique_ptr<CLI::App> make_grammar(Context& context) {
@@ -196,18 +215,29 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   return root;
 }
 
+namespace {
+
+// Results that could not be written are no success, whatever the verb found.
+int end(Context& context, Exit exit) {
+  context.out.flush();
+  if (exit != Exit::kOk || !context.out.has_failed()) return static_cast<int>(exit);
+  return static_cast<int>(context.out.fail("output", Error{ErrorCode::kIo, "the results could not be written", "is the file system of standard output full?"}));
+}
+
+}  // namespace
+
 int run(Context& context, const std::vector<std::string>& arguments) {
   context.out.set_json(wants_json(arguments));
   const auto root = make_grammar(context);
   try {
     root->parse(std::vector<std::string>{arguments.rbegin(), arguments.rend()});
-    return static_cast<int>(context.exit);
+    return end(context, context.exit);
   } catch (const CLI::CallForHelp&) {
     context.out.raw(deepest(*root).help());
-    return 0;
+    return end(context, Exit::kOk);
   } catch (const CLI::CallForVersion& version) {
     context.out.raw(std::string{version.what()} + "\n");
-    return 0;
+    return end(context, Exit::kOk);
   } catch (const CLI::ParseError& error) {
     std::string hint;
     const std::string message = explain(*root, error, arguments, hint);

@@ -44,5 +44,8 @@ void set_example(CLI::App& verb, const std::string& example);
 // CLI11 conversion of durations ("100ms") and sizes ("64KiB") into an integer option.
 CLI::Option* add_duration(CLI::App& verb, const std::string& name, std::int64_t& target_ns, const std::string& help);
 CLI::Option* add_size(CLI::App& verb, const std::string& name, std::int64_t& target_bytes, const std::string& help);
+// What a number must be, in words: those of CLI11 print the largest double with all of its digits.
+[[nodiscard]] CLI::Validator non_negative_number();
+[[nodiscard]] CLI::Validator positive_count();
 
 }  // namespace thalweg::cli

@@ -99,6 +99,8 @@ class Output {
 
   // Ends one answer: JSON is written here, one document a line. A watched verb calls it once per round.
   void flush();
+  // Something that was printed could not be written: a full disk, a closed descriptor.
+  [[nodiscard]] bool has_failed() const { return out_.fail(); }
   // Starts a round of a watched verb: on a terminal the screen is drawn anew.
   void begin_round();
 

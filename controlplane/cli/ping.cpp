@@ -269,10 +269,10 @@ void register_ping(CLI::App& root, Context& context) {
   add_pair_options(*verb, options->out, options->in);
   add_duration(*verb, "--wait", options->wait_ns, "How long to wait for the other side; exit 5 then")->default_str("30s");
   verb->add_option("--rate", options->rate, "Messages per second, on a fixed schedule; 0 = the next when the last is answered")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->capture_default_str();
   add_size(*verb, "--size", options->size_bytes, "Bytes per message")->default_str("32");
-  verb->add_option("--count", options->count, "Stop after this many messages")->check(CLI::PositiveNumber);
+  verb->add_option("--count", options->count, "Stop after this many messages")->check(positive_count());
   add_duration(*verb, "--duration", options->duration_ns, "Measure for this long")->default_str("10s");
   add_duration(*verb, "--warm-up", options->warm_up_ns, "Leave the first messages out of the histogram")->default_str("1s");
   set_example(*verb, "ping --rate 10000 --size 32 --duration 10s");

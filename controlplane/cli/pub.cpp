@@ -256,9 +256,9 @@ void register_pub(CLI::App& root, Context& context) {
   CLI::App* verb = root.add_subcommand("pub", "Publish test messages, or the lines of standard input");
   const auto options = std::make_shared<PubOptions>();
   add_stream_options(*verb, options->stream);
-  verb->add_option("--rate", options->rate, "Messages per second; 0 = as fast as possible")->check(CLI::NonNegativeNumber)->capture_default_str();
+  verb->add_option("--rate", options->rate, "Messages per second; 0 = as fast as possible")->check(non_negative_number())->capture_default_str();
   add_size(*verb, "--size", options->size_bytes, "Bytes per message (default 64)")->default_str("64");
-  verb->add_option("--count", options->count, "Stop after this many messages")->check(CLI::PositiveNumber);
+  verb->add_option("--count", options->count, "Stop after this many messages")->check(positive_count());
   static_cast<void>(add_duration(*verb, "--duration", options->duration_ns, "Stop after this time"));
   add_duration(*verb, "--wait", options->wait_ns, "How long to wait for a subscriber; exit 5 then")->default_str("30s");
   CLI::Option* interval =

@@ -196,7 +196,7 @@ void register_sub(CLI::App& root, Context& context) {
   CLI::App* verb = root.add_subcommand("sub", "Receive, count and check messages, or print them as lines");
   const auto options = std::make_shared<SubOptions>();
   add_stream_options(*verb, options->stream);
-  verb->add_option("--count", options->count, "Stop after this many messages")->check(CLI::PositiveNumber);
+  verb->add_option("--count", options->count, "Stop after this many messages")->check(positive_count());
   static_cast<void>(add_duration(*verb, "--duration", options->duration_ns, "Stop after this time; exit 5 if --count was not reached"));
   static_cast<void>(add_duration(*verb, "--wait", options->wait_ns, "How long to wait for a publisher; exit 5 then (default: for ever)"));
   CLI::Option* interval =

@@ -3,11 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <regex>
 #include <sstream>
+#include <string>
+#include <vector>
 
 namespace thalweg::cli {
 namespace {
@@ -37,6 +41,96 @@ void expect_described(const CLI::App& app) {
 TEST(Grammar, every_verb_is_described_and_has_an_example) {
   Context context{Output::standard(), {}, Exit::kOk};
   expect_described(*make_grammar(context));
+}
+
+struct Outcome {
+  int exit;
+  std::string error;
+};
+Outcome run_with(const std::vector<std::string>& arguments, std::ostream& out) {
+  std::ostringstream err;
+  Context context{Output{out, err, {}}, {}, Exit::kOk};
+  const int exit = run(context, arguments);
+  return {exit, err.str()};
+}
+Outcome run_with(const std::vector<std::string>& arguments) {
+  std::ostringstream out;
+  return run_with(arguments, out);
+}
+
+TEST(Arguments, a_number_or_quantity_that_is_none_is_named_with_what_is_wanted) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
+      {{"pub", "--rate", "-1"}, "--rate: needs a number, 0 or more; found '-1'"},
+      {{"pub", "--rate", "nan"}, "--rate: needs a number, 0 or more; found 'nan'"},
+      {{"pub", "--rate", "fast"}, "--rate: needs a number, 0 or more; found 'fast'"},
+      {{"pub", "--count", "0"}, "--count: needs a whole number, 1 or more; found '0'"},
+      {{"capture", "a", "/tmp/x", "--count", "-1"}, "--count: needs a whole number, 1 or more; found '-1'"},
+      {{"pub", "--size", "big"}, "--size needs a size such as 288, 64KiB or 1MiB; found 'big'"},
+      {{"top", "--interval", "-1s"}, "--interval needs a duration such as 500us, 100ms or 5s; found '-1s'"},
+      {{"stat", "--watch=abc"}, "--watch needs a duration such as 500us, 100ms or 5s; found 'abc'"},
+  };
+  for (const auto& [arguments, wanted] : cases) {
+    const Outcome outcome = run_with(arguments);
+    EXPECT_EQ(outcome.exit, static_cast<int>(Exit::kUsage));
+    EXPECT_NE(outcome.error.find(wanted), std::string::npos) << outcome.error;
+  }
+}
+
+TEST(Results, that_cannot_be_written_are_no_success) {
+  std::ofstream full{"/dev/full"};
+  const Outcome outcome = run_with({"--version"}, full);
+  EXPECT_EQ(outcome.exit, static_cast<int>(Exit::kFailed));
+  EXPECT_NE(outcome.error.find("could not be written"), std::string::npos);
+}
+
+// `text` as a shell would split it; a comment ends it.
+std::vector<std::string> split_command(const std::string& text) {
+  std::vector<std::string> words;
+  std::string word;
+  char quote = 0;
+  for (const char c : text + " ") {
+    if (quote == 0 && (c == '#' || c == '|' || c == '&')) break;
+    if (quote == 0 && (c == '\'' || c == '"')) {
+      quote = c;
+    } else if (c == quote) {
+      quote = 0;
+    } else if (quote == 0 && c == ' ') {
+      if (!word.empty()) words.push_back(std::move(word));
+      word.clear();
+    } else {
+      word += c;
+    }
+  }
+  return words;
+}
+
+// Every `thalweg ...` in back quotes or at the begin of a line of a page for operators.
+std::vector<std::string> commands_in(const std::string& page) {
+  static const std::regex kCommand{"(?:^|\\n)thalweg ([^\\n]+)|`thalweg ([^`\\n]+)`"};
+  std::vector<std::string> commands;
+  for (std::sregex_iterator at{page.begin(), page.end(), kCommand}, end; at != end; ++at) commands.push_back((*at)[1].str() + (*at)[2].str());
+  return commands;
+}
+
+void disarm(CLI::App& app) {
+  app.callback({});
+  for (CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) disarm(*verb);
+}
+
+TEST(Documentation, shows_commands_that_the_grammar_takes) {
+  int seen = 0;
+  for (const char* path : {"README.md", "docs/operate/install.md", "docs/operate/host-setup.md", "docs/operate/configure.md", "docs/operate/what-to-do-when.md"}) {
+    for (const std::string& command : commands_in(read(kRoot + "/" + path))) {
+      std::vector<std::string> words = split_command(command);
+      Context context{Output::standard(), {}, Exit::kOk};
+      const auto grammar = make_grammar(context);
+      disarm(*grammar);
+      std::reverse(words.begin(), words.end());
+      EXPECT_NO_THROW(grammar->parse(words)) << path << ": thalweg " << command;
+      ++seen;
+    }
+  }
+  EXPECT_GT(seen, 10) << "the pages are not read as they are written";
 }
 
 // What bash offers for the last of these words.
