@@ -17,6 +17,7 @@
 #include "controlplane/api/control_server.hpp"
 #include "controlplane/conductor/conductor.hpp"
 #include "controlplane/conductor/control_verbs.hpp"
+#include "dataplane/base/privileges.hpp"
 #include "dataplane/base/process_log.hpp"
 #include "controlplane/settings_from_config.hpp"
 #include "dataplane/base/time.hpp"
@@ -136,6 +137,10 @@ int start(const config::ProcessStart& wanted) {
   ::umask(config.instance.group.empty() ? 0077 : 0007);
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // the conductor's short sleeps are to be as short as they say
   if (auto started = log::start(config.logging.level, config.logging.format); !started) return report(started.error());
+  // At once: nothing here needs more, and the files are to be that user's.
+  if (!config.instance.user.empty()) {
+    if (auto became = become_user(config.instance.user); !became) return report(became.error());
+  }
   host::InstanceOptions options = instance_options(config, directory);
   if (const std::string mount = hugetlbfs_of(config); !mount.empty()) {  // large logs of the pool lie there as far as there are pages
     options.pool_bytes -= std::min(options.pool_bytes, host::usable_bytes(mount).value_or(0));

@@ -11,6 +11,7 @@
 
 #include "config/schema/config.hpp"
 #include "config/schema/process_start.hpp"
+#include "dataplane/base/privileges.hpp"
 #include "dataplane/base/process_log.hpp"
 #include "dataplane/base/time.hpp"
 #include "dataplane/base/units.hpp"
@@ -121,6 +122,7 @@ void announce(const core::DataplaneOptions& options, const core::Dataplane& plan
   const auto memory = eal.memory();
   log::info("data_plane_started", {{"directory", options.directory},
                                    {"pid", std::to_string(::getpid())},
+                                   {"uid", std::to_string(::geteuid())},
                                    {"lanes", std::to_string(plane.lane_count())},
                                    {"cpus", cpu_text(plane.cpu_plan())},
                                    {"ports", std::to_string(options.ports.size())},
@@ -142,6 +144,9 @@ int serve(const config::Config& config, const std::string& directory) {
   auto plane = core::Dataplane::create(options, *instance->registry, counters);
   if (!plane) return report(plane.error());
   if (auto started = (*plane)->start(); !started) return report(started.error());
+  if (!config.instance.user.empty()) {
+    if (auto became = become_user(config.instance.user); !became) return report(became.error());
+  }
   announce(options, **plane, **eal);
   ::sd_notify(0, "READY=1\nSTATUS=moving streams");
   (*plane)->run_steward(stop_wanted);

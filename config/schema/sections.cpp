@@ -44,7 +44,8 @@ void decode(Map& map, Instance& c) {
   map.optional("group", c.group, rule::text(),
                "A group whose members may connect. Empty: the directory is for its owner alone (mode 0700); else it is mode 2750 of this group.");
   map.optional("user", c.user, rule::text(),
-               "Drop to this user once ports and memory are set up. Empty: keep the user that started the process.");
+               "Become this user once ports and memory are set up: the files of the instance are its own, and ports below 1024 are out of reach then. Needs "
+               "root. Empty: keep the user that started the process.");
   map.optional("delete-on-start", c.delete_on_start, rule::flag(),
                "Remove an existing directory at start instead of taking its streams up again. An instance that runs is never removed.");
   map.optional("delete-on-shutdown", c.delete_on_shutdown, rule::flag(), "Remove the directory after an orderly stop.");

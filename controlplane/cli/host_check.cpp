@@ -1,6 +1,7 @@
 #include "controlplane/cli/host_check.hpp"
 
 #include <fmt/format.h>
+#include <pwd.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -57,6 +58,7 @@ class Checker {
     check_transparent_hugepages();
     check_numa();
     check_shared_memory();
+    check_user();
     check_limits();
     for (const pmd::PortOptions& port : ports_) check_port(port);
     return std::move(findings_);
@@ -191,6 +193,16 @@ class Checker {
         is_enough ? "" : fmt::format("mount -o remount,size={}M /dev/shm, or smaller memory.pool", (2 * need) >> 20));
   }
 
+  void check_user() {
+    const std::string& user = config_.instance.user;
+    if (user.empty()) return;
+    const struct passwd* const entry = ::getpwnam(user.c_str());
+    if (entry == nullptr) return add("user", Verdict::kProblem, "user " + user, "no such user", "useradd --system " + user);
+    const bool is_able = host_.user_id == 0 || host_.user_id == entry->pw_uid;
+    add("user", is_able ? Verdict::kOk : Verdict::kProblem, fmt::format("root, or {} ({})", user, entry->pw_uid), fmt::format("user {}", host_.user_id),
+        is_able ? "" : "start as root, or leave instance.user empty");
+  }
+
   void check_limits() {
     bool needs_lock = false;
     for (const pmd::PortOptions& port : ports_) needs_lock = needs_lock || port.kind == shm::PortKind::kPci || port.kind == shm::PortKind::kAfXdp;
@@ -266,6 +278,7 @@ Host this_host(const std::string& instance_directory) {
   host.machine = core::read_machine();
   host.memlock_bytes = limit_of(RLIMIT_MEMLOCK);
   host.file_count = limit_of(RLIMIT_NOFILE);
+  host.user_id = ::geteuid();
   struct statvfs space {};
   std::filesystem::path directory = instance_directory;
   while (directory.has_relative_path() && ::statvfs(directory.c_str(), &space) != 0) directory = directory.parent_path();

@@ -26,6 +26,7 @@ struct Host {
   core::Machine machine;
   std::uint64_t memlock_bytes{};     // RLIMIT_MEMLOCK, UINT64_MAX = unlimited
   std::uint64_t file_count{};        // RLIMIT_NOFILE
+  std::uint32_t user_id{};           // effective
   std::uint64_t shm_free_bytes{};    // free where the instance directory will be
 };
 [[nodiscard]] Host this_host(const std::string& instance_directory);

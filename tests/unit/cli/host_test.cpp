@@ -63,6 +63,18 @@ TEST_F(HostCheck, a_machine_set_up_well_has_nothing_to_mend) {
   for (const Finding& finding : check_host(config_, host_)) EXPECT_EQ(finding.verdict, Verdict::kOk) << finding.item << ": " << finding.found;
 }
 
+TEST_F(HostCheck, a_user_to_become_must_exist_and_be_within_reach) {
+  config_.instance.user = "no-such-user-here";
+  EXPECT_EQ(find("user").verdict, Verdict::kProblem);
+  EXPECT_NE(find("user").fix.find("useradd"), std::string::npos);
+  config_.instance.user = "nobody";
+  host_.user_id = 0;
+  EXPECT_EQ(find("user").verdict, Verdict::kOk);
+  host_.user_id = 4711;
+  EXPECT_EQ(find("user").verdict, Verdict::kProblem);
+  EXPECT_NE(find("user").fix.find("root"), std::string::npos);
+}
+
 TEST_F(HostCheck, a_cpu_that_does_not_exist_is_a_problem_that_names_those_that_do) {
   config_.dataplane.lanes = {{.cpu = 99, .ports = {}}};
   const Finding finding = find("cpus");
