@@ -94,6 +94,14 @@ Result<std::string> prepare_hugetlbfs(const config::Config& config, const std::s
   return directory;
 }
 
+// Commands look into the instance directory: there they find the way to a socket that lies elsewhere. Without the link they need --socket.
+void link_socket(const std::string& socket, const std::string& directory) {
+  const std::string usual = api::default_socket_path(directory);
+  if (socket == usual) return;
+  ::unlink(usual.c_str());
+  if (::symlink(socket.c_str(), usual.c_str()) != 0) log::warn("control_socket_not_linked", {{"link", usual}, {"socket", socket}});
+}
+
 int report(const Error& error) { return config::report_failure(kName, error); }
 
 int serve(const config::Loaded& loaded, const std::string& directory, host::InstanceFiles& files) {
@@ -117,6 +125,7 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   const std::string socket = config.control_plane.socket.empty() ? api::default_socket_path(directory) : config.control_plane.socket;
   auto server = api::ControlServer::start({socket, config.instance.group}, [&verbs](const api::Request& request) { return verbs.run(request); });
   if (!server) return report(server.error());
+  link_socket(socket, directory);
   log::info("control_plane_started", {{"directory", directory},
                                       {"attached", files.is_attached ? "true" : "false"},
                                       {"pid", std::to_string(::getpid())},

@@ -62,6 +62,10 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(Options options, Han
   if (options.path.size() >= sizeof address.sun_path) {
     return fail(ErrorCode::kInvalidArgument, "control socket path is too long: " + options.path, "set control-plane.socket to a shorter one");
   }
+  struct stat existing {};
+  if (::lstat(options.path.c_str(), &existing) == 0 && !S_ISSOCK(existing.st_mode) && !S_ISLNK(existing.st_mode)) {
+    return fail(ErrorCode::kInUse, options.path + " exists and is not a socket", "name another path in control-plane.socket");
+  }
   if (ControlClient::connect(options.path)) return fail(ErrorCode::kInUse, "another control plane listens on " + options.path);
   ::unlink(options.path.c_str());
   std::memcpy(address.sun_path, options.path.data(), options.path.size());

@@ -408,6 +408,21 @@ TEST_F(ControlSocket, captures_start_are_listed_and_stop) {
   EXPECT_EQ(call("capture-status")->at("captures").size(), 0U);
 }
 
+TEST_F(ControlSocket, a_file_in_its_place_is_refused_and_left_alone) {
+  const std::string path = directory.path() + "/precious";
+  std::ofstream{path} << "precious";
+  const auto started = api::ControlServer::start({path, ""}, [](const api::Request&) -> Result<api::Json> { return api::Json{}; });
+  ASSERT_FALSE(started);
+  EXPECT_EQ(started.error().code, ErrorCode::kInUse);
+  EXPECT_EQ(fs::file_size(path), 8U);
+}
+
+TEST_F(ControlSocket, is_found_through_a_link_in_the_directory) {
+  const std::string usual = directory.path() + "/control.sock";
+  fs::create_symlink(api::default_socket_path(settings.directory), usual);
+  EXPECT_TRUE(api::ControlClient::connect(usual));
+}
+
 TEST_F(ControlSocket, an_unknown_verb_names_those_that_exist) {
   const auto answer = call("explode");
   ASSERT_FALSE(answer);
