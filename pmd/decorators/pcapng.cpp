@@ -33,7 +33,7 @@ std::span<const std::byte> bytes_of(const std::string& text) { return std::as_by
 }  // namespace
 
 Result<PcapngFile> PcapngFile::create(const std::string& path, const std::string& interface_name, std::uint32_t snap_length) {
-  Fd fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0640)};
+  Fd fd{::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0640)};
   if (fd.get() < 0) {
     const ErrorCode code = errno == ENOENT ? ErrorCode::kNotFound : errno == EACCES || errno == EPERM ? ErrorCode::kPermission
                                                                 : errno == ENOSPC ? ErrorCode::kNoSpace : ErrorCode::kIo;
@@ -42,6 +42,10 @@ Result<PcapngFile> PcapngFile::create(const std::string& path, const std::string
   struct stat info{};
   if (::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode))
     return fail(ErrorCode::kInvalidArgument, "capture file " + path + " is not a regular file");
+  // Whoever may use the control socket names the file, and this process may well be root: only an older capture is written over.
+  std::uint32_t magic = 0;
+  if (info.st_size != 0 && (::pread(fd.get(), &magic, sizeof magic, 0) != sizeof magic || magic != kSectionHeader))
+    return fail(ErrorCode::kInUse, "capture file " + path + " exists and is no capture", "name another file, or remove that one");
   if (::ftruncate(fd.get(), 0) != 0) return fail_errno(ErrorCode::kIo, "capture file " + path, errno);
   PcapngFile file{fd.release(), path};
   file.add_headers(interface_name, snap_length);

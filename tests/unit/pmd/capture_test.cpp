@@ -1,4 +1,5 @@
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <sys/resource.h>
@@ -206,6 +207,17 @@ TEST_F(Capture, what_cannot_be_written_is_refused_with_a_reason) {
   EXPECT_EQ(content, "precious");
   ASSERT_TRUE(left_->start_capture(to_file("c")));
   EXPECT_EQ(left_->start_capture(to_file("d")).error().code, ErrorCode::kInUse);
+}
+
+TEST_F(Capture, a_file_that_is_no_capture_is_not_written_over) {
+  std::ofstream{directory_.file("c")} << "precious content";
+  const auto refused = left_->start_capture(to_file("c"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInUse);
+  EXPECT_EQ(std::filesystem::file_size(directory_.file("c")), 16U);
+  ASSERT_TRUE(left_->start_capture(to_file("d")));
+  left_->stop_capture();
+  EXPECT_TRUE(left_->start_capture(to_file("d"))) << "an older capture is";
 }
 
 TEST_F(Capture, a_file_that_takes_no_more_ends_the_capture_and_not_the_port) {
