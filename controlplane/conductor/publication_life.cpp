@@ -61,6 +61,11 @@ void PublicationTable::announce_end(std::uint32_t publication) {
   record.is_end_told = true;
   const bool is_revoked = world_->publications.slot(publication).desired.is_revoked.load(std::memory_order_relaxed) != 0;
   if (is_revoked) world_->system(shm::SystemCounter::kPublicationsRevoked).add(1);
+  const auto& slot = world_->publications.slot(publication);
+  if (slot.observed.state.is_corrupt != 0) {
+    world_->report({shm::ClientError::kGeneric, fmt::format("publication ended: its log held a frame that does not belong there: stream={} channel={}",
+                                                            slot.desired.stream_id, record.is_ipc ? "aeron:ipc" : record.channel.uri)});
+  }
   const std::vector<std::uint32_t> links = record.links;
   for (const std::uint32_t link : links) {
     const std::uint32_t subscription = world_->links.slot(link).desired.subscription;

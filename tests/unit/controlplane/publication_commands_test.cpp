@@ -359,6 +359,16 @@ TEST_F(PublicationCommands, error_frames_of_receivers_reach_clients_once) {
   expect_nothing();
 }
 
+TEST_F(PublicationCommands, one_that_its_corrupt_log_ended_is_an_error_to_be_seen) {
+  add_publication("aeron:udp?endpoint=127.0.0.1:24325", 77);
+  run();
+  const std::uint32_t index = world().publications.used().front();
+  registry().publications[index].observed.state.is_corrupt = 1;
+  data_plane->end_publication(index);
+  run();
+  EXPECT_NE(errors().find("its log held a frame that does not belong there: stream=77"), std::string::npos) << errors();
+}
+
 TEST_F(PublicationCommands, destinations_are_refused_as_not_supported_yet) {
   const std::int64_t id = add_publication(kUdp);
   skip_all();
