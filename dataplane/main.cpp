@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -41,6 +42,14 @@ void install_signals() {
   action.sa_handler = on_signal;
   for (const int number : {SIGTERM, SIGINT, SIGUSR2}) ::sigaction(number, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+}
+
+// Each endpoint on a loopback or kernel port is a socket: the usual soft limit of 1,024 would be the end of a large instance.
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // it was allowed to be lower, it may stay so
 }
 
 constexpr const char* kName = "thalweg-dataplane";
@@ -172,6 +181,7 @@ int main(int argc, char** argv) {
     const auto wanted = thalweg::config::start_process(argc, argv, thalweg::kName, "Thalweg data plane: polls the ports and moves all streams.", exit_code);
     if (!wanted) return exit_code;
     thalweg::install_signals();
+    thalweg::raise_file_limit();
     exit_code = thalweg::start(*wanted);
     thalweg::process_log::stop();
     return exit_code;
