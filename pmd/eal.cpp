@@ -108,7 +108,7 @@ void remove_directory(const std::string& path) {
 
 tl::unexpected<Error> init_failure(const EalOptions& options, bool hugepages) {
   const int code = rte_errno;
-  std::string hint = "raise log_level to debug for DPDK's own account of it";
+  std::string hint = "the lines of DPDK above say more; with logging.level: debug, all of them";
   ErrorCode kind = ErrorCode::kGeneric;
   if (code == EACCES || code == EPERM) {
     kind = ErrorCode::kPermission;

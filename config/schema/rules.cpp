@@ -3,6 +3,7 @@
 #include <charconv>
 #include <map>
 #include <optional>
+#include <regex>
 
 #include "config/schema/decoder.hpp"
 #include "dataplane/base/units.hpp"
@@ -82,6 +83,28 @@ void check_typed_keys(const Port& port, std::size_t index, Findings& findings) {
     findings.error_at(path_of("ports", index), "port '" + port.name + "' of type pcap needs 'device' (file to read), 'device-tx' (file to write), or both");
   }
   if (port.type == "memif" && port.socket.empty()) findings.error_at(path_of("ports", index, "socket"), "a memif socket needs a name or a path");
+}
+
+bool is_pci_address(const std::string& text) {
+  static const std::regex kAddress{"([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\\.[0-7]"};
+  return std::regex_match(text, kAddress);
+}
+bool is_interface_name(const std::string& text) {
+  constexpr std::size_t kNameMax = 15;  // IFNAMSIZ
+  return text.size() <= kNameMax && text != "." && text != ".." && text.find_first_of("/:, \t=") == std::string::npos;
+}
+
+// Device names go into DPDK's argument strings, where a comma begins another argument.
+void check_device(const Port& port, std::size_t index, Findings& findings) {
+  const std::string path = path_of("ports", index, "device");
+  if (port.device.empty()) return;
+  if (port.type == "pci" && !is_pci_address(port.device)) {
+    findings.error_at(path, "'" + port.device + "' is no PCI address (0000:01:00.0); `lspci -D -d ::0200` lists those of network devices");
+  } else if ((port.type == "af_packet" || port.type == "af_xdp" || port.type == "tap") && !is_interface_name(port.device)) {
+    findings.error_at(path, "'" + port.device + "' is no name of an interface; `ip -br link` lists those that are there");
+  } else if (port.type == "pcap" && (port.device + port.device_tx).find(',') != std::string::npos) {
+    findings.error_at(path, "the name of a pcap file cannot have a comma");
+  }
 }
 
 void check_address(const Port& port, std::size_t index, Findings& findings) {
@@ -165,6 +188,7 @@ void check_ports(const Config& config, Findings& findings) {
   if (config.ports.size() > kPortsMax) return findings.error_at("ports", "more than " + std::to_string(kPortsMax) + " ports");
   for (std::size_t i = 0; i < config.ports.size(); ++i) {
     check_typed_keys(config.ports[i], i, findings);
+    check_device(config.ports[i], i, findings);
     check_address(config.ports[i], i, findings);
     check_mtu(config, config.ports[i], i, findings);
     check_peer(config, config.ports[i], i, findings);

@@ -84,6 +84,10 @@ const std::string kPatchPair = R"(ports:
 INSTANTIATE_TEST_SUITE_P(
     Syntax, BadFiles,
     testing::Values(
+        BadFile{"pci_device", "ports: [{name: a, type: pci, device: eth1, address: 10.0.0.1/24}]\n",
+                "f.yaml:1:30: error: 'eth1' is no PCI address (0000:01:00.0); `lspci -D -d ::0200` lists those of network devices\n"},
+        BadFile{"interface_with_arguments", "ports: [{name: a, type: af_packet, device: 'eth1,qpairs=8', address: 10.0.0.1/24}]\n",
+                "f.yaml:1:36: error: 'eth1,qpairs=8' is no name of an interface; `ip -br link` lists those that are there\n"},
         BadFile{"unknown_section", "streems: {}\n", "f.yaml:1:1: error: unknown key 'streems'; did you mean 'streams'?\n"},
         BadFile{"unknown_key", "streams:\n  lingr: 5s\n", "f.yaml:2:3: error: unknown key 'lingr' in 'streams'; did you mean 'linger'?\n"},
         BadFile{"unknown_key_like_no_other", "streams:\n  zzzzzz: 5s\n", "f.yaml:2:3: error: unknown key 'zzzzzz' in 'streams'\n"},
