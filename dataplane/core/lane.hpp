@@ -142,6 +142,8 @@ class Lane {
   unsigned serve(PublicationEntry& entry, std::int64_t now_ns) noexcept;
   void sweep_images(std::int64_t now_ns) noexcept;
   void sweep_publications(std::int64_t now_ns) noexcept;
+  [[nodiscard]] std::uint32_t* word_of(const PublicationEntry& entry) const noexcept;
+  [[nodiscard]] bool has_news(const PublicationEntry& entry) const noexcept;
   void wake(ImageEntry& entry) noexcept;
   void wake(PublicationEntry& entry) noexcept;
   void rest(ImageEntry& entry) noexcept;
@@ -192,7 +194,7 @@ class Lane {
   std::int64_t last_dispatcher_tick_ns_{};
   std::uint64_t tick_credit_{};
   std::uint32_t tick_cursor_{};
-  std::uint32_t never_changes_{};                        // watched by streams that wait for a timer only
+  std::uint32_t never_changes_{};                        // watched by streams that are to be woken by the next sweep
   bool is_blocked_{};                                    // a sink refused in this turn
   struct Duty {
     std::uint64_t idle{}, busy{}, blocked{}, housekeeping{}, turns{};

@@ -6,8 +6,6 @@ namespace thalweg::core {
 
 namespace {
 
-constexpr std::int64_t kRetryRefused_ns = 50'000;  // a stream whose port takes nothing: as patient as an idle one
-
 std::uint32_t low_word(std::int64_t value) noexcept { return static_cast<std::uint32_t>(value); }
 
 }  // namespace
@@ -52,23 +50,20 @@ Destination& Lane::destination_of(ImageEntry& entry, std::size_t connection) noe
 }
 
 void Lane::sweep_images(std::int64_t now_ns) noexcept {
-  for (std::uint32_t n = idle_images_.share(elapsed_ns_); n > 0 && idle_images_.count() != 0; --n) {
-    const auto& watch = idle_images_[idle_images_.advance()];
-    const bool has_moved =
-        watch.has_changed() || (watch.follows_links && tables_.positions(watch.entry->first_link).min != watch.entry->seen_min);
-    if (has_moved || now_ns >= watch.deadline_ns) [[unlikely]] wake(*watch.entry);
-  }
+  idle_images_.sweep(
+      now_ns, elapsed_ns_, [this](ImageEntry& entry) noexcept { return tables_.positions(entry.first_link).min != entry.seen_min; },
+      [this](ImageEntry& entry) noexcept { wake(entry); });
 }
 
+// What wakes it: its subscribers, unless they have consumed all there is, and its next timer. Arrivals wake it by themselves.
 void Lane::rest(ImageEntry& entry) noexcept {
   active_images_.remove(entry);
-  const std::int64_t deadline_ns = std::max(entry.stream.next_deadline_ns(), last_turn_ns_ + 1);
-  if (entry.first_link == kNoLink) {
-    idle_images_.add(entry, &never_changes_, never_changes_, false, deadline_ns);
-  } else if (const LinkEntry& only = tables_.links[entry.first_link]; only.next == kNoLink && only.counts) {
-    idle_images_.add(entry, reinterpret_cast<std::uint32_t*>(only.position.address()), low_word(entry.seen_min), false, deadline_ns);
+  idle_images_.add(entry, std::max(entry.stream.next_deadline_ns(), last_turn_ns_ + 1));
+  if (entry.first_link == kNoLink || entry.seen_min == entry.stream.state().rebuild_position) return;
+  if (const LinkEntry& only = tables_.links[entry.first_link]; only.next == kNoLink && only.counts) {
+    idle_images_.watch(entry, reinterpret_cast<std::uint32_t*>(only.position.address()), low_word(entry.seen_min));
   } else {
-    idle_images_.add(entry, &never_changes_, never_changes_, true, deadline_ns);
+    idle_images_.watch(entry, nullptr, 0);
   }
 }
 
@@ -126,31 +121,39 @@ unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {
 }
 
 void Lane::sweep_publications(std::int64_t now_ns) noexcept {
-  for (std::uint32_t n = idle_publications_.share(elapsed_ns_); n > 0 && idle_publications_.count() != 0; --n) {
-    const auto& watch = idle_publications_[idle_publications_.advance()];
-    const bool has_moved =
-        watch.has_changed() || (watch.follows_links && tables_.positions(watch.entry->first_link).min != watch.entry->seen_min);
-    if (has_moved || now_ns >= watch.deadline_ns) [[unlikely]] wake(*watch.entry);
-  }
+  idle_publications_.sweep(
+      now_ns, elapsed_ns_, [this](PublicationEntry& entry) noexcept { return has_news(entry); },
+      [this](PublicationEntry& entry) noexcept { wake(entry); });
 }
 
-// What wakes it: the frame length word at its position, unless there is no window for it, its subscribers, and its next timer.
-void Lane::rest(PublicationEntry& entry, bool is_refused) noexcept {
-  active_publications_.remove(entry);
+// The frame length word at its position: a frame committed since we looked is as good as a change; a claim that is not committed yet
+// (negative) is waited for. Without a window there is nothing to look at.
+std::uint32_t* Lane::word_of(const PublicationEntry& entry) const noexcept {
   const shm::PublicationState& state = entry.stream.state();
   const shm::LogBuffer& log = entry.stream.context().log;
-  std::int64_t deadline_ns = entry.stream.next_deadline_ns();
-  if (is_refused) deadline_ns = std::min(deadline_ns, last_turn_ns_ + kRetryRefused_ns);
-  std::uint32_t* word = &never_changes_;
-  if (entry.endpoint == nullptr) {
-    word = reinterpret_cast<std::uint32_t*>(log.at(state.producer_position));
-  } else if (state.sender_limit > state.sender_position && !is_refused) {
-    word = reinterpret_cast<std::uint32_t*>(log.at(state.sender_position));
+  if (entry.endpoint == nullptr) return reinterpret_cast<std::uint32_t*>(log.at(state.producer_position));
+  return state.sender_limit > state.sender_position ? reinterpret_cast<std::uint32_t*>(log.at(state.sender_position)) : nullptr;
+}
+
+// Of one with spies or IPC subscribers.
+bool Lane::has_news(const PublicationEntry& entry) const noexcept {
+  const std::uint32_t* const word = word_of(entry);
+  const bool has_frame = word != nullptr && static_cast<std::int32_t>(std::atomic_ref{*const_cast<std::uint32_t*>(word)}.load(std::memory_order_relaxed)) > 0;
+  return has_frame || tables_.positions(entry.first_link).min != entry.seen_min;
+}
+
+// What wakes it: a frame at its position, its subscribers, and its next timer. Refused by its port, it tries again with the next sweep.
+void Lane::rest(PublicationEntry& entry, bool is_refused) noexcept {
+  active_publications_.remove(entry);
+  idle_publications_.add(entry, entry.stream.next_deadline_ns());
+  if (is_refused) {
+    idle_publications_.watch(entry, &never_changes_, never_changes_ + 1);
+  } else if (entry.first_link != kNoLink) {
+    idle_publications_.watch(entry, nullptr, 0);
+  } else if (std::uint32_t* const word = word_of(entry)) {
+    const std::uint32_t now = std::atomic_ref{*word}.load(std::memory_order_relaxed);
+    idle_publications_.watch(entry, word, static_cast<std::int32_t>(now) > 0 ? 0 : now);
   }
-  // A frame committed since we looked is as good as a change; a claim that is not committed yet (negative) is waited for.
-  const std::uint32_t now = std::atomic_ref{*word}.load(std::memory_order_relaxed);
-  const bool follows_links = entry.first_link != kNoLink;   // IPC subscribers and spies move the limit
-  idle_publications_.add(entry, word, static_cast<std::int32_t>(now) > 0 ? 0 : now, follows_links, deadline_ns);
 }
 
 void Lane::wake(PublicationEntry& entry) noexcept {

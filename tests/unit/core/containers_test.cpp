@@ -90,60 +90,89 @@ TEST(PollList, entries_know_their_place_whatever_is_removed) {
   }
 }
 
-TEST(IdleList, a_sweep_sees_every_entry_once_in_its_time) {
+TEST(Rotation, sees_every_entry_once_in_its_time) {
   constexpr std::int64_t kSweep_ns = 40'000;
   for (const std::uint32_t count : {1U, 7U, 9U, 100U, 4'096U}) {
-    std::vector<Stream> streams(count);
     std::vector<std::uint32_t> seen(count);
-    std::uint32_t word = 0;
-    IdleList<Stream> list{count, kSweep_ns};
-    for (Stream& each : streams) list.add(each, &word, 0, false, 0);
+    Rotation rotation{kSweep_ns};
     std::int64_t elapsed_ns = 0;
     for (; elapsed_ns < 10 * kSweep_ns; elapsed_ns += 700) {
-      for (std::uint32_t n = list.share(700); n > 0; --n) ++seen[static_cast<std::size_t>(list[list.advance()].entry - streams.data())];
+      for (std::uint32_t n = rotation.share(count, 700); n > 0; --n) ++seen[rotation.advance(count)];
     }
     for (const std::uint32_t times : seen) ASSERT_GE(times, 9U) << count;
-    if (count >= 1'000) {
-      for (const std::uint32_t times : seen) ASSERT_LE(times, 11U) << "no more than promised";
+    if (count <= Rotation::kLeast) continue;
+    for (const std::uint32_t times : seen) ASSERT_LE(times, 11U) << "no more than promised";
+  }
+}
+
+TEST(Rotation, a_long_turn_is_made_up_for_at_once) {
+  Rotation rotation{40'000};
+  EXPECT_EQ(rotation.share(1'000, 50'000), 1'000U);
+  EXPECT_EQ(rotation.share(1'000, 0), 0U);
+}
+
+// Sweeps of any length, entries added and removed between them and by them: every entry is watched and timed as it was added.
+TEST(IdleList, entries_keep_their_watch_and_their_timer_whatever_is_removed) {
+  constexpr std::uint32_t kCount = 64;
+  struct Idle : Stream {
+    std::uint32_t word{};
+    bool is_watched{}, asks{}, has_news{};
+    std::int64_t deadline_ns{};
+  };
+  std::vector<Idle> streams(kCount);
+  IdleList<Idle> list{kCount, 40'000};
+  Random random{11};
+  std::int64_t now_ns = 0;
+  for (int i = 0; i < 20'000; ++i, now_ns += 1'000) {
+    Idle& one = streams[random.below(kCount)];
+    if (one.polled.activity == Activity::kIdle) {
+      const auto what = random.below(3);
+      if (what == 0) list.remove(one);
+      if (what == 1) ++one.word;
+      if (what == 2) one.has_news = true;
+    } else {
+      one.is_watched = random.below(2) == 0;
+      one.asks = one.is_watched && random.below(2) == 0;
+      one.has_news = false;
+      one.deadline_ns = now_ns + static_cast<std::int64_t>(random.below(2'000'000));
+      list.add(one, one.deadline_ns);
+      one.word = 7;
+      if (one.is_watched) list.watch(one, one.asks ? nullptr : &one.word, 7);
     }
+    list.sweep(
+        now_ns, static_cast<std::int64_t>(random.below(3'000)), [](Idle& each) { return each.has_news; },
+        [&](Idle& each) {
+          const bool was_changed = each.is_watched && (each.asks ? each.has_news : each.word != 7);
+          ASSERT_TRUE(was_changed || now_ns >= each.deadline_ns);
+          list.remove(each);
+        });
   }
+  list.sweep(now_ns + 4'000'000, 2'000'000, [](Idle&) { return false; }, [&](Idle& each) { list.remove(each); });
+  EXPECT_EQ(list.count(), 0U);
+  EXPECT_EQ(list.watched(), 0U);
 }
 
-TEST(IdleList, a_long_turn_is_made_up_for_at_once) {
-  std::vector<Stream> streams(1'000);
-  std::uint32_t word = 0;
-  IdleList<Stream> list{1'000, 40'000};
-  for (Stream& each : streams) list.add(each, &word, 0, false, 0);
-  EXPECT_EQ(list.share(50'000), 1'000U);
-  EXPECT_EQ(list.share(0), IdleList<Stream>::kLeast);
-}
-
-TEST(IdleList, entries_may_leave_while_a_sweep_is_under_way) {
-  std::vector<Stream> streams(64);
-  std::uint32_t word = 0;
-  IdleList<Stream> list{64, 40'000};
-  for (Stream& each : streams) list.add(each, &word, 0, false, 0);
-  std::vector<bool> seen(64);
-  for (std::uint32_t n = 64; n > 0; --n) {
-    const auto& watch = list[list.advance()];
-    const auto at = static_cast<std::size_t>(watch.entry - streams.data());
-    ASSERT_FALSE(seen[at]);
-    seen[at] = true;
-    if (at % 3 == 0) list.remove(*watch.entry);
+TEST(IdleList, a_changed_word_is_seen_within_a_sweep_and_a_timer_within_a_millisecond) {
+  std::vector<Stream> streams(100);
+  std::vector<std::uint32_t> words(100);
+  IdleList<Stream> list{100, 40'000};
+  for (std::size_t i = 0; i < 100; ++i) {
+    list.add(streams[i], i == 3 ? 0 : 1'000'000'000);
+    if (i % 2 == 0) list.watch(streams[i], &words[i], 0);
   }
-  EXPECT_EQ(list.count(), 42U);
-}
-
-TEST(IdleList, a_word_that_changed_shows) {
-  Stream stream;
-  std::uint32_t word = 5;
-  IdleList<Stream> list{1, 40'000};
-  list.add(stream, &word, 5, true, 77);
-  EXPECT_FALSE(list[0].has_changed());
-  EXPECT_TRUE(list[0].follows_links);
-  EXPECT_EQ(list[0].deadline_ns, 77);
-  word = 6;
-  EXPECT_TRUE(list[0].has_changed());
+  words[42] = 1;
+  std::vector<std::int64_t> seen(100);
+  for (std::int64_t now_ns = 0; now_ns <= 1'001'000; now_ns += 1'000) {
+    list.sweep(now_ns, 1'000, [](Stream&) { return false; }, [&](Stream& each) {
+      seen[static_cast<std::size_t>(&each - streams.data())] = now_ns;
+      list.remove(each);
+    });
+  }
+  EXPECT_EQ(list.count(), 98U);
+  EXPECT_GT(seen[42], 0);
+  EXPECT_LE(seen[42], 41'000);
+  EXPECT_GT(seen[3], 0);
+  EXPECT_LE(seen[3], 1'001'000);
 }
 
 // ---- SpscRing ----
