@@ -62,6 +62,7 @@ def main():
     targets = set(planned.values())
     for program in PROGRAMS:
         check(os.path.join(prefix, program) in targets, f"{program} is not installed")
+    check(any(target.endswith("/pkgconfig/thalweg.pc") for target in targets), "pkg-config knows nothing of the client")
     with tempfile.TemporaryDirectory() as destination:
         subprocess.run([meson, "install", "-C", build, "--no-rebuild", "--tags", "system,man", "--destdir", destination], check=True, stdout=subprocess.DEVNULL)
         found = installed_files(destination, prefix)
