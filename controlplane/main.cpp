@@ -66,7 +66,7 @@ Stop run(conductor::Conductor& conductor) {
     const Stop wanted = stop_wanted.load(std::memory_order_relaxed);
     if (wanted != Stop::kNone) return wanted;
     if (conductor.is_termination_requested()) return Stop::kStop;
-    if (work == 0) shm::wait(bell, seen, conductor.idle_ns());
+    if (work == 0) conductor.rest(seen);
   }
 }
 

@@ -152,6 +152,7 @@ int serve(const config::Config& config, const std::string& directory) {
   const shm::CountersReader counters{instance->cnc.counter_metadata(), instance->cnc.counter_values()};
   auto plane = core::Dataplane::create(options, *instance->registry, counters);
   if (!plane) return report(plane.error());
+  (*plane)->watch_commands(shm::ManyToOneRing{instance->cnc.to_driver()});
   if (auto started = (*plane)->start(); !started) return report(started.error());
   if (!config.instance.user.empty()) {
     if (auto became = become_user(config.instance.user); !became) return report(became.error());

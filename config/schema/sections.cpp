@@ -175,7 +175,7 @@ void decode(Map& map, ControlPlane& c) {
   map.optional("counters-free-to-reuse-timeout", c.counters_free_to_reuse_timeout_ns, rule::duration(0, kDay_ns),
                "A freed counter id is not given out again for this long, so that readers notice.");
   map.optional("poll-interval", c.poll_interval_ns, rule::duration(kMicrosecond_ns, 100 * kMillisecond_ns),
-               "The conductor's longest nap. Clients ring no bell, so it bounds how long a command waits.");
+               "The conductor's nap while no lane looks at clients' commands for it: those that spin or are busy do not.");
   map.optional("reserved-session-id-low", c.reserved_session_id_low, rule::count(kInt32Min, kInt32Max),
                "Session ids from here to reserved-session-id-high are never chosen, only asked for.");
   map.optional("reserved-session-id-high", c.reserved_session_id_high, rule::count(kInt32Min, kInt32Max), "The upper end of that range.");

@@ -18,6 +18,7 @@ bool CommandQueue::submit(std::int32_t type_id, shm::Bytes message) {
   if (waiting == queues_.end()) {
     pending.operation = run_command(*services_, type_id, pending.message);
     if (!pending.operation) return true;
+    services_->world.bells.flush();  // the steward may begin while we take notes
   }
   remember(pending, *header);
   queues_[header->client_id].push_back(std::move(pending));

@@ -13,7 +13,10 @@ constexpr int kCommandsPerCycle = 16;            // bounds a cycle; the rest com
 constexpr int kBellsPerCycle = 4096;             // likewise, per ring
 constexpr std::int64_t kSumInterval_ns = 10 * kMillisecond_ns;
 constexpr std::int64_t kHeartbeatInterval_ns = 100 * kMillisecond_ns;
-constexpr std::int64_t kBusyIdle_ns = 20 * kMicrosecond_ns;  // while commands wait for a lane, which rings no futex
+constexpr std::int64_t kLively_ns = 200 * kMicrosecond_ns;     // after something moved the worker is kept off the CPU that its next step needs
+constexpr std::int64_t kBusyIdle_ns = 20 * kMicrosecond_ns;    // while commands wait for a lane that rings no futex
+constexpr std::int64_t kWatchedIdle_ns = 2 * kMillisecond_ns;  // while a resting lane rings for everybody; bounds what it costs when it stops
+constexpr std::int64_t kWatchFresh_ns = 5 * kMillisecond_ns;   // a lane that looked since then does; its clock may be off by 1 ms
 constexpr std::int64_t kCycleThreshold_ns = 100 * kMillisecond_ns;
 constexpr std::int64_t kControlProtocolVersion = 0x00010000;
 constexpr std::int64_t kSoftwareVersion = 0x00000100;        // 0.1.0
@@ -57,10 +60,12 @@ int Conductor::poll(Time now) {
     work += completed;
     service_starting();
   }
-  work += take_bells();
+  const int bells = take_bells();
+  work += bells;
   if (!is_ready_ && world_.is_data_plane_active()) become_ready();
   if (is_ready_) work += read_commands();
-  work += commands_.poll();
+  const int finished = commands_.poll();
+  work += finished;
   if (now.now_ns >= next_heartbeat_ns_) {
     world_.registry->header.control_plane.heartbeat_ns.store(now.now_ns, std::memory_order_release);
     next_heartbeat_ns_ = now.now_ns + kHeartbeatInterval_ns;
@@ -73,12 +78,32 @@ int Conductor::poll(Time now) {
     tick();
     next_tick_ns_ = now.now_ns + world_.settings.timer_interval_ns;
   }
-  world_.bells.flush();
+  const bool has_rung = world_.bells.flush();
+  if (has_rung || bells + finished > 0) lively_ns_ = now.now_ns;
+  if (now.now_ns - lively_ns_ >= kLively_ns) world_.logs.refill();
   return work;
 }
 
+// A lane that rests looks at the to-driver ring and its own bells each time, and wakes us. Where none does, we have to look ourselves.
+bool Conductor::is_watched() const noexcept {
+  const std::int64_t since_ns = world_.now.now_ns - kWatchFresh_ns;
+  for (std::uint32_t lane = 0; lane < lane_count(); ++lane) {
+    if (world_.registry->lanes[lane].watched_ns.load(std::memory_order_relaxed) > since_ns) return true;
+  }
+  return false;
+}
+
 std::int64_t Conductor::idle_ns() const noexcept {
-  return commands_.is_idle() ? world_.settings.poll_interval_ns : std::min(kBusyIdle_ns, world_.settings.poll_interval_ns);
+  const std::int64_t poll_interval_ns = world_.settings.poll_interval_ns;
+  if (is_watched()) return commands_.is_idle() ? std::max(kWatchedIdle_ns, poll_interval_ns) : poll_interval_ns;
+  return commands_.is_idle() ? poll_interval_ns : std::min(kBusyIdle_ns, poll_interval_ns);
+}
+
+void Conductor::rest(std::uint32_t seen) noexcept {
+  auto& header = world_.registry->header;
+  header.control_asleep.store(1, std::memory_order_release);  // pairs with Doorman::look(); one that missed it looks again
+  shm::wait(header.control_wake, seen, idle_ns());
+  header.control_asleep.store(0, std::memory_order_relaxed);
 }
 
 void Conductor::charge_cycle(std::int64_t duration_ns) noexcept {

@@ -26,6 +26,8 @@ class Conductor {
   int poll(Time now);
   // Longest time a caller may sleep before the next poll(), as long as nobody wakes it.
   [[nodiscard]] std::int64_t idle_ns() const noexcept;
+  // Sleeps so after a poll() that found nothing to do. `seen`: the word of header.control_wake, read before that poll().
+  void rest(std::uint32_t seen) noexcept;
   // Charges one duty cycle's duration to the stock cycle counters.
   void charge_cycle(std::int64_t duration_ns) noexcept;
   // A client asked to terminate the driver and the validator let it pass.
@@ -60,12 +62,14 @@ class Conductor {
   void recover_sums();
   void free_stray_counters();
   [[nodiscard]] std::uint32_t lane_count() const noexcept;
+  [[nodiscard]] bool is_watched() const noexcept;
 
   World world_;
   Services services_;
   CommandQueue commands_;
   bool is_ready_{false};
   bool is_closed_{false};
+  std::int64_t lively_ns_{};              // when the data plane last answered or a command last moved
   std::int64_t next_tick_ns_{};
   std::int64_t next_sum_ns_{};
   std::int64_t next_heartbeat_ns_{};

@@ -22,10 +22,7 @@ LogStore::LogStore(Options options, shm::RegistryFile& registry, Bells& bells, W
 }
 
 std::optional<std::uint32_t> LogStore::acquire(const LogRequest& request) {
-  if (auto pooled = take_from_pool(request)) {
-    refill();
-    return pooled;
-  }
+  if (auto pooled = take_from_pool(request)) return pooled;
   const auto slot = table_.allocate();
   if (!slot) return std::nullopt;
   if (request.use == shm::LogUse::kImage) charge_image(*slot, request.metadata.term_length);

@@ -52,7 +52,8 @@ class LogStore {
 
   // The steward answered.
   void service(std::uint32_t slot);
-  // Keeps the pool full. Each duty cycle is not too often: it only looks at a few numbers.
+  // Fills the pool up. Each duty cycle is not too often: it only looks at a few numbers. Not while somebody waits for an answer: making a log
+  // takes the worker longer than all the rest of a command.
   void refill();
   // Takes over the logs in the registry after a restart; those that `wanted` does not name go. May block.
   void recover(const std::vector<std::uint32_t>& wanted);

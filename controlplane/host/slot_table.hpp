@@ -115,10 +115,12 @@ class Bells {
     header_->control_to_steward.ring({kind, index});
     has_rung_ = true;
   }
-  void flush() noexcept {
-    if (!has_rung_) return;
+  // True: somebody was rung for.
+  bool flush() noexcept {
+    if (!has_rung_) return false;
     has_rung_ = false;
     shm::wake(header_->steward_wake);
+    return true;
   }
 
  private:

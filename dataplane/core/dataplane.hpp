@@ -27,6 +27,8 @@ class Dataplane {
   Dataplane(const Dataplane&) = delete;
   Dataplane& operator=(const Dataplane&) = delete;
 
+  // Lanes that rest wake the conductor for commands in this ring, so that it need not look at it all the time. Before start().
+  void watch_commands(const shm::ManyToOneRing& commands) noexcept { shared_.commands = commands; }
   // Takes up all that the registry holds and starts one thread per lane. Afterwards the data plane is active in the registry.
   [[nodiscard]] Result<void> start();
   // Steward's loop: returns within about 50 ms of `stop`.

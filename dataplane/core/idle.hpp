@@ -1,8 +1,6 @@
 #pragma once
-#include <sched.h>
-
 #include <algorithm>
-#include <ctime>
+#include <cstdint>
 
 #include "dataplane/core/options.hpp"
 
@@ -14,7 +12,9 @@ class Idler {
  public:
   Idler(IdleStrategy strategy, std::int64_t sleep_ns) noexcept : strategy_{strategy}, park_ns_max_{sleep_ns} {}
 
-  void idle(bool has_worked) noexcept {
+  // Spins by itself. Where a system call is due it calls `rest(park_ns)`: 0 = yield, else park for that long.
+  template <typename Rest>
+  void idle(bool has_worked, Rest&& rest) noexcept {
     if (has_worked) {
       rounds_ = 0;
       park_ns_ = kParkFirst_ns;
@@ -23,9 +23,9 @@ class Idler {
     switch (strategy_) {
       case IdleStrategy::kNoop: return;
       case IdleStrategy::kBusySpin: __builtin_ia32_pause(); return;
-      case IdleStrategy::kYield: ::sched_yield(); return;
-      case IdleStrategy::kSleep: sleep(park_ns_max_); return;
-      case IdleStrategy::kBackoff: back_off(); return;
+      case IdleStrategy::kYield: rest(0); return;
+      case IdleStrategy::kSleep: rest(park_ns_max_); return;
+      case IdleStrategy::kBackoff: back_off(rest); return;
     }
   }
 
@@ -34,20 +34,17 @@ class Idler {
   static constexpr unsigned kYields = 10;
   static constexpr std::int64_t kParkFirst_ns = 1'000;
 
-  void back_off() noexcept {
+  template <typename Rest>
+  void back_off(Rest&& rest) noexcept {
     ++rounds_;
     if (rounds_ <= kSpins) {
       __builtin_ia32_pause();
     } else if (rounds_ <= kSpins + kYields) {
-      ::sched_yield();
+      rest(0);
     } else {
-      sleep(park_ns_);
+      rest(park_ns_);
       park_ns_ = std::min(2 * park_ns_, park_ns_max_);
     }
-  }
-  static void sleep(std::int64_t ns) noexcept {
-    const timespec t{.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
-    ::nanosleep(&t, nullptr);
   }
 
   IdleStrategy strategy_;

@@ -1,6 +1,7 @@
 #include "dataplane/core/lane.hpp"
 
 #include <rte_ring.h>
+#include <sched.h>
 
 #include "dataplane/core/crossing.hpp"
 #include "dataplane/core/idle.hpp"
@@ -14,7 +15,8 @@ Lane::Lane(const Options& options, LaneShared& shared)
       slot_{shared.registry->lanes[options.index]},
       tables_{*shared.tables},
       counters_{slot_.counters.data()},
-      interest_generations_(shm::kInterestsMax) {
+      interest_generations_(shm::kInterestsMax),
+      doorman_{shared.registry->header, slot_} {
   contexts_.resize(shm::kPortsMax);
   endpoint_of_slot_.resize(shm::kEndpointsMax);
   receive_endpoints_.reserve(shm::kEndpointsMax);
@@ -116,6 +118,7 @@ void Lane::publish_duty(std::int64_t now_ns) noexcept {
 
 void Lane::run(const TscClock& clock, IdleStrategy idle, std::int64_t idle_sleep_ns, const std::atomic<bool>& stop) noexcept {
   Idler idler{idle, idle_sleep_ns};
+  doorman_.watch(shared_.commands);
   TscClock::Calibration calibration = clock.calibration();
   std::uint32_t version = clock.version();
   std::uint64_t then = TscClock::read_tsc();
@@ -124,7 +127,7 @@ void Lane::run(const TscClock& clock, IdleStrategy idle, std::int64_t idle_sleep
   while (!stop.load(std::memory_order_relaxed)) {  // written by the steward once
     const std::uint64_t housekeeping = duty_.housekeeping;
     const unsigned work = turn(now_ns);
-    idler.idle(work != 0);
+    idler.idle(work != 0, [this, now_ns](std::int64_t park_ns) noexcept { give_way(park_ns, now_ns); });
     const std::uint64_t now = TscClock::read_tsc();  // one clock read per turn, passed down
     const std::uint64_t ticks = now - then - (duty_.housekeeping - housekeeping);
     (work != 0 ? duty_.busy : is_blocked_ ? duty_.blocked : duty_.idle) += ticks;
@@ -144,6 +147,16 @@ void Lane::run(const TscClock& clock, IdleStrategy idle, std::int64_t idle_sleep
   flush();
   drop_frames();
   publish_duty(now_ns);
+}
+
+// The one place outside the ports' bursts where a lane makes system calls, and only when the operator chose to share its core.
+void Lane::give_way(std::int64_t park_ns, std::int64_t now_ns) noexcept {
+  doorman_.look(now_ns);
+  if (park_ns == 0) {
+    ::sched_yield();
+  } else {
+    bell_.park(park_ns, [this] { return has_messages(); });
+  }
 }
 
 void Lane::drop_frames() noexcept {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "dataplane/core/clock.hpp"
+#include "dataplane/core/doorman.hpp"
 #include "dataplane/core/flat_map.hpp"
 #include "dataplane/core/options.hpp"
 #include "dataplane/core/flow_cache.hpp"
@@ -29,6 +30,7 @@ struct LaneMessage {
 struct LaneShared {
   shm::Registry* registry{};
   shm::CountersReader counters;
+  shm::ManyToOneRing commands;                    // of clients; resting lanes wake the conductor for it. May be empty
   StreamTables* tables{};
   const RouteTable* routes{};
   std::vector<FrameRules> frame_rules;            // by port index
@@ -60,7 +62,11 @@ class Lane {
   void add_port(const LanePort::Options& options, bool is_own);
 
   // Steward. False: inbox full, try again later.
-  [[nodiscard]] bool post(const LaneMessage& message) noexcept { return inbox_.push(message); }
+  [[nodiscard]] bool post(const LaneMessage& message) noexcept {
+    if (!inbox_.push(message)) return false;
+    bell_.ring();
+    return true;
+  }
   [[nodiscard]] bool has_messages() const noexcept { return !inbox_.is_empty(); }
 
   // One turn at time `now_ns` (monotonic, never going back). Returns the work done; 0 = idle. Spec: wire-protocol 2.1, 3.1.
@@ -154,6 +160,7 @@ class Lane {
   void housekeep(std::int64_t now_ns) noexcept;
   void tick_streams(std::int64_t now_ns) noexcept;
   void publish_duty(std::int64_t now_ns) noexcept;
+  void give_way(std::int64_t park_ns, std::int64_t now_ns) noexcept;
 
   Options options_;
   LaneShared& shared_;
@@ -201,7 +208,9 @@ class Lane {
     std::uint64_t turn_ns_max{};
   } duty_;
 
+  Doorman doorman_;
   alignas(kCacheLine) SpscRing<LaneMessage, kInboxCapacity> inbox_;
+  alignas(kCacheLine) ParkBell bell_;
 };
 
 }  // namespace thalweg::core

@@ -19,6 +19,7 @@ namespace thalweg::shm {
 namespace {
 
 constexpr std::uint64_t kPageLength = sizeof(TextPage);
+constexpr std::size_t kSpareTexts = 16;
 constexpr std::uint64_t kTextsOffset = sizeof(Registry) - sizeof(Registry::texts);  // `texts` is the last member, page aligned
 static_assert(kTextsOffset % kPageLength == 0 && sizeof(Registry) % kPageLength == 0 && kPageLength == 4096);
 
@@ -69,6 +70,7 @@ RegistryFile& RegistryFile::operator=(RegistryFile&& other) noexcept {
     fd_ = std::exchange(other.fd_, -1);
     next_text_ = std::exchange(other.next_text_, 0);
     is_text_used_ = std::move(other.is_text_used_);
+    spare_texts_ = std::move(other.spare_texts_);
   }
   return *this;
 }
@@ -130,6 +132,8 @@ Result<RegistryFile> RegistryFile::open(const std::string& directory, MappedFile
 // Looks at the pages that exist only: touching a hole through the mapping would allocate it.
 void RegistryFile::find_used_texts() {
   is_text_used_.assign(kTextsMax, false);
+  spare_texts_.clear();
+  spare_texts_.reserve(kSpareTexts);
   auto offset = static_cast<off_t>(kTextsOffset);
   for (;;) {
     offset = ::lseek(fd_, offset, SEEK_DATA);
@@ -149,18 +153,26 @@ Result<std::uint32_t> RegistryFile::put_text(std::string_view text) {
     return fail(ErrorCode::kInvalidArgument, "text of " + std::to_string(text.size()) + " bytes is longer than " +
                                                  std::to_string(sizeof(TextPage::text)));
   }
+  const auto fill = [this, text](std::uint32_t slot) {
+    TextPage& page = registry_->texts[slot];
+    std::memcpy(page.text, text.data(), text.size());
+    page.length = static_cast<std::uint32_t>(text.size());
+    is_text_used_[slot] = true;
+    return slot;
+  };
+  if (!spare_texts_.empty()) {
+    const std::uint32_t slot = spare_texts_.back();
+    spare_texts_.pop_back();
+    return fill(slot);
+  }
   for (std::uint32_t tried = 0; tried < kTextsMax; ++tried) {
     const std::uint32_t slot = (next_text_ + tried) % kTextsMax;
     if (is_text_used_[slot]) continue;
     if (const int error = allocate_range(fd_, text_offset(slot), kPageLength); error != 0) {
       return fail_errno(ErrorCode::kNoSpace, "allocate a text page of " + file_.path(), error);
     }
-    TextPage& page = registry_->texts[slot];
-    std::memcpy(page.text, text.data(), text.size());
-    page.length = static_cast<std::uint32_t>(text.size());
-    is_text_used_[slot] = true;
     next_text_ = (slot + 1) % kTextsMax;
-    return slot;
+    return fill(slot);
   }
   return fail(ErrorCode::kNoSpace, "all " + std::to_string(kTextsMax) + " text pages of the registry are taken");
 }
@@ -169,6 +181,10 @@ void RegistryFile::free_text(std::uint32_t slot) noexcept {
   if (slot >= kTextsMax || !is_text_used_[slot]) return;
   registry_->texts[slot].length = 0;
   is_text_used_[slot] = false;
+  if (spare_texts_.size() < kSpareTexts) {
+    spare_texts_.push_back(slot);
+    return;
+  }
   // Gives the page back; if that fails it stays allocated until the slot is used again.
   static_cast<void>(::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(text_offset(slot)),
                                 static_cast<off_t>(kPageLength)));

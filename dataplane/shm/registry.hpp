@@ -338,6 +338,7 @@ struct alignas(kCacheLine) LaneSlot {
   std::atomic<std::uint64_t> ticks_idle{}, ticks_busy{}, ticks_blocked{}, ticks_housekeeping{};
   std::atomic<std::uint64_t> turns{};
   std::atomic<std::uint64_t> turn_ns_max{};
+  alignas(kCacheLine) std::atomic<std::int64_t> watched_ns{};  // monotonic: when it last looked whether the conductor is wanted
   alignas(kCacheLine) std::array<std::uint64_t, kLaneCounterCount> counters{};  // single writer; read with relaxed atomic_ref
   BellRing to_control;                        // written by this lane
   std::array<SetupSlot, kSetupsPerLane> setups;
@@ -414,6 +415,7 @@ struct alignas(4096) RegistryHeader {
   alignas(kCacheLine) ProcessInfo control_plane;
   alignas(kCacheLine) ProcessInfo data_plane;
   alignas(kCacheLine) std::atomic<std::uint32_t> control_wake{};   // futex words: bumped by whoever may make a system call
+  alignas(kCacheLine) std::atomic<std::uint32_t> control_asleep{};  // the conductor waits on control_wake, or is about to
   alignas(kCacheLine) std::atomic<std::uint32_t> steward_wake{};
   BellRing control_to_steward;
   BellRing steward_to_control;
@@ -469,6 +471,7 @@ class RegistryFile {
   int fd_{-1};  // for the text pages, read-write only
   std::uint32_t next_text_{};
   std::vector<bool> is_text_used_;  // kept here: looking at a page in the file would allocate it
+  std::vector<std::uint32_t> spare_texts_;  // free, their pages kept: most texts live for one command
 };
 
 // Wakes a process waiting on a futex word of the registry (shared futex), and waits on one for at most timeout_ns.

@@ -64,6 +64,7 @@ class Instance {
     loopback.prefix_length = 8;
     options.ports = {loopback};
     plane_ = must(core::Dataplane::create(options, *files_.registry, {files_.cnc.counter_metadata(), files_.cnc.counter_values()}));
+    plane_->watch_commands(shm::ManyToOneRing{files_.cnc.to_driver()});
     if (auto started = plane_->start(); !started) {
       fmt::print(stderr, "conductor_bench: {}\n", started.error().message);
       std::exit(1);
@@ -96,7 +97,7 @@ class Instance {
     auto& bell = files_.registry->header.control_wake;
     while (!stop_.load(std::memory_order_relaxed)) {
       const std::uint32_t seen = bell.load(std::memory_order_acquire);
-      if (conductor_->poll(read_clocks()) == 0) shm::wait(bell, seen, conductor_->idle_ns());
+      if (conductor_->poll(read_clocks()) == 0) conductor_->rest(seen);
     }
   }
 

@@ -335,6 +335,17 @@ TEST_F(PublicationCommands, a_slow_command_blocks_its_own_client_only) {
   EXPECT_EQ(conductor->idle_ns(), settings.poll_interval_ns);
 }
 
+TEST_F(PublicationCommands, an_idle_conductor_naps_longer_while_a_resting_lane_watches_for_it) {
+  advance(kMillisecond_ns);
+  EXPECT_EQ(conductor->idle_ns(), settings.poll_interval_ns);
+  registry().lanes[0].watched_ns = world().now.now_ns;
+  EXPECT_EQ(conductor->idle_ns(), 2 * kMillisecond_ns);
+  advance(4 * kMillisecond_ns);
+  EXPECT_EQ(conductor->idle_ns(), 2 * kMillisecond_ns);
+  advance(kMillisecond_ns);
+  EXPECT_EQ(conductor->idle_ns(), settings.poll_interval_ns) << "the lane has something else to do";
+}
+
 TEST_F(PublicationCommands, error_frames_of_receivers_reach_clients_once) {
   const std::int64_t id = add_publication(kUdp + "|session-id=5");
   skip_all();
