@@ -384,7 +384,7 @@ void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
     is_valid = error.has_value();
   } else {
     const auto rtt = wire::RttMeasurement::parse(datagram.payload);
-    if (rtt) entry->stream.on_rtt_measurement(*rtt, sink);
+    if (rtt) entry->stream.on_rtt_measurement(*rtt, now_ns, sink);
     is_valid = rtt.has_value();
   }
   if (!is_valid) {

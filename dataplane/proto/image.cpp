@@ -20,7 +20,8 @@ Image::Image(const Context& context) noexcept
       flags_{context.desired->flags},
       bits_{wire::position_bits(context.desired->term_length)},
       window_{std::min(context.desired->window_length, context.desired->term_length / 2)},
-      longest_claim_{wire::longest_claim(context.desired->term_length, context.desired->mtu)} {
+      longest_claim_{wire::longest_claim(context.desired->term_length, context.desired->mtu)},
+      is_fast_{(flags_ & (ImageFlags::kNakAllGaps | ImageFlags::kReliable | ImageFlags::kGroup)) == (ImageFlags::kNakAllGaps | ImageFlags::kReliable)} {
   THALWEG_ASSERT(c_.log.is_mapped() && c_.log.term_length() == term_length_);
 }
 
@@ -109,6 +110,7 @@ Insert Image::insert_heartbeat(std::int64_t position, unsigned connection, std::
   if ((frame_flags & wire::flag::kEndOfStream) != 0) end_of_stream(connection, position, (frame_flags & wire::flag::kRevoked) != 0);
   s.announced = std::max(s.announced, position);
   learn_of(position);
+  is_heartbeat_open_ = is_fast_;
   c_.counters.add(LaneCounter::kHeartbeatsReceived);
   return Insert::kHeartbeat;
 }
@@ -257,7 +259,7 @@ std::int64_t Image::next_deadline_ns() const noexcept {
   std::int64_t deadline = s.is_superseded && !s.is_rejected ? kNever_ns : s.sm_deadline_ns + 1;
   const std::size_t watched = has_flag(ImageFlags::kNakAllGaps) ? s.gap_count : std::min<std::size_t>(s.gap_count, 1);
   for (std::size_t i = 0; i < watched; ++i) deadline = std::min(deadline, s.gaps[i].deadline_ns);
-  if (has_flag(ImageFlags::kMeasureRtt)) deadline = std::min(deadline, s.last_rtt_request_ns + kRttInterval_ns + 1);
+  if (has_flag(ImageFlags::kMeasureRtt)) deadline = std::min(deadline, rtt_deadline_ns() == kNever_ns ? kNever_ns : rtt_deadline_ns() + 1);
   return deadline;
 }
 

@@ -18,8 +18,9 @@ enum class Insert : std::uint8_t {
 
 inline constexpr std::int64_t kConnectionTimeout_ns = 5 * kSecond_ns;  // 1.12, a constant of the protocol
 inline constexpr std::int64_t kEosStatusMessages = 5;                  // 1.12: DRAINING lasts this many SM timeouts
-inline constexpr std::int64_t kRttInterval_ns = 100 * kMillisecond_ns; // ours; a request per image, answered by every stock sender
-inline constexpr std::int64_t kRttMax_ns = 10 * kSecond_ns;            // a longer "round trip" is a broken clock or a forged reply
+// Ours; an image measures until it knows its round trip, then only while a gap is open. Answered by every stock sender.
+inline constexpr std::int64_t kRttInterval_ns = 100 * kMillisecond_ns;
+inline constexpr std::int64_t kRttGapInterval_ns = kMillisecond_ns;
 inline constexpr std::int64_t kNakRetryFloor_ns = 50'000;              // with a measured RTT the retry is max(this, 2 RTT)
 inline constexpr std::int32_t kErrorImageRejected = 13;                // 1.8
 
@@ -100,6 +101,10 @@ class Image {
   [[nodiscard]] bool is_on_wire() const noexcept {  // between creation and removal from the receiver
     return c_.state->lifecycle == shm::Lifecycle::kActive || c_.state->lifecycle == shm::Lifecycle::kDraining;
   }
+  [[nodiscard]] std::int64_t rtt_deadline_ns() const noexcept {
+    const std::int64_t last_ns = c_.state->last_rtt_request_ns;
+    return has_gap() ? last_ns + kRttGapInterval_ns : c_.state->srtt_ns == 0 ? last_ns + kRttInterval_ns : kNever_ns;
+  }
   [[nodiscard]] bool is_connection_alive(std::size_t index, std::int64_t now_ns) const noexcept;
   void publish_positions() noexcept;
   void follow_subscribers(const SubscriberPositions& subscribers) noexcept;
@@ -134,6 +139,8 @@ class Image {
   std::int32_t longest_claim_{};                // bytes in the sender's log
   std::int64_t term_begin_{-1};                 // position of the term that term_ points to
   std::byte* term_{};
+  bool is_fast_{};                              // our repair, of a unicast stream
+  bool is_heartbeat_open_{};                    // a heartbeat came that no status message has answered yet
   std::span<const std::byte> reject_reason_{};
 };
 

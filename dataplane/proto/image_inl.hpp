@@ -143,7 +143,7 @@ unsigned Image::duty(const SubscriberPositions& subscribers, std::int64_t now_ns
     if (has_gap()) sent += repair(now_ns, sink_for);
   }
   if (is_sm_due(now_ns)) sent += send_sm(now_ns, sink_for);
-  if (has_flag(shm::ImageFlags::kMeasureRtt) && now_ns - s.last_rtt_request_ns > kRttInterval_ns) sent += request_rtt(now_ns, sink_for);
+  if (has_flag(shm::ImageFlags::kMeasureRtt) && now_ns > rtt_deadline_ns()) sent += request_rtt(now_ns, sink_for);
   return sent;
 }
 
@@ -153,13 +153,22 @@ inline void Image::publish_positions() noexcept {
   if (c_.rcv_pos && c_.rcv_pos.get_plain() != s.rebuild_position) c_.rcv_pos.set(s.rebuild_position);
 }
 
-// 3.6 step 5. A subscriber's word is believed only between what we last acknowledged and what we have.
+// 3.6 step 5. A subscriber's word is believed only between what we last acknowledged and what we have. With our repair, bytes that arrived
+// behind a gap do not count against the window, and a heartbeat is answered: a sender whose window closed because a status message was lost
+// need not wait for our timer.
 inline void Image::follow_subscribers(const SubscriberPositions& subscribers) noexcept {
   shm::ImageState& s = *c_.state;
   const std::int64_t consumed = std::clamp(subscribers.min, s.next_sm_position, s.rebuild_position) & ~std::int64_t{wire::kFrameAlignment - 1};
-  if (consumed <= s.next_sm_position + window_ / 4) return;
+  const std::int64_t step = window_ / 4;
+  const bool has_consumed = consumed > s.next_sm_position + step;
+  if (!has_consumed && !is_heartbeat_open_ && !(is_fast_ && has_gap())) return;
+  const std::int64_t promised = s.next_sm_position + s.next_sm_window;
+  const std::int64_t held = is_fast_ && s.gap_count < shm::kGapsMax / 2 ? s.high_water - s.rebuild_position : 0;
+  const std::int64_t limit = std::clamp(consumed + window_ + held, promised, std::max(promised, consumed + term_length_ / 2));
+  if (!has_consumed && !is_heartbeat_open_ && limit <= promised + step) return;
+  is_heartbeat_open_ = false;
   s.next_sm_position = consumed;
-  s.next_sm_window = window_;
+  s.next_sm_window = static_cast<std::int32_t>(limit - consumed);
   s.is_sm_scheduled = 1;
 }
 

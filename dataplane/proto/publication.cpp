@@ -31,6 +31,8 @@ Publication::Publication(const Context& context) noexcept
   const std::int32_t configured = c_.desired->window_length;
   window_ = configured > 0 && configured < term_length_ / 2 ? configured : term_length_ / 2;
   longest_claim_ = wire::longest_claim(term_length_, mtu_);
+  is_rtt_measured_ = c_.desired->is_retransmit_linger_auto != 0 && !has_flag(PublicationFlags::kGroup);
+  if (c_.desired->is_retransmit_linger_auto) first_heartbeat_ns_ = heartbeat_interval_ns_ = kRetransmitLingerFloor_ns;
 }
 
 void Publication::start(std::int64_t now_ns) noexcept {
@@ -72,7 +74,7 @@ std::int64_t Publication::next_deadline_ns() const noexcept {
   std::int64_t deadline = std::min(receiver_deadline_ns_, retransmit_deadline_ns_ == kNever_ns ? kNever_ns : retransmit_deadline_ns_ + 1);
   if (is_flow_check_due_) return 0;
   if (is_setup_wanted()) deadline = std::min(deadline, s.last_setup_ns + kSetupInterval_ns + 1);
-  if (s.has_initial_connection) deadline = std::min(deadline, s.last_send_ns + kHeartbeatInterval_ns + 1);
+  if (s.has_initial_connection) deadline = std::min(deadline, s.last_send_ns + heartbeat_interval_ns_ + 1);
   return deadline;
 }
 
@@ -303,9 +305,24 @@ std::int32_t Publication::retransmit_allowance(std::int64_t now_ns) noexcept {
   return static_cast<std::int32_t>(std::clamp<std::int64_t>(left, 0, term_length_) & kAlignMask);
 }
 
-// The linger keeps us from serving the repeats of a NAK whose answer is still under way. `auto` makes it two round trips where srtt is
-// known. Nothing on the sending side measures one: the time from a retransmit to the next NAK is the receiver's timer, not a round trip,
-// and the reference driver's senders originate no RTTM. So `auto` is the configured linger, floor 50 us, until something stores srtt.
+void Publication::on_rtt_reply(const wire::RttMeasurement& rtt, std::int64_t now_ns) noexcept {
+  PublicationState& s = *c_.state;
+  if (!is_rtt_measured_ || last_rtt_request_ns_ == 0 || rtt.echo_timestamp_ns != last_rtt_request_ns_) return;
+  const std::int64_t elapsed_ns = now_ns - rtt.echo_timestamp_ns;
+  if (elapsed_ns > kRttMax_ns || rtt.reception_delta_ns < 0 || rtt.reception_delta_ns >= elapsed_ns) return;
+  const std::int64_t sample_ns = elapsed_ns - rtt.reception_delta_ns;
+  const bool is_first = s.srtt_ns == 0;
+  s.srtt_ns = is_first ? sample_ns : s.srtt_ns + (sample_ns - s.srtt_ns) / 8;  // RFC 6298 2.3
+  if (!is_first) return;
+  // What lingers by the configured guess was sent no earlier than the request, one round trip ago: one more makes the two.
+  for (RetransmitAction& action : s.retransmits) {
+    if (action.state == RetransmitAction::State::kLingering) action.expiry_ns = std::min(action.expiry_ns, now_ns + s.srtt_ns);
+  }
+  schedule_retransmits();
+}
+
+// The linger keeps us from serving the repeats of a NAK whose answer is still under way. `auto` makes it two round trips, as the RTTM sent
+// with a retransmit measures them, and until the first answer the configured linger; never below 50 us.
 void Publication::retransmit_finished(RetransmitAction& action, std::int64_t now_ns) noexcept {
   std::int64_t linger_ns = c_.desired->retransmit_linger_ns;
   if (c_.desired->is_retransmit_linger_auto) {

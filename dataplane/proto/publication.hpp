@@ -48,6 +48,8 @@ inline constexpr std::int32_t kCleanBytesPerTurn = 64 << 10;        // design, s
 inline constexpr std::int32_t kCleanQuantum = 4 << 10;              // do not clean in smaller steps: a release store and a call each
 inline constexpr int kRetransmitDatagramsPerTurn = 64;              // the rest of a long retransmit follows in later turns
 inline constexpr std::int64_t kRetransmitLingerFloor_ns = 50'000;   // ours; below it duplicates of one NAK would each be served
+inline constexpr std::int64_t kRttRequestInterval_ns = kMillisecond_ns;  // ours; with a retransmit, at most so often
+inline constexpr std::int64_t kRttMax_ns = 10 * kSecond_ns;            // a longer "round trip" is a broken clock or a forged reply
 inline constexpr std::int64_t kLingerMin_ns = kSecond_ns;           // 2.9: a unicast EOS SM cuts linger to "a following tick" (1 s)
 inline constexpr std::int64_t kNever_ns = std::numeric_limits<std::int64_t>::max();
 inline constexpr std::int32_t kInitialWindowDefault = 128 << 10;    // 2.10: the fixed base of the retransmit clamp
@@ -91,8 +93,9 @@ class Publication {
   void on_nak(const wire::Nak& nak, std::int64_t now_ns, Sink& sink) noexcept;
   // 2.13. True: the receiver was known, clients are to be told. Counts by itself.
   bool on_error(const wire::ErrorFrame& error, std::int64_t now_ns) noexcept;
+  // 2.12: requests are answered; a reply to our latest request is a sample (`retransmit-linger=auto`).
   template <DatagramSink Sink>
-  void on_rtt_measurement(const wire::RttMeasurement& rtt, Sink& sink) noexcept;  // 2.12
+  void on_rtt_measurement(const wire::RttMeasurement& rtt, std::int64_t now_ns, Sink& sink) noexcept;
 
   // 2.8 and client-protocol 7.6: publisher position, connection status, cleaning (bounded), publisher limit. Network and IPC. Call it once
   // per turn while the stream moves. Returns true while there is more to clean or a counter moved.
@@ -146,6 +149,9 @@ class Publication {
   // The action that is to serve the NAK, its range clamped; nullptr: nothing to do (2.10 steps 1 to 3, and our own limit).
   [[nodiscard]] shm::RetransmitAction* plan_retransmit(const wire::Nak& nak, std::int64_t now_ns) noexcept;
   [[nodiscard]] std::int32_t retransmit_allowance(std::int64_t now_ns) noexcept;
+  template <DatagramSink Sink>
+  void request_rtt(std::int64_t now_ns, Sink& sink) noexcept;
+  void on_rtt_reply(const wire::RttMeasurement& rtt, std::int64_t now_ns) noexcept;
   void retransmit_finished(shm::RetransmitAction& action, std::int64_t now_ns) noexcept;
   void schedule_retransmits() noexcept;
 
@@ -172,6 +178,10 @@ class Publication {
   int bits_{};
   std::int32_t window_{};                           // publication window, effective (7.6)
   std::int32_t longest_claim_{};                    // bytes in the log
+  std::int64_t heartbeat_interval_ns_{kHeartbeatInterval_ns};  // until the next one
+  std::int64_t first_heartbeat_ns_{kHeartbeatInterval_ns};     // after data; with our repair sooner than the rest
+  bool is_rtt_measured_{};
+  std::int64_t last_rtt_request_ns_{};                         // 0: none yet
   std::int64_t retransmit_deadline_ns_{kNever_ns};  // earliest of the actions
   std::int64_t receiver_deadline_ns_{kNever_ns};    // no receiver or setup hold can expire before
   std::uint32_t spy_count_{};                       // at the last update

@@ -15,7 +15,7 @@ SendOutcome Publication::send(std::int64_t now_ns, Sink& sink) noexcept {
   shm::PublicationState& s = *c_.state;
   if (is_setup_wanted() && now_ns - s.last_setup_ns > kSetupInterval_ns) send_setup(now_ns, sink, outcome);
   if (!send_data(now_ns, sink, outcome)) {
-    if (now_ns - s.last_send_ns > kHeartbeatInterval_ns && s.has_initial_connection && !planted(Bug::kHeartbeatForgotten)) {
+    if (now_ns - s.last_send_ns > heartbeat_interval_ns_ && s.has_initial_connection && !planted(Bug::kHeartbeatForgotten)) {
       send_heartbeat(now_ns, sink, outcome);
     }
     if (now_ns >= receiver_deadline_ns_ || is_flow_check_due_) expire_receivers(now_ns);
@@ -65,6 +65,7 @@ bool Publication::send_data(std::int64_t now_ns, Sink& sink, SendOutcome& outcom
   s.sender_position = start + (offset - start_offset);
   s.last_send_ns = now_ns;
   s.is_limited = 0;
+  heartbeat_interval_ns_ = first_heartbeat_ns_;
   if (c_.snd_pos) c_.snd_pos.set(s.sender_position);
   outcome.bytes += bytes;
   return true;
@@ -102,6 +103,7 @@ void Publication::send_heartbeat(std::int64_t now_ns, Sink& sink, SendOutcome& o
   }
   outcome.bytes += sizeof frame;
   c_.state->last_send_ns = now_ns;
+  heartbeat_interval_ns_ = std::min(2 * heartbeat_interval_ns_, kHeartbeatInterval_ns);
   c_.counters.add(shm::LaneCounter::kHeartbeatsSent);
 }
 
@@ -109,6 +111,7 @@ template <DatagramSink Sink>
 void Publication::on_nak(const wire::Nak& nak, std::int64_t now_ns, Sink& sink) noexcept {
   shm::RetransmitAction* action = plan_retransmit(nak, now_ns);
   if (action == nullptr) return;
+  if (is_rtt_measured_ && now_ns - last_rtt_request_ns_ >= kRttRequestInterval_ns) request_rtt(now_ns, sink);
   if (action->state == shm::RetransmitAction::State::kSending) {
     SendOutcome outcome;
     if (resend(*action, sink, outcome)) retransmit_finished(*action, now_ns);
@@ -160,9 +163,25 @@ bool Publication::resend(shm::RetransmitAction& action, Sink& sink, SendOutcome&
   return action.sent_bytes >= length;
 }
 
+// To any receiver (id 0): a unicast stream has one. Where there is loss there are NAKs, so nothing else asks.
 template <DatagramSink Sink>
-void Publication::on_rtt_measurement(const wire::RttMeasurement& rtt, Sink& sink) noexcept {
-  if (!rtt.is_request || !is_on_wire()) return;
+void Publication::request_rtt(std::int64_t now_ns, Sink& sink) noexcept {
+  wire::RttMeasurement request;
+  request.is_request = true;
+  request.session_id = session_id_;
+  request.stream_id = stream_id_;
+  request.echo_timestamp_ns = now_ns;
+  std::byte frame[wire::RttMeasurement::kLength];
+  wire::build(frame, request);
+  if (!sink.send_control(frame)) return;
+  last_rtt_request_ns_ = now_ns;
+  c_.counters.add(shm::LaneCounter::kRttRequestsSent);
+}
+
+template <DatagramSink Sink>
+void Publication::on_rtt_measurement(const wire::RttMeasurement& rtt, std::int64_t now_ns, Sink& sink) noexcept {
+  if (!is_on_wire()) return;
+  if (!rtt.is_request) return on_rtt_reply(rtt, now_ns);
   wire::RttMeasurement reply = rtt;
   reply.is_request = false;
   reply.reception_delta_ns = 0;

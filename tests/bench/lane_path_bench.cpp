@@ -115,7 +115,7 @@ void goodput(benchmark::State& state) {
     FakeControl::SubscriptionOptions s{.local = {TwoNodes::kAddressB, kPort}, .window_length = static_cast<std::int32_t>(state.range(2)) << 10};
     FakeControl::PublicationOptions p{.remote = s.local, .term_length = 16 << 20};
     if (state.range(1) != 0) {
-      p.retransmit_linger_ns = 50'000;
+      p.is_retransmit_linger_auto = true;
       s.naks_all_gaps = true;
     }
     nodes.b.control.add_subscription(s);

@@ -157,7 +157,7 @@ class SenderReplay : public ::testing::TestWithParam<SenderCase> {
       case FrameType::kStatusMessage: return publication.on_status_message(*wire::StatusMessage::parse(d.payload), {d.source, 1}, d.time_ns);
       case FrameType::kNak: return publication.on_nak(*wire::Nak::parse(d.payload), d.time_ns, sink);
       case FrameType::kError: return static_cast<void>(publication.on_error(*wire::ErrorFrame::parse(d.payload), d.time_ns));
-      case FrameType::kRttMeasurement: return publication.on_rtt_measurement(*wire::RttMeasurement::parse(d.payload), sink);
+      case FrameType::kRttMeasurement: return publication.on_rtt_measurement(*wire::RttMeasurement::parse(d.payload), d.time_ns, sink);
       default: ADD_FAILURE() << "a receiver sent " << static_cast<int>(d.type());
     }
   }

@@ -86,7 +86,7 @@ class World {
       case wire::FrameType::kError:
         if (const auto error = wire::ErrorFrame::parse(d)) bench_.publication.on_error(*error, now_ns_);
         return;
-      case wire::FrameType::kRttMeasurement: return bench_.publication.on_rtt_measurement(*wire::RttMeasurement::parse(d), sink_);
+      case wire::FrameType::kRttMeasurement: return bench_.publication.on_rtt_measurement(*wire::RttMeasurement::parse(d), now_ns_, sink_);
       default: return;
     }
   }

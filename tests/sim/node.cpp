@@ -276,7 +276,7 @@ void Node::on_control(PublicationEntry& p, const wire::FrameHeader& header, Data
       return;
     case wire::FrameType::kRttMeasurement:
       if (const auto rtt = wire::RttMeasurement::parse(datagram.bytes); rtt && is_ours(rtt->session_id, rtt->stream_id)) {
-        p.machine->on_rtt_measurement(*rtt, sink);
+        p.machine->on_rtt_measurement(*rtt, now_ns, sink);
       }
       return;
     default: return count(shm::LaneCounter::kDropIgnoredType);

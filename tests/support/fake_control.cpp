@@ -195,6 +195,7 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   d.connection_timeout_ns = 5 * kSecond_ns;
   d.unblock_timeout_ns = 15 * kSecond_ns;
   d.retransmit_linger_ns = o.retransmit_linger_ns;
+  d.is_retransmit_linger_auto = o.is_retransmit_linger_auto ? 1 : 0;
   d.flow_control_receiver_timeout_ns = 5 * kSecond_ns;
   d.untethered_window_limit_timeout_ns = d.untethered_linger_timeout_ns = 5 * kSecond_ns;
   d.untethered_resting_timeout_ns = 10 * kSecond_ns;
@@ -328,7 +329,7 @@ void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
     d.window_length = receive->options.window_length;
     d.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, bits);
     d.flags = (receive->options.is_reliable ? shm::ImageFlags::kReliable : 0) | shm::ImageFlags::kRejoin |
-              (receive->options.naks_all_gaps ? shm::ImageFlags::kNakAllGaps : 0);
+              (receive->options.naks_all_gaps ? shm::ImageFlags::kNakAllGaps | shm::ImageFlags::kMeasureRtt : 0);
     d.endpoint = setup.endpoint;
     d.log = log;
     if (!is_lean) {

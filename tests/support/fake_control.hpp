@@ -80,6 +80,7 @@ class FakeControl {
     std::int64_t linger_ns{5'000'000'000};
     std::int64_t start_position{};
     std::int64_t retransmit_linger_ns{10'000'000};
+    bool is_retransmit_linger_auto{};
     bool signals_eos{true};
     std::uint32_t lane{};                   // IPC
   };

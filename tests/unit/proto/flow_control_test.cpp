@@ -31,6 +31,16 @@ TEST(MinFlowControl, the_limit_is_that_of_the_slowest_receiver) {
   EXPECT_EQ(p.state().sender_limit, 5120);
 }
 
+TEST(MinFlowControl, whoever_came_first_may_be_the_slowest) {
+  PublicationBench p{group(FlowControl::kMin)};
+  sm(p, 1, 0);
+  sm(p, 2, 0);
+  sm(p, 2, 2048);
+  EXPECT_EQ(p.state().sender_limit, 4096);
+  p.send(kMs);
+  EXPECT_EQ(p.state().sender_limit, 4096) << "nor on an idle turn";
+}
+
 TEST(MinFlowControl, nothing_moves_and_nobody_is_connected_below_the_group_size) {
   PublicationBench p{group(FlowControl::kMin, 2)};
   sm(p, 1, 0);

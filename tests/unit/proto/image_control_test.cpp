@@ -287,6 +287,96 @@ TEST(Nak, all_gaps_are_bounded_and_the_rest_follows_when_there_is_room) {
   EXPECT_EQ(i.state().gap_count, 1);
 }
 
+// ---- our repair: what status messages say ----
+
+constexpr std::uint32_t kOurRepair = ImageFlags::kReliable | ImageFlags::kNakAllGaps;
+// A window of 8 KiB in a term of 1 MiB, and a first datagram of 96 bytes that is lost.
+ImageBench::Options small_window(std::uint32_t flags) { return {.term_length = 1 << 20, .window = 8192, .flags = flags}; }
+void arrive_behind_a_gap(ImageBench& i, std::int64_t from, std::int64_t to) {
+  for (std::int64_t p = from; p < to; p += 1024) i.data(p, 1024);
+}
+std::vector<wire::StatusMessage> status_messages(const std::vector<Bytes>& sent) {
+  std::vector<wire::StatusMessage> all;
+  for (const Bytes& d : sent) {
+    if (const auto sm = wire::StatusMessage::parse(d)) all.push_back(*sm);
+  }
+  return all;
+}
+
+TEST(OurWindow, is_not_used_up_by_what_waits_behind_a_gap) {
+  ImageBench i{small_window(kOurRepair)};
+  i.start();
+  arrive_behind_a_gap(i, 96, 96 + 1024);
+  EXPECT_EQ(status_messages(i.send(0)).size(), 0U) << "less than a quarter of the window";
+  arrive_behind_a_gap(i, 96 + 1024, 96 + 4096);
+  const auto sent = status_messages(i.send(0));
+  ASSERT_EQ(sent.size(), 1U);
+  EXPECT_EQ(sent[0].consumption_term_offset, 0);
+  EXPECT_EQ(sent[0].window_length, 8192 + 96 + 4096);
+}
+
+TEST(OurWindow, is_not_taken_back_when_the_gap_is_closed) {
+  ImageBench i{small_window(kOurRepair)};
+  i.start();
+  arrive_behind_a_gap(i, 96, 96 + 8192);
+  ASSERT_EQ(status_messages(i.send(0)).size(), 1U);
+  i.data(0);
+  i.subscribers.min = i.subscribers.max = 4096;   // half of what came
+  const auto sent = status_messages(i.send(kUs));
+  ASSERT_EQ(sent.size(), 1U);
+  EXPECT_EQ(sent[0].consumption_term_offset, 4096);
+  EXPECT_EQ(sent[0].window_length, 96 + 8192 + 8192 - 4096) << "the same limit as before";
+  i.consume_all();
+  EXPECT_EQ(status_messages(i.send(2 * kUs)).at(0).window_length, 8192);
+}
+
+TEST(OurWindow, never_passes_half_a_term_and_does_not_grow_while_many_gaps_are_open) {
+  ImageBench i{small_window(kOurRepair)};
+  i.start();
+  for (std::int64_t p = 96; p < 700'000; p += 1024) {
+    i.data(p, 1024);
+    for (const auto& sm : status_messages(i.send(p))) EXPECT_LE(sm.window_length, 1 << 19);
+  }
+  EXPECT_GT(i.state().next_sm_window, (1 << 19) - 8192 / 4) << "it grows in quarters of the window";
+  ImageBench holed{small_window(kOurRepair)};
+  holed.start();
+  for (std::int64_t n = 0; n < 200; ++n) {
+    holed.data(2048 * n + 1024, 1024);
+    holed.send(n);
+  }
+  EXPECT_LT(holed.state().next_sm_window, 8192 + 2048 * static_cast<std::int64_t>(shm::kGapsMax));
+}
+
+TEST(OurWindow, stock_rules_and_groups_count_from_the_consumer) {
+  for (const std::uint32_t flags : {ImageFlags::kReliable, kOurRepair | ImageFlags::kGroup, ImageFlags::kNakAllGaps}) {
+    ImageBench i{small_window(flags)};
+    i.start();
+    arrive_behind_a_gap(i, 96, 96 + 8192);
+    EXPECT_EQ(status_messages(i.send(0)).size(), 0U) << flags;
+    EXPECT_EQ(i.state().next_sm_window, 8192);
+  }
+}
+
+TEST(OurStatusMessages, answer_each_heartbeat_with_the_position_of_now) {
+  ImageBench i{small_window(kOurRepair)};
+  i.start();
+  i.data(0, 1024);
+  i.consume_all();
+  EXPECT_EQ(i.turn(kUs), Lines{}) << "too little for one";
+  i.beat(1024);
+  EXPECT_EQ(i.turn(2 * kUs), Lines{"sm@1024"});
+  EXPECT_EQ(i.turn(3 * kUs), Lines{});
+  i.beat(1024);
+  EXPECT_EQ(i.turn(4 * kUs), Lines{"sm@1024"});
+}
+
+TEST(OurStatusMessages, are_not_sent_for_heartbeats_by_stock_rules) {
+  ImageBench i;
+  i.start();
+  i.beat(0);
+  EXPECT_EQ(i.turn(kUs), Lines{});
+}
+
 TEST(Unreliable, gaps_are_filled_with_padding_at_once_and_nothing_is_asked_for) {
   ImageBench i{{.flags = 0}};
   i.start();
@@ -332,13 +422,20 @@ TEST(RoundTrip, is_measured_when_asked_to_and_paces_the_repeats) {
   rtt.is_request = false;
   i.image.on_rtt_reply(rtt, kStart_ns + 200 * kUs);
   EXPECT_EQ(i.state().srtt_ns, 200 * kUs);
-  EXPECT_EQ(i.turn(100 * kMs), Lines{});
-  EXPECT_EQ(count_of(i.send(100 * kMs + 1), wire::FrameType::kRttMeasurement), 1U);
+  EXPECT_EQ(i.turn(101 * kMs - 1), Lines{}) << "known, and nothing is missing";
   i.data(96);
-  i.turn(101 * kMs);
+  EXPECT_EQ(i.turn(101 * kMs), Lines{"rtt"}) << "a gap asks again, once in a millisecond";
   i.turn(101 * kMs + kUs);
   EXPECT_EQ(i.turn(101 * kMs + 400 * kUs), Lines{});
   EXPECT_EQ(i.turn(101 * kMs + 401 * kUs), Lines{"nak@0+96"});
+  EXPECT_EQ(count_of(i.send(102 * kMs + 1), wire::FrameType::kRttMeasurement), 1U);
+}
+
+TEST(RoundTrip, an_unanswered_request_is_repeated_every_100_ms) {
+  ImageBench i{{.flags = ImageFlags::kReliable | ImageFlags::kMeasureRtt}};
+  i.send(0);
+  EXPECT_EQ(i.turn(100 * kMs), Lines{});
+  EXPECT_EQ(i.turn(100 * kMs + 1), Lines{"rtt"});
 }
 
 TEST(RoundTrip, replies_that_are_not_ours_are_ignored) {

@@ -280,11 +280,12 @@ struct PublicationBench {
   void elicit(std::int64_t t, std::int64_t receiver = 1) {
     publication.on_status_message({wire::flag::kSmSendSetup, kSession, kStream, 0, 0, 0, receiver, {}}, {0x7F000001, 4000}, kStart_ns + t);
   }
-  Lines nak(std::int64_t t, std::int64_t position, std::int32_t length) {
+  std::vector<Bytes> nak_sends(std::int64_t t, std::int64_t position, std::int32_t length) {
     const Position p = at(position);
     publication.on_nak({kSession, kStream, p.term_id, p.term_offset, length}, kStart_ns + t, sink);
-    return describe(sink.drain());
+    return sink.drain();
   }
+  Lines nak(std::int64_t t, std::int64_t position, std::int32_t length) { return describe(nak_sends(t, position, length)); }
   bool error(std::int64_t t, std::int64_t receiver = 1) {
     return publication.on_error({.session_id = kSession, .stream_id = kStream, .receiver_id = receiver, .code = 13}, kStart_ns + t);
   }

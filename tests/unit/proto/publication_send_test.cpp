@@ -103,6 +103,54 @@ TEST(Heartbeat, follows_the_first_status_message_at_once_and_then_every_100_ms_o
   EXPECT_EQ(p.count(LaneCounter::kHeartbeatsSent), 3U);
 }
 
+// Ours, for a peer of ours: what was lost last is missed, and a lost status message asked for, within microseconds.
+TEST(Heartbeat, follows_data_after_50_us_with_our_repair_and_then_ever_more_rarely) {
+  PublicationBench p{{.adjust = [](auto& d) { d.is_retransmit_linger_auto = 1; }}};
+  p.connect();
+  p.publisher.publish(32);
+  std::int64_t t = kMs;
+  ASSERT_EQ(p.turn(t), Lines{"data@0+64"});
+  for (const std::int64_t silence : {50 * kUs, 100 * kUs, 200 * kUs, 400 * kUs}) {
+    EXPECT_EQ(p.publication.next_deadline_ns(), kStart_ns + t + silence + 1);
+    EXPECT_EQ(p.turn(t += silence), Lines{});
+    EXPECT_EQ(p.turn(t += 1), Lines{"heartbeat@64"});
+  }
+  p.publisher.publish(32);
+  EXPECT_EQ(p.turn(t), Lines{"data@64+64"});
+  EXPECT_EQ(p.turn(t += 50 * kUs + 1), Lines{"heartbeat@128"}) << "data starts it anew";
+  for (int n = 0; n < 20; ++n) p.turn(t += kSecond_ns);
+  EXPECT_EQ(p.turn(t + 100 * kMs), Lines{}) << "not more rarely than the protocol says";
+  EXPECT_EQ(p.turn(t + 100 * kMs + 1), Lines{"heartbeat@128"});
+}
+
+TEST(Heartbeat, is_sent_by_a_sender_whose_window_is_used_up) {
+  PublicationBench p{{.adjust = [](auto& d) { d.is_retransmit_linger_auto = 1; }}};
+  p.connect(64);
+  p.publisher.publish(32);
+  p.publisher.publish(32);
+  EXPECT_EQ(p.turn(kMs), Lines{"data@0+64"});
+  EXPECT_EQ(p.turn(kMs + 50 * kUs + 1), Lines{"heartbeat@64"});
+}
+
+TEST(Heartbeat, does_not_say_end_of_stream_while_the_window_holds_data_back) {
+  PublicationBench p;
+  p.connect(64);
+  p.publisher.publish(32);
+  p.publisher.publish(32);
+  ASSERT_EQ(p.turn(kMs), Lines{"data@0+64"});
+  p.slot->desired.state = shm::Desired::kClosing;
+  p.tick(2 * kMs);
+  ASSERT_EQ(p.state().lifecycle, Lifecycle::kDraining);
+  const auto waiting = p.send(102 * kMs);
+  ASSERT_EQ(describe(waiting), Lines{"heartbeat@64"});
+  EXPECT_EQ(flags_of(waiting[0]), 0xC0);
+  p.status(103 * kMs, 64);
+  EXPECT_EQ(p.turn(103 * kMs), Lines{"data@64+64"});
+  const auto done = p.send(204 * kMs);
+  ASSERT_EQ(describe(done), Lines{"heartbeat@128"});
+  EXPECT_EQ(flags_of(done[0]), 0xE0);
+}
+
 TEST(Heartbeat, is_never_sent_before_a_status_message) {
   PublicationBench p;
   for (int i = 0; i < 10; ++i) EXPECT_EQ(count_of(p.send(i * 100 * kMs + i), wire::FrameType::kData), 0U);
@@ -417,8 +465,8 @@ TEST(ErrorFrames, disconnect_a_known_receiver_once) {
 TEST(RttMeasurement, a_request_is_answered_to_the_data_destination_and_an_answer_is_ignored) {
   PublicationBench p;
   p.connect();
-  p.publication.on_rtt_measurement({true, kSession, kStream, 123456789, 5, 42}, p.sink);
-  p.publication.on_rtt_measurement({false, kSession, kStream, 123456789, 0, 42}, p.sink);
+  p.publication.on_rtt_measurement({true, kSession, kStream, 123456789, 5, 42}, kStart_ns, p.sink);
+  p.publication.on_rtt_measurement({false, kSession, kStream, 123456789, 0, 42}, kStart_ns, p.sink);
   const auto sent = p.sink.drain();
   ASSERT_EQ(sent.size(), 1U);
   const auto reply = wire::RttMeasurement::parse(sent[0]);

@@ -187,12 +187,62 @@ TEST(Retransmit, linger_auto_follows_a_known_round_trip_and_else_the_configured_
     }}};
     sent_frames(p, 3, 1024);
     p.slot->observed.state.srtt_ns = c.srtt;
-    EXPECT_EQ(p.nak(2 * kMs, 0, 1024).size(), 1U);
+    EXPECT_EQ(p.nak(2 * kMs, 0, 1024), (Lines{"rtt", "data@0+1024"}));
     p.turn(2 * kMs + c.linger);
     EXPECT_EQ(p.nak(2 * kMs + c.linger, 0, 1024).size(), 0U) << c.srtt;
     p.turn(2 * kMs + c.linger + 1);
-    EXPECT_EQ(p.nak(2 * kMs + c.linger + 1, 0, 1024).size(), 1U) << c.srtt;
+    EXPECT_EQ(count_of(p.nak_sends(2 * kMs + c.linger + 1, 0, 1024), wire::FrameType::kData), 1U) << c.srtt;
   }
+}
+
+PublicationBench::Options linger_auto(std::uint32_t flags = 0) {
+  return {.flags = flags, .adjust = [](auto& d) { d.is_retransmit_linger_auto = 1; }};
+}
+wire::RttMeasurement reply_to(const Bytes& request) {
+  wire::RttMeasurement reply = *wire::RttMeasurement::parse(request);
+  reply.is_request = false;
+  reply.receiver_id = 1;
+  return reply;
+}
+
+TEST(Retransmit, linger_auto_measures_the_round_trip_with_the_retransmits) {
+  PublicationBench p{linger_auto()};
+  sent_frames(p, 5, 1024);
+  const auto first = p.nak_sends(2 * kMs, 0, 1024);
+  ASSERT_EQ(describe(first), (Lines{"rtt", "data@0+1024"}));
+  EXPECT_TRUE(wire::RttMeasurement::parse(first[0])->is_request);
+  EXPECT_EQ(wire::RttMeasurement::parse(first[0])->receiver_id, 0) << "whoever receives this unicast stream";
+  EXPECT_EQ(p.nak(2 * kMs + 100 * kUs, 2048, 1024), Lines{"data@2048+1024"}) << "one request in a millisecond";
+  p.publication.on_rtt_measurement(reply_to(first[0]), kStart_ns + 2 * kMs + 300 * kUs, p.sink);
+  EXPECT_EQ(p.state().srtt_ns, 300 * kUs);
+  EXPECT_EQ(p.nak(2 * kMs + 600 * kUs, 2048, 1024), Lines{}) << "lingers for one more round trip";
+  p.turn(2 * kMs + 600 * kUs + 1);
+  EXPECT_EQ(p.nak(2 * kMs + 600 * kUs + 1, 2048, 1024), Lines{"data@2048+1024"});
+}
+
+TEST(Retransmit, replies_that_are_not_to_our_request_teach_nothing) {
+  PublicationBench p{linger_auto()};
+  p.publication.on_rtt_measurement({false, kSession, kStream, 0, 0, 1}, kStart_ns, p.sink);
+  sent_frames(p, 5, 1024);
+  const auto reply = reply_to(p.nak_sends(2 * kMs, 0, 1024).at(0));
+  for (const auto& forge : std::initializer_list<std::function<void(wire::RttMeasurement&)>>{
+           [](auto& r) { r.echo_timestamp_ns -= 5; }, [](auto& r) { r.reception_delta_ns = kSecond_ns; }, [](auto& r) { r.reception_delta_ns = -1; },
+           [](auto& r) { r.reception_delta_ns = std::numeric_limits<std::int64_t>::min(); }}) {
+    auto forged = reply;
+    forge(forged);
+    p.publication.on_rtt_measurement(forged, kStart_ns + 3 * kMs, p.sink);
+  }
+  p.publication.on_rtt_measurement(reply, kStart_ns + 13 * kSecond_ns, p.sink);
+  EXPECT_EQ(p.state().srtt_ns, 0);
+}
+
+TEST(Retransmit, nothing_is_measured_by_stock_rules_or_for_a_group) {
+  PublicationBench stock;
+  sent_frames(stock, 2, 1024);
+  EXPECT_EQ(stock.nak(2 * kMs, 0, 1024), Lines{"data@0+1024"});
+  PublicationBench many{linger_auto(shm::PublicationFlags::kGroup)};
+  sent_frames(many, 2, 1024);
+  EXPECT_EQ(many.nak(2 * kMs, 0, 1024), Lines{"data@0+1024"});
 }
 
 TEST(Retransmit, a_nak_between_two_frames_does_no_harm) {
