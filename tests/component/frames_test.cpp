@@ -6,8 +6,6 @@
 namespace thalweg::test {
 namespace {
 
-using Frame = std::vector<std::byte>;
-
 class FramesTest : public StreamTest {
  protected:
   void SetUp() override {
@@ -32,13 +30,6 @@ class FramesTest : public StreamTest {
     o.source = {TwoNodes::kAddressB, kPort};
     o.destination = {TwoNodes::kAddressA, nodes->a.control.registry().endpoints[0].observed.bound_port};
     return o;
-  }
-  [[nodiscard]] static Frame udp(const wire::UdpFrameTemplate::Options& options, const Frame& payload) {
-    const wire::UdpFrameTemplate header{options};
-    Frame frame(std::max<std::size_t>(header.length() + payload.size(), 60));
-    header.write(frame.data(), payload.size());
-    if (!payload.empty()) std::memcpy(frame.data() + header.length(), payload.data(), payload.size());
-    return frame;
   }
   // A DATA frame of the connected stream.
   [[nodiscard]] Frame data(std::int64_t position, std::int32_t length = 96) {

@@ -18,6 +18,14 @@ std::vector<std::string> make_messages(std::size_t count, std::size_t least, std
   return all;
 }
 
+Frame udp(const wire::UdpFrameTemplate::Options& options, const Frame& payload) {
+  const wire::UdpFrameTemplate header{options};
+  Frame frame(std::max<std::size_t>(header.length() + payload.size(), 60));
+  header.write(frame.data(), payload.size());
+  if (!payload.empty()) std::memcpy(frame.data() + header.length(), payload.data(), payload.size());
+  return frame;
+}
+
 StreamTest::~StreamTest() {
   if (!nodes) return;
   // What is under way may arrive; then nobody holds a buffer.

@@ -17,6 +17,10 @@ inline std::span<const std::byte> bytes(std::string_view text) { return std::as_
 std::vector<std::string> make_messages(std::size_t count, std::size_t least, std::size_t most, std::uint64_t seed = 1);
 inline std::vector<std::string> make_messages(std::size_t count, std::size_t length = 64) { return make_messages(count, length, length); }
 
+using Frame = std::vector<std::byte>;
+// Ethernet, IPv4 and UDP around a payload, at least as long as Ethernet wants it.
+[[nodiscard]] Frame udp(const wire::UdpFrameTemplate::Options& options, const Frame& payload);
+
 class StreamTest : public ::testing::Test {
  protected:
   static constexpr std::uint16_t kPort = 40123;

@@ -99,12 +99,13 @@ void TwoNodes::restart(Node& node) {
   make(node);
 }
 
-void TwoNodes::inject(Node& to, std::span<const std::byte> frame) {
-  rte_mbuf* const buffer = rte_pktmbuf_alloc(cables_->pool);
-  ASSERT_NE(buffer, nullptr);
+bool TwoNodes::try_inject(Node& to, std::span<const std::byte> frame, std::uint32_t port) {
+  rte_mbuf* buffer = rte_pktmbuf_alloc(cables_->pool);
+  if (buffer == nullptr) return false;
   std::memcpy(rte_pktmbuf_append(buffer, static_cast<std::uint16_t>(frame.size())), frame.data(), frame.size());
-  rte_mbuf* one = buffer;
-  ASSERT_EQ(peer_of(to).plane->port(0).tx_burst(0, &one, 1), 1U);
+  if (peer_of(to).plane->port(port).tx_burst(0, &buffer, 1) == 1) return true;
+  rte_pktmbuf_free(buffer);
+  return false;
 }
 
 int run_tests_with_eal(int argc, char** argv) {

@@ -1,4 +1,6 @@
 #pragma once
+#include <gtest/gtest.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -60,7 +62,9 @@ class TwoNodes {
   // they lie in buffers of a pool that is about to go.
   void restart(Node& node);
   // Puts a frame on the cable towards `to`, as if the other end had sent it.
-  void inject(Node& to, std::span<const std::byte> frame);
+  void inject(Node& to, std::span<const std::byte> frame, std::uint32_t port = 0) { ASSERT_TRUE(try_inject(to, frame, port)); }
+  // False: the cable is full.
+  [[nodiscard]] bool try_inject(Node& to, std::span<const std::byte> frame, std::uint32_t port = 0);
   [[nodiscard]] Node& peer_of(const Node& node) noexcept { return &node == &a ? b : a; }
 
   Node a{"a"};
