@@ -66,8 +66,8 @@ _thalweg_grammar() {
       ;;
     'capture')
       verbs=''
-      options='--help --port --file --count --duration --snap-length --list --stop --socket'
-      valued='--port --file --count --duration --snap-length --stop --socket'
+      options='--help --port --file --count --duration --file-size --snap-length --list --stop --socket'
+      valued='--port --file --count --duration --file-size --snap-length --stop --socket'
       files='--file --socket'
       takes_files=1
       ;;

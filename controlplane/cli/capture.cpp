@@ -1,6 +1,8 @@
 // thalweg capture: what a port sends and receives, into a pcapng file. The data plane writes the file; this verb starts, watches and ends it.
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
 #include "controlplane/api/control_client.hpp"
 #include "controlplane/cli/verbs.hpp"
@@ -21,8 +23,10 @@ struct CaptureOptions {
   std::uint64_t count{};
   std::int64_t duration_ns{};
   std::int64_t snap_length{};
+  std::int64_t byte_limit{};
   bool is_list{};
   std::optional<std::uint32_t> stop;
+  [[nodiscard]] bool is_bounded() const noexcept { return count > 0 || duration_ns > 0 || byte_limit > 0; }
 };
 
 // One capture as capture-status describes it.
@@ -44,6 +48,7 @@ class Captures {
     Json args{{"port", options.port}, {"path", path}};
     if (options.snap_length > 0) args["snap_length"] = static_cast<std::uint32_t>(options.snap_length);
     if (options.count > 0) args["frame_limit"] = options.count;
+    if (options.byte_limit > 0) args["byte_limit"] = static_cast<std::uint64_t>(options.byte_limit);
     const auto answer = client_.call("capture-start", std::move(args));
     if (!answer) return tl::unexpected{answer.error()};
     return answer->value("capture", std::uint32_t{0});
@@ -91,10 +96,13 @@ class Recording {
   }
   // Until it has its frames, the time is over (0: for ever) or the user interrupts.
   Result<void> follow(std::int64_t duration_ns) {
-    return look_until([this] { return last_.state != "active" || is_interrupted(); }, duration_ns);
+    auto followed = look_until([this] { return last_.state != "active" || is_interrupted(); }, duration_ns);
+    if (followed && last_.state == "failed") return fail(ErrorCode::kIo, "the capture ended early: " + last_.error, "what the file has is whole");
+    return followed;
   }
   Result<void> end() {
-    if (auto stopped = captures_.stop(number_); !stopped) return stopped;
+    // Somebody else may have ended it: thalweg capture --stop.
+    if (auto stopped = captures_.stop(number_); !stopped) return stopped.error().code == ErrorCode::kNotFound ? Result<void>{} : stopped;
     return look_until([this] { return last_.state == "done" || last_.state == "failed"; }, kAnswer_ns);
   }
 
@@ -110,7 +118,8 @@ class Recording {
       if (is_done()) return {};
       const std::int64_t left = patience_ns == 0 ? kLook_ns : deadline - monotonic_ns();
       if (left <= 0) return {};
-      sleep_interruptible(std::min(left, kLook_ns));
+      // Not cut short by Ctrl-C: whoever waits for the end of a capture would ask without a pause.
+      std::this_thread::sleep_for(std::chrono::nanoseconds{std::min(left, kLook_ns)});
     }
   }
 
@@ -144,7 +153,7 @@ Exit record(Context& context, Captures& captures, const CaptureOptions& options)
   Recording recording{captures, *number};
   auto result = recording.wait_open();
   if (result) {
-    context.out.note("capturing port " + options.port + " into " + path + (options.count == 0 && options.duration_ns == 0 ? "; Ctrl-C ends it" : ""));
+    context.out.note("capturing port " + options.port + " into " + path + (options.is_bounded() ? "" : "; Ctrl-C ends it"));
     result = recording.follow(options.duration_ns);
   }
   const auto ended = recording.end();  // a failed one is let go as well
@@ -176,6 +185,7 @@ void register_capture(CLI::App& root, Context& context) {
   verb->add_option("file,--file", options->file, "File to write; the data plane's user must be allowed to")->type_name("FILE");
   verb->add_option("--count", options->count, "Stop after this many frames")->type_name("N")->check(positive_count());
   add_duration(*verb, "--duration", options->duration_ns, "Stop after this time");
+  add_size(*verb, "--file-size", options->byte_limit, "Stop before the file grows beyond this");
   add_size(*verb, "--snap-length", options->snap_length, "Keep only this many bytes of each frame");
   verb->add_flag("--list", options->is_list, "Show the captures that run, and start none");
   verb->add_option("--stop", options->stop, "End the capture of this number")->type_name("NUMBER");

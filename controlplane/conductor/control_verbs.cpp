@@ -161,6 +161,7 @@ Result<Json> ControlVerbs::start_capture(World& world, const Json& args) {
   wanted.port = port;
   wanted.snap_length = argument<std::uint32_t>(args, "snap_length").value_or(0);
   wanted.frame_limit = argument<std::uint64_t>(args, "frame_limit").value_or(0);
+  wanted.byte_limit = argument<std::uint64_t>(args, "byte_limit").value_or(0);
   std::memcpy(wanted.path, path->data(), path->size());
   captures_.publish(*index);
   world.bells.ring(shm::SlotKind::kCapture, *index);
@@ -176,8 +177,8 @@ Result<Json> ControlVerbs::stop_capture(World& world, const Json& args) {
   return Json::object({{"capture", *index}, {"frames", captures_.slot(*index).observed.frames.load(std::memory_order_relaxed)}});
 }
 
+// A capture that has ended is in one more list, with its last figures: whoever waits for it polls this.
 Json ControlVerbs::list_captures(World& world) {
-  free_finished_captures();
   Json list = Json::array();
   for (const std::uint32_t index : captures_.used()) {
     const auto& slot = captures_.slot(index);
@@ -190,6 +191,7 @@ Json ControlVerbs::list_captures(World& world) {
                     {"dropped", slot.observed.dropped.load(std::memory_order_relaxed)},
                     {"error", slot_error(slot.observed.error).text}});
   }
+  free_finished_captures();
   return Json::object({{"captures", list}});
 }
 

@@ -47,6 +47,7 @@ Result<void> CaptureDesk::start(std::uint32_t index) {
   options.path = path;
   options.snap_length = slot.desired.snap_length;
   options.frame_limit = slot.desired.frame_limit;
+  options.byte_limit = slot.desired.byte_limit;
   if (auto started = ports_[port].port->start_capture(options); !started) return started;
   running_[index] = ports_[port].port.get();
   return {};

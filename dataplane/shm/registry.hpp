@@ -21,7 +21,7 @@
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
-inline constexpr std::uint32_t kRegistryVersion = 1;
+inline constexpr std::uint32_t kRegistryVersion = 2;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;
@@ -387,6 +387,7 @@ struct alignas(kCacheLine) CaptureSlot {
     std::uint32_t port{kNoSlot};
     std::uint32_t snap_length{};       // bytes kept of each frame, 0 = all
     std::uint64_t frame_limit{};       // stop by itself after this many, 0 = none
+    std::uint64_t byte_limit{};        // stop by itself before the file grows beyond, 0 = never
     char path[256]{};                  // file the data plane writes, nanosecond pcapng
   } desired;
   struct alignas(kCacheLine) Seen : ObservedHead {

@@ -46,7 +46,7 @@ std::uint16_t CapturePort::tx_burst(std::uint16_t queue, rte_mbuf** frames, std:
 
 Result<void> CapturePort::start_capture(const CaptureOptions& options) {
   if (capture_status().is_running)
-    return fail(ErrorCode::kInUse, "port " + name_ + " is being captured already", "stop that capture first: thalweg capture stop");
+    return fail(ErrorCode::kInUse, "port " + name_ + " is being captured already", "thalweg capture --list shows it, thalweg capture --stop NUMBER ends it");
   stop_capture();
   auto file = PcapngFile::create(options.path, name_, options.snap_length);
   if (!file) return tl::unexpected<Error>{std::move(file.error())};

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +13,7 @@ import traceback
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "lib"))
 from appliance import BUILD, COMMAND, DEADLINE_S, Appliance, Failure, check, finish, wait_for  # noqa: E402  pylint: disable=wrong-import-position
 
-__all__ = ["BUILD", "COMMAND", "DEADLINE_S", "Appliance", "Failure", "SKIPPED", "Scratch", "check", "ended", "finish", "next_progress", "run_cases", "wait_for"]
+__all__ = ["BUILD", "COMMAND", "DEADLINE_S", "Appliance", "Failure", "SKIPPED", "Scratch", "check", "ended", "exit_of", "finish", "next_progress", "run_cases", "wait_for"]
 SKIPPED = 77  # what meson takes for a skipped test
 
 
@@ -50,6 +51,12 @@ def ended(process):
             process.send_signal(signal.SIGCONT)
             process.kill()
         process.wait()
+
+
+def exit_of(appliance, *arguments):
+    """Exit code, JSON document and standard error of a command that is expected not to succeed."""
+    done = subprocess.run(appliance.command(*arguments, "--json"), capture_output=True, text=True, timeout=DEADLINE_S * 2, check=False)
+    return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr
 
 
 def next_progress(process, what):

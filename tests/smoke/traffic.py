@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """The traffic verbs and the samples of libthalweg against a real instance: what they carry, how they end, what they answer."""
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
-from harness import BUILD, DEADLINE_S, Appliance, check, ended, finish, next_progress, run_cases, wait_for
+from harness import BUILD, DEADLINE_S, Appliance, check, ended, exit_of, finish, next_progress, run_cases, wait_for
 
 IPC = "aeron:ipc"
 UDP = "aeron:udp?endpoint=localhost:24341"
@@ -17,12 +16,6 @@ REPLY = "aeron:udp?endpoint=localhost:24342"
 def expect_whole(received, count):
     check(received["messages_received"] == count, f"received {received['messages_received']} of {count}")
     check(received["missing"] == 0 and received["out_of_order"] == 0 and received["corrupt"] == 0, f"received {received}")
-
-
-def exit_of(appliance, *arguments):
-    """Exit code and JSON document of a command that is expected not to succeed."""
-    done = subprocess.run(appliance.command(*arguments, "--json"), capture_output=True, text=True, timeout=DEADLINE_S * 2, check=False)
-    return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
 
 
 def pings_are_answered_over_ipc_and_udp(scratch):
@@ -53,9 +46,9 @@ def lines_of_standard_input_come_out_as_they_went_in(scratch):
 def whoever_stays_alone_says_so_and_ends_with_5(scratch):
     with Appliance(scratch, "a") as a:
         for arguments in (("pub", "--count", "1"), ("sub",), ("ping",)):
-            code, answer = exit_of(a, *arguments, "--wait", "200ms")
+            code, answer, _ = exit_of(a, *arguments, "--wait", "200ms")
             check(code == 5 and answer["end_reason"] == "timed_out" and not answer["is_connected"], f"{arguments}: {code} {answer}")
-        code, _ = exit_of(a, "pub", "--channel", "aeron:udp?endpoint=nonsense", "--count", "1")
+        code, _, _ = exit_of(a, "pub", "--channel", "aeron:udp?endpoint=nonsense", "--count", "1")
         check(code == 2, f"a channel that is none ends with {code}")
 
 

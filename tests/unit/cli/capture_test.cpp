@@ -28,10 +28,12 @@ class Capture : public ::testing::Test {
       if (request.args["port"] != "a") return fail(ErrorCode::kNotFound, "no port has this name", "look again");
       return Json{{"capture", 3}};
     }
+    if (request.verb == "capture-stop" && is_forgotten_) return fail(ErrorCode::kNotFound, "no capture has this number");
     if (request.verb == "capture-stop") {
       is_stopped_ = true;
       return Json{{"capture", 3}, {"frames", 10}};
     }
+    if (is_forgotten_ && looks_ >= states_.size()) return Json{{"captures", Json::array()}};
     const std::string state = is_stopped_ ? "done" : states_[std::min(looks_++, states_.size() - 1)];
     return Json{{"captures", Json::array({{{"capture", 3}, {"port", "a"}, {"path", "/x"}, {"state", state}, {"frames", 10}, {"dropped", 1}, {"error", "disk full"}}})}};
   }
@@ -45,17 +47,19 @@ class Capture : public ::testing::Test {
   std::vector<std::string> states_{"none", "active", "done"};
   std::size_t looks_{};
   bool is_stopped_{};
+  bool is_forgotten_{};  // somebody else ends it after the last of `states_`
   Json args_;
   std::vector<std::string> calls_;  // read by tests between two runs of the command only
   std::unique_ptr<api::ControlServer> server_;
 };
 
 TEST_F(Capture, ends_by_itself_with_its_frames_and_is_let_go) {
-  const Outcome outcome = here({"capture", "a", "x.pcapng", "--count", "10", "--snap-length", "64B", "--json"});
+  const Outcome outcome = here({"capture", "a", "x.pcapng", "--count", "10", "--file-size", "1MiB", "--snap-length", "64B", "--json"});
   ASSERT_EQ(outcome.exit, 0) << outcome.err;
   EXPECT_EQ(outcome.json()["frames"], 10);
   EXPECT_EQ(outcome.json()["dropped"], 1);
   EXPECT_EQ(args_["frame_limit"], 10);
+  EXPECT_EQ(args_["byte_limit"], 1 << 20);
   EXPECT_EQ(args_["snap_length"], 64);
   EXPECT_EQ(args_["path"], std::filesystem::absolute("x.pcapng").string());
   EXPECT_TRUE(is_stopped_);
@@ -68,12 +72,27 @@ TEST_F(Capture, ends_after_the_time_asked_for) {
   EXPECT_TRUE(is_stopped_);
 }
 
+TEST_F(Capture, that_somebody_else_ended_is_over) {
+  is_forgotten_ = true;
+  states_ = {"active", "active"};
+  const Outcome outcome = here({"capture", "a", "/tmp/x.pcapng", "--json"});
+  ASSERT_EQ(outcome.exit, 0) << outcome.err;
+  EXPECT_EQ(outcome.json()["frames"], 10) << "as they were seen last";
+}
+
 TEST_F(Capture, tells_why_the_data_plane_refused) {
   states_ = {"failed"};
   const Outcome outcome = here({"capture", "a", "/tmp/x.pcapng"});
   EXPECT_EQ(outcome.exit, 1);
   EXPECT_NE(outcome.err.find("disk full"), std::string::npos);
   EXPECT_TRUE(is_stopped_) << "its slot is given back";
+}
+
+TEST_F(Capture, that_fails_on_its_way_is_not_a_success) {
+  states_ = {"active", "active", "failed"};
+  const Outcome outcome = here({"capture", "a", "/tmp/x.pcapng", "--count", "1000"});
+  EXPECT_EQ(outcome.exit, 1);
+  EXPECT_NE(outcome.err.find("disk full"), std::string::npos);
 }
 
 TEST_F(Capture, hands_on_errors_of_the_control_plane) {

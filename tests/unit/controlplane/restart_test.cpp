@@ -393,10 +393,12 @@ TEST_F(ControlSocket, config_terminate_and_log_level_answer) {
 TEST_F(ControlSocket, captures_start_are_listed_and_stop) {
   EXPECT_EQ(call("capture-start", {{"port", "nothing"}, {"path", "/tmp/x.pcapng"}}).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(call("capture-start", {{"port", "cable"}, {"path", "x.pcapng"}}).error().code, ErrorCode::kInvalidArgument);
-  const auto started = call("capture-start", {{"port", "cable"}, {"path", "/tmp/x.pcapng"}, {"snap_length", 96}});
+  const auto started = call("capture-start", {{"port", "cable"}, {"path", "/tmp/x.pcapng"}, {"snap_length", 96}, {"frame_limit", 10}, {"byte_limit", 65536}});
   ASSERT_TRUE(started) << started.error().message;
   const auto index = started->at("capture").get<std::uint32_t>();
   EXPECT_EQ(registry().captures[index].desired.snap_length, 96U);
+  EXPECT_EQ(registry().captures[index].desired.frame_limit, 10U);
+  EXPECT_EQ(registry().captures[index].desired.byte_limit, 65536U);
   EXPECT_STREQ(registry().captures[index].desired.path, "/tmp/x.pcapng");
   EXPECT_EQ(call("capture-status")->at("captures").size(), 1U);
   EXPECT_TRUE(call("capture-stop", {{"capture", index}}));
@@ -405,6 +407,7 @@ TEST_F(ControlSocket, captures_start_are_listed_and_stop) {
   auto& observed = registry().captures[index].observed;
   observed.generation = registry().captures[index].desired.generation;
   observed.state.store(shm::Observed::kDone);
+  EXPECT_EQ(call("capture-status")->at("captures").at(0).at("state"), "done") << "its last figures are told once";
   EXPECT_EQ(call("capture-status")->at("captures").size(), 0U);
 }
 

@@ -49,6 +49,7 @@ class CaptureDeskTest : public testing::Test {
     wanted.port = port;
     wanted.snap_length = 128;
     wanted.frame_limit = 1000;
+    wanted.byte_limit = 1U << 20;
     std::strcpy(wanted.path, "/tmp/x.pcapng");
     ++wanted.generation;
     wanted.state.store(shm::Desired::kActive);
@@ -71,6 +72,7 @@ TEST_F(CaptureDeskTest, a_capture_is_started_as_asked_followed_and_stopped) {
   EXPECT_EQ(port_[1]->asked.path, "/tmp/x.pcapng");
   EXPECT_EQ(port_[1]->asked.snap_length, 128U);
   EXPECT_EQ(port_[1]->asked.frame_limit, 1000U);
+  EXPECT_EQ(port_[1]->asked.byte_limit, 1U << 20);
   EXPECT_FALSE(desk_.look(3)) << "a second bell changes nothing";
 
   port_[1]->status.frames = 17;
