@@ -122,7 +122,7 @@ void CapturePort::write_until(const std::stop_token& stop, PcapngFile file, Capt
 // Writes what is in the rings, oldest first. False once a limit is reached.
 bool CapturePort::drain(PcapngFile& file, const CaptureOptions& options, std::vector<std::byte>& scratch) {
   constexpr std::uint64_t kBlockMax = 80;  // bytes around a frame, and the statistics at the end
-  constexpr std::uint64_t kFlushBytes = 1U << 20;
+  constexpr std::size_t kFlushBytes = 32U << 10;  // as much is lost at the end of a full disk
   while (true) {
     const auto oldest = std::min_element(rings_.begin(), rings_.end(), [](const auto* a, const auto* b) { return a->oldest_ns() < b->oldest_ns(); });
     CapturedFrame frame;
@@ -133,7 +133,7 @@ bool CapturePort::drain(PcapngFile& file, const CaptureOptions& options, std::ve
     (*oldest)->pop(static_cast<std::uint32_t>(frame.bytes.size()));
     frames_.fetch_add(1, std::memory_order_relaxed);
     if (options.frame_limit != 0 && frames_.load(std::memory_order_relaxed) == options.frame_limit) return false;
-    if (file.size() % kFlushBytes < frame.bytes.size() && !file.flush()) return true;  // the caller's flush will fail again and tell
+    if (file.waiting_bytes() >= kFlushBytes && !file.flush()) return true;  // the caller's flush will fail again and tell
   }
 }
 

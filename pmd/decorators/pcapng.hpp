@@ -37,6 +37,8 @@ class PcapngFile {
   [[nodiscard]] Result<void> flush();
   // Bytes added so far, headers included.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_ + buffer_.size(); }
+  // Those of them that wait for flush().
+  [[nodiscard]] std::size_t waiting_bytes() const noexcept { return buffer_.size(); }
 
  private:
   PcapngFile(int fd, std::string path) noexcept : fd_{fd}, path_{std::move(path)} {}

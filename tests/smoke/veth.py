@@ -15,10 +15,12 @@ LEFT, RIGHT = "10.77.1.1", "10.77.1.2"
 TO_RIGHT, TO_LEFT = f"aeron:udp?endpoint={RIGHT}:40123", f"aeron:udp?endpoint={LEFT}:40124"
 KIND = sys.argv.pop(1) if len(sys.argv) > 1 else ""
 DELETES = {"THALWEG_INSTANCE_DELETE_ON_SHUTDOWN": "true"}
+# A process that starts again on a busy machine may take longer than a stream waits by default.
+PATIENT = "streams: {image-liveness-timeout: 120s, connection-timeout: 120s, linger: 120s}\n"
 
 
 def port_yaml(kind, address, device):
-    return f"ports:\n  - {{name: wire, type: {kind}, address: {address}/24, device: {device}}}\n"
+    return f"ports:\n  - {{name: wire, type: {kind}, address: {address}/24, device: {device}}}\n{PATIENT}"
 
 
 class Side(Appliance):
@@ -37,7 +39,7 @@ class Side(Appliance):
             return port_yaml("af_packet", address, self.device)
         namespaces.run(*prefix, "ip", "address", "add", f"{address}/24", "dev", self.device)
         namespaces.run(*prefix, "ethtool", "-K", self.device, "tx", "off")  # else the checksums it sends are unfinished
-        return "ports:\n  - {name: sockets, type: kernel}\n"
+        return "ports:\n  - {name: sockets, type: kernel}\n" + PATIENT
 
     def start(self, wait=True):
         super().start(wait)
