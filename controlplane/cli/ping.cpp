@@ -232,13 +232,14 @@ class Pong {
  private:
   void answer(std::span<const std::byte> message) {
     constexpr std::int64_t kGiveUp_ns = 100 * kMillisecond_ns;  // an asker that went away must not hold the others up
+    constexpr std::int64_t kFirst_ns = 5 * kSecond_ns;  // the first question may be here before the answers' stream is connected at this end
     ++received_;
     digest_ = crc32c(message, digest_);
     client::OfferResult result = pair_.out.offer(message);
     std::int64_t deadline_ns = 0;
     while (result.is_retryable() && !is_interrupted()) {
       const std::int64_t now_ns = monotonic_ns();
-      if (deadline_ns == 0) deadline_ns = now_ns + kGiveUp_ns;
+      if (deadline_ns == 0) deadline_ns = now_ns + (sent_ == 0 ? kFirst_ns : kGiveUp_ns);
       if (now_ns >= deadline_ns) break;
       result = pair_.out.offer(message);
     }
