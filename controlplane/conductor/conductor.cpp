@@ -79,7 +79,7 @@ int Conductor::poll(Time now) {
     next_tick_ns_ = now.now_ns + world_.settings.timer_interval_ns;
   }
   const bool has_rung = world_.bells.flush();
-  if (has_rung || bells + finished > 0) lively_ns_ = now.now_ns;
+  if (has_rung || bells + finished > 0 || !commands_.is_idle()) lively_ns_ = now.now_ns;
   if (now.now_ns - lively_ns_ >= kLively_ns) world_.logs.refill();
   return work;
 }

@@ -40,6 +40,7 @@ TEST_F(Logs, a_pool_hit_needs_no_slow_work_and_the_pool_fills_up_again) {
   command.client_id = kClient;
   command.correlation_id = next_id();
   command.channel = "aeron:ipc";
+  now.now_ns += kMillisecond_ns;   // long idle
   send(shm::Command::kAddPublication, command);
   run_without_worker();
   EXPECT_EQ(files_in("publications"), 1U);
