@@ -256,8 +256,11 @@ void ImageService::link_to_images(std::uint32_t subscription) {
   for (const std::uint32_t image : world_->images.used()) {
     const ImageRecord& record = world_->images.record(image);
     const auto& wanted = world_->images.slot(image).desired;
-    // DRAINING images still take subscribers as long as nobody was told of their end.
-    const bool accepts = world_->images.desired(image) == shm::Desired::kActive && !record.is_end_told && record.status != Status::kClosing;
+    // DRAINING images still take subscribers as long as nobody was told of their end. One that its last subscriber left gets no frames any
+    // more and is about to end: whoever comes now is served by the image that the next SETUP makes.
+    const auto is_active = [this](std::uint32_t link) { return world_->links.desired(link) == shm::Desired::kActive; };
+    const bool has_subscribers = std::any_of(record.links.begin(), record.links.end(), is_active);
+    const bool accepts = world_->images.desired(image) == shm::Desired::kActive && has_subscribers && !record.is_end_told && record.status != Status::kClosing;
     if (accepts && subscriptions_->wants(subscription, wanted.endpoint, wanted.stream_id, wanted.session_id)) {
       links_->link(shm::LinkTarget::kImage, image, subscription);
     }

@@ -169,6 +169,22 @@ TEST_F(Subscriptions, a_late_subscription_joins_the_images_that_are_there) {
   expect_nothing();
 }
 
+// Its last subscriber left: the lane feeds it no more, and its end comes with the lane's next look at its timers.
+TEST_F(Subscriptions, a_late_subscription_does_not_join_an_image_that_everybody_left) {
+  const std::int64_t id = add_subscription(kUdp);
+  set_up();
+  skip_all();
+  remove_subscription(id);
+  skip_all();
+  const std::int64_t late = add_subscription(kUdp);
+  expect_ready(late);
+  expect_nothing();
+  data_plane->finish_image(only_image());
+  run();
+  set_up();
+  EXPECT_EQ(expect<shm::OnAvailableImage>(Response::kAvailableImage).subscription_registration_id, late);
+}
+
 TEST_F(Subscriptions, a_removed_subscription_gets_no_unavailable_image_and_its_position_is_freed) {
   const std::int64_t id = add_subscription(kUdp);
   const std::int64_t other = add_subscription(kUdp, 10, kOther);
