@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <regex>
 #include <sstream>
@@ -112,9 +113,14 @@ std::vector<std::string> commands_in(const std::string& page) {
   return commands;
 }
 
-void disarm(CLI::App& app) {
+// Takes away what the verbs do, and gives it to `kept`: what the options write into lives in there.
+void disarm(CLI::App& app, std::vector<std::function<void()>>& kept) {
+  struct Access : CLI::App {
+    static auto callback() { return &Access::final_callback_; }
+  };
+  kept.push_back(app.*Access::callback());
   app.callback({});
-  for (CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) disarm(*verb);
+  for (CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) disarm(*verb, kept);
 }
 
 TEST(Documentation, shows_commands_that_the_grammar_takes) {
@@ -124,7 +130,8 @@ TEST(Documentation, shows_commands_that_the_grammar_takes) {
       std::vector<std::string> words = split_command(command);
       Context context{Output::standard(), {}, Exit::kOk};
       const auto grammar = make_grammar(context);
-      disarm(*grammar);
+      std::vector<std::function<void()>> kept;
+      disarm(*grammar, kept);
       std::reverse(words.begin(), words.end());
       EXPECT_NO_THROW(grammar->parse(words)) << path << ": thalweg " << command;
       ++seen;
