@@ -32,7 +32,10 @@ Publication::Publication(const Context& context) noexcept
   window_ = configured > 0 && configured < term_length_ / 2 ? configured : term_length_ / 2;
   longest_claim_ = wire::longest_claim(term_length_, mtu_);
   is_rtt_measured_ = c_.desired->is_retransmit_linger_auto != 0 && !has_flag(PublicationFlags::kGroup);
-  if (c_.desired->is_retransmit_linger_auto) first_heartbeat_ns_ = heartbeat_interval_ns_ = kRetransmitLingerFloor_ns;
+  if (c_.desired->is_retransmit_linger_auto) {
+    first_heartbeat_ns_ = heartbeat_interval_ns_ = kRetransmitLingerFloor_ns;
+    least_interval_ns_ = kIdleHeartbeat_ns;
+  }
 }
 
 void Publication::start(std::int64_t now_ns) noexcept {
@@ -74,7 +77,7 @@ std::int64_t Publication::next_deadline_ns() const noexcept {
   std::int64_t deadline = std::min(receiver_deadline_ns_, retransmit_deadline_ns_ == kNever_ns ? kNever_ns : retransmit_deadline_ns_ + 1);
   if (is_flow_check_due_) return 0;
   if (is_setup_wanted()) deadline = std::min(deadline, s.last_setup_ns + kSetupInterval_ns + 1);
-  if (s.has_initial_connection) deadline = std::min(deadline, s.last_send_ns + heartbeat_interval_ns_ + 1);
+  if (s.has_initial_connection) deadline = std::min(deadline, s.last_send_ns + heartbeat_interval_ns() + 1);
   return deadline;
 }
 

@@ -48,6 +48,7 @@ inline constexpr std::int32_t kCleanBytesPerTurn = 64 << 10;        // design, s
 inline constexpr std::int32_t kCleanQuantum = 4 << 10;              // do not clean in smaller steps: a release store and a call each
 inline constexpr int kRetransmitDatagramsPerTurn = 64;              // the rest of a long retransmit follows in later turns
 inline constexpr std::int64_t kRetransmitLingerFloor_ns = 50'000;   // ours; below it duplicates of one NAK would each be served
+inline constexpr std::int64_t kIdleHeartbeat_ns = kMillisecond_ns;  // ours; with less, heartbeats would keep lanes of sparse streams from resting
 inline constexpr std::int64_t kRttRequestInterval_ns = kMillisecond_ns;  // ours; with a retransmit, at most so often
 inline constexpr std::int64_t kRttMax_ns = 10 * kSecond_ns;            // a longer "round trip" is a broken clock or a forged reply
 inline constexpr std::int64_t kLingerMin_ns = kSecond_ns;           // 2.9: a unicast EOS SM cuts linger to "a following tick" (1 s)
@@ -148,6 +149,10 @@ class Publication {
   [[nodiscard]] std::int64_t oldest_retransmit() const noexcept { return c_.state->sender_position - term_length_ / 2 - longest_claim_; }
   // The action that is to serve the NAK, its range clamped; nullptr: nothing to do (2.10 steps 1 to 3, and our own limit).
   [[nodiscard]] shm::RetransmitAction* plan_retransmit(const wire::Nak& nak, std::int64_t now_ns) noexcept;
+  // A sender without window may have lost the status message that opens it: it asks sooner than one that has nothing to send.
+  [[nodiscard]] std::int64_t heartbeat_interval_ns() const noexcept {
+    return c_.state->is_limited ? heartbeat_interval_ns_ : std::max(heartbeat_interval_ns_, least_interval_ns_);
+  }
   [[nodiscard]] std::int32_t retransmit_allowance(std::int64_t now_ns) noexcept;
   template <DatagramSink Sink>
   void request_rtt(std::int64_t now_ns, Sink& sink) noexcept;
@@ -180,6 +185,7 @@ class Publication {
   std::int32_t longest_claim_{};                    // bytes in the log
   std::int64_t heartbeat_interval_ns_{kHeartbeatInterval_ns};  // until the next one
   std::int64_t first_heartbeat_ns_{kHeartbeatInterval_ns};     // after data; with our repair sooner than the rest
+  std::int64_t least_interval_ns_{kHeartbeatInterval_ns};      // of a sender that has window left
   bool is_rtt_measured_{};
   std::int64_t last_rtt_request_ns_{};                         // 0: none yet
   std::int64_t retransmit_deadline_ns_{kNever_ns};  // earliest of the actions

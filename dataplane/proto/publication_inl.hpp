@@ -15,7 +15,7 @@ SendOutcome Publication::send(std::int64_t now_ns, Sink& sink) noexcept {
   shm::PublicationState& s = *c_.state;
   if (is_setup_wanted() && now_ns - s.last_setup_ns > kSetupInterval_ns) send_setup(now_ns, sink, outcome);
   if (!send_data(now_ns, sink, outcome)) {
-    if (now_ns - s.last_send_ns > heartbeat_interval_ns_ && s.has_initial_connection && !planted(Bug::kHeartbeatForgotten)) {
+    if (now_ns - s.last_send_ns > heartbeat_interval_ns() && s.has_initial_connection && !planted(Bug::kHeartbeatForgotten)) {
       send_heartbeat(now_ns, sink, outcome);
     }
     if (now_ns >= receiver_deadline_ns_ || is_flow_check_due_) expire_receivers(now_ns);
@@ -103,7 +103,7 @@ void Publication::send_heartbeat(std::int64_t now_ns, Sink& sink, SendOutcome& o
   }
   outcome.bytes += sizeof frame;
   c_.state->last_send_ns = now_ns;
-  heartbeat_interval_ns_ = std::min(2 * heartbeat_interval_ns_, kHeartbeatInterval_ns);
+  heartbeat_interval_ns_ = std::min(2 * heartbeat_interval_ns(), kHeartbeatInterval_ns);
   c_.counters.add(shm::LaneCounter::kHeartbeatsSent);
 }
 
