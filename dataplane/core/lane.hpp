@@ -49,7 +49,7 @@ class Lane {
   static constexpr std::uint32_t kInboxCapacity = 8192;
   static constexpr unsigned kMessagesPerTurn = 64;
   static constexpr std::int64_t kHousekeepInterval_ns = 20'000;   // ARP retries, ticks and counters may be this late
-  static constexpr std::int64_t kPublicationSweep_ns = 40'000;    // 50 us are promised (design, section 2); the rest is a turn's length
+  static constexpr std::int64_t kPublicationSweep_ns = 46'000;    // 50 us are promised (design, section 2); the rest is a turn's length
   static constexpr std::int64_t kImageSweep_ns = 100'000;         // consumption without arrivals only moves the window
   static constexpr std::uint8_t kQuietTurnsMax = 16;              // turns without work before a stream counts as idle
 

@@ -1,4 +1,6 @@
 #pragma once
+#include <algorithm>
+#include <bit>
 #include <memory>
 
 #include "dataplane/base/assert.hpp"
@@ -35,27 +37,35 @@ class PollList {
 // Which of so many things to look at next, each once in `sweep_ns`. One thread.
 class Rotation {
  public:
-  static constexpr std::uint32_t kLeast = 8;          // a few are seen at once
+  static constexpr std::uint32_t kFew = 8;            // so many are seen at once
+  static constexpr std::uint32_t kTogether = 64;      // misses of looks in a row overlap: few long slices cost less than many short ones
   explicit Rotation(std::int64_t sweep_ns) noexcept : sweep_ns_{sweep_ns} {}
   // How many of `count` to look at in a turn that came `elapsed_ns` after the last one.
   [[nodiscard]] std::uint32_t share(std::uint32_t count, std::int64_t elapsed_ns) noexcept {
-    if (count <= kLeast || elapsed_ns >= sweep_ns_) return count;
-    credit_ += static_cast<std::uint64_t>(elapsed_ns) * count;
-    const std::uint64_t least = std::uint64_t{kLeast} * static_cast<std::uint64_t>(sweep_ns_);
-    if (credit_ < least) return 0;   // the usual turn under load: no division
-    const auto due = static_cast<std::uint32_t>(std::min<std::uint64_t>(credit_ / static_cast<std::uint64_t>(sweep_ns_), count));
-    credit_ -= due * static_cast<std::uint64_t>(sweep_ns_);
-    return due;
+    if (count <= kFew || elapsed_ns >= sweep_ns_) return count;
+    waited_ns_ += elapsed_ns;
+    const int shift = std::bit_width((count - 1) / kTogether);   // a sweep has 2^shift slices
+    const std::int64_t slice_ns = sweep_ns_ >> shift;
+    if (waited_ns_ < slice_ns) return 0;   // the usual turn under load: no division
+    const std::int64_t slices = waited_ns_ / slice_ns;
+    waited_ns_ -= slices * slice_ns;
+    return static_cast<std::uint32_t>(std::min<std::int64_t>(count, slices * ((count >> shift) + 1)));
   }
-  // Index of the next one; wraps. Precondition: count != 0.
-  [[nodiscard]] std::uint32_t advance(std::uint32_t count) noexcept {
+  struct Slice {
+    std::uint32_t begin{}, end{};
+  };
+  // The next `wanted` of `count` indices, or the fewer that are left before it starts over. To be walked downwards: what a removal moves
+  // in was already seen. Precondition: count != 0.
+  [[nodiscard]] Slice advance(std::uint32_t count, std::uint32_t wanted) noexcept {
     if (cursor_ == 0 || cursor_ > count) cursor_ = count;
-    return --cursor_;     // downwards: what a removal at the cursor moves in was already seen
+    const std::uint32_t end = cursor_;
+    cursor_ -= std::min(wanted, end);
+    return {cursor_, end};
   }
 
  private:
   std::uint32_t cursor_{};
-  std::uint64_t credit_{};
+  std::int64_t waited_ns_{};
   std::int64_t sweep_ns_;
 };
 
@@ -66,16 +76,9 @@ template <typename Entry>
 class IdleList {
  public:
   static constexpr std::int64_t kTimerSweep_ns = 1'000'000;
-  struct Watch {
-    std::uint32_t* word{};             // shared memory; null: subscriber positions wake it, the entry has to be asked
-    std::uint32_t seen{};              // what the word held when the entry went idle
-    std::uint32_t timer{};             // index of its timer
-    // Relaxed: who wakes up looks again with the right order.
-    [[nodiscard]] bool has_changed() const noexcept { return std::atomic_ref{*word}.load(std::memory_order_relaxed) != seen; }
-  };
   // Each watched entry is seen once in `sweep_ns`.
   IdleList(std::uint32_t capacity, std::int64_t sweep_ns)
-      : watches_{new Watch[capacity]}, timers_{new Timer[capacity]}, watch_rotation_{sweep_ns} {}
+      : words_{new std::uint32_t*[capacity]}, watches_{new Watch[capacity]}, timers_{new Timer[capacity]}, watch_rotation_{sweep_ns} {}
 
   // Waits for its timer only, until watch() says more.
   void add(Entry& entry, std::int64_t deadline_ns) noexcept {
@@ -83,18 +86,20 @@ class IdleList {
     entry.polled = {Activity::kIdle, 0, count_};
     timers_[count_++] = {deadline_ns, &entry, kNoWatch};
   }
-  // Precondition: just added.
+  // Wakes, too, when `word` (in shared memory) holds something else than `seen`; without a word it is asked for news. Precondition: just added.
   void watch(Entry& entry, std::uint32_t* word, std::uint32_t seen) noexcept {
     Timer& timer = timers_[entry.polled.at];
     THALWEG_DCHECK(timer.watch == kNoWatch);
     timer.watch = watched_;
+    words_[watched_] = word != nullptr && seen == 0 ? word : &one_;
     watches_[watched_++] = {word, seen, entry.polled.at};
   }
   void remove(Entry& entry) noexcept {
     const std::uint32_t at = entry.polled.at;
     THALWEG_DCHECK(entry.polled.activity == Activity::kIdle && timers_[at].entry == &entry);
     if (const std::uint32_t watch = timers_[at].watch; watch != kNoWatch) {
-      watches_[watch] = watches_[--watched_];
+      words_[watch] = words_[--watched_];
+      watches_[watch] = watches_[watched_];
       timers_[watches_[watch].timer].watch = watch;   // of the removed one itself, if it was the last: nobody looks
     }
     entry.polled.activity = Activity::kNone;
@@ -110,31 +115,47 @@ class IdleList {
   // without a word.
   template <typename HasNews, typename Wake>
   void sweep(std::int64_t now_ns, std::int64_t elapsed_ns, HasNews&& has_news, Wake&& wake) noexcept {
-    for (std::uint32_t n = watch_rotation_.share(watched_, elapsed_ns); n > 0 && watched_ != 0; --n) {
-      const std::uint32_t at = watch_rotation_.advance(watched_);
-      const Watch& watch = watches_[at];
-      if (at >= kAhead) __builtin_prefetch(watches_[at - kAhead].word);   // every word lies in a log of its own
-      const bool is_awake = watch.word != nullptr ? watch.has_changed() : has_news(*timers_[watch.timer].entry);
-      if (is_awake) [[unlikely]] wake(*timers_[watch.timer].entry);
+    for (std::uint32_t left = watch_rotation_.share(watched_, elapsed_ns); left > 0 && watched_ != 0;) {
+      const auto [begin, end] = watch_rotation_.advance(watched_, left);
+      left -= end - begin;
+      for (std::uint32_t at = end; at-- > begin;) {
+        if (value_of(words_[at]) == 0) [[likely]] continue;   // no frame yet
+        const Watch& watch = watches_[at];
+        Entry& entry = *timers_[watch.timer].entry;
+        if (watch.word != nullptr ? value_of(watch.word) != watch.seen : has_news(entry)) wake(entry);
+      }
     }
-    for (std::uint32_t n = timer_rotation_.share(count_, elapsed_ns); n > 0 && count_ != 0; --n) {
-      const Timer& timer = timers_[timer_rotation_.advance(count_)];
-      if (now_ns >= timer.deadline_ns) [[unlikely]] wake(*timer.entry);
+    for (std::uint32_t left = timer_rotation_.share(count_, elapsed_ns); left > 0 && count_ != 0;) {
+      const auto [begin, end] = timer_rotation_.advance(count_, left);
+      left -= end - begin;
+      for (std::uint32_t at = end; at-- > begin;) {
+        if (now_ns >= timers_[at].deadline_ns) [[unlikely]] wake(*timers_[at].entry);
+      }
     }
   }
 
  private:
   static constexpr std::uint32_t kNoWatch = ~std::uint32_t{0};
-  static constexpr std::uint32_t kAhead = 12;
+  struct Watch {
+    std::uint32_t* word{};             // shared memory; null: the entry has to be asked
+    std::uint32_t seen{};              // what the word held when the entry went idle
+    std::uint32_t timer{};             // index of its timer
+  };
   struct Timer {
     std::int64_t deadline_ns{};
     Entry* entry{};
     std::uint32_t watch{kNoWatch};
   };
+  // Relaxed: who wakes up looks again with the right order.
+  [[nodiscard]] static std::uint32_t value_of(std::uint32_t* word) noexcept { return std::atomic_ref{*word}.load(std::memory_order_relaxed); }
+
+  // Nearly all wait for a word that is zero to change. These stand here by themselves, the others as one_: all that a sweep of sleepers reads.
+  std::unique_ptr<std::uint32_t*[]> words_;
   std::unique_ptr<Watch[]> watches_;
   std::unique_ptr<Timer[]> timers_;
   std::uint32_t count_{};
   std::uint32_t watched_{};
+  std::uint32_t one_{1};
   Rotation watch_rotation_;
   Rotation timer_rotation_{kTimerSweep_ns};
 };

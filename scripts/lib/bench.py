@@ -184,9 +184,9 @@ def lanes(context):
     for size in (32, 288, 1376):
         bare = statistics.median(of(f"bare_path/{size}"))
         results.append(Result(f"one thread doing all, {size} B", "ns/message", of(f"lane_path/{size}"), 1.5, bare))
-    for kind, count in (("connected", 1000), ("unconnected", 4095)):
-        alone = statistics.median(of(f"lane_path_idle_{kind}/288/0"))
-        results.append(Result(f"one busy stream beside {count} idle {kind}", "ns/message", of(f"lane_path_idle_{kind}/288/{count}"), 1.1, alone))
+    for kind, count, target, base in (("connected", 1000, 1.1, "connected"), ("untouched", 1000, None, "connected"), ("unconnected", 4095, 1.1, "unconnected")):
+        alone = statistics.median(of(f"lane_path_idle_{base}/288/0"))
+        results.append(Result(f"one busy stream beside {count} idle {kind}", "ns/message", of(f"lane_path_idle_{kind}/288/{count}"), target, alone))
     return results
 
 

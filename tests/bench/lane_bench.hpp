@@ -52,6 +52,7 @@ class Stream {
   struct Options {
     std::uint32_t idle_connected{};
     std::uint32_t idle_unconnected{};
+    bool is_idle_untouched{};    // the idle ones never carried a message: the words to look at all lie at the same place of a page
     std::int32_t mtu{1408};
   };
   Stream() : Stream(Options{}) {}
@@ -62,7 +63,11 @@ class Stream {
     publication_ = nodes.a.control.add_publication(p);
     p.endpoint = 0;   // all share the first's
     p.term_length = 64 << 10;
-    for (std::uint32_t i = 1; i <= options.idle_connected; ++i) add_idle(p, i);
+    for (std::uint32_t i = 1; i <= options.idle_connected; ++i) {
+      p.start_position = options.is_idle_untouched ? 0 : i % 512 * kFrame;
+      add_idle(p, i);
+    }
+    p.start_position = 0;
     nodes.run_until([&] { return nodes.b.control.images().size() == 1 + options.idle_connected && sender().is_connected != 0; }, 5 * kSecond_ns);
     for (std::uint32_t i = 1; i <= options.idle_unconnected; ++i) {
       p.stream_id = 2'000;   // nobody's

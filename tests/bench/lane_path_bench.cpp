@@ -86,10 +86,16 @@ void lane_path(benchmark::State& state) {
   run_path(state, stream);
 }
 
-// Both lanes carry the idle streams: half of what is added to a turn is the sender's, half the receiver's.
+// Both lanes carry the idle streams: half of what is added to a turn is the sender's, half the receiver's. Each stands somewhere else in
+// its log, as streams do that have carried something.
 void lane_path_idle_connected(benchmark::State& state) {
   Stream stream{{.idle_connected = static_cast<std::uint32_t>(state.range(1))}};
   if (stream.lane_b().image_count() != 1 + state.range(1)) state.SkipWithError("not all streams are connected");
+  run_path(state, stream);
+}
+
+void lane_path_idle_untouched(benchmark::State& state) {
+  Stream stream{{.idle_connected = static_cast<std::uint32_t>(state.range(1)), .is_idle_untouched = true}};
   run_path(state, stream);
 }
 
@@ -147,6 +153,7 @@ void goodput(benchmark::State& state) {
 BENCHMARK(bare_path)->Arg(32)->Arg(288)->Arg(1376)->UseManualTime();
 BENCHMARK(lane_path)->Arg(32)->Arg(288)->Arg(1376)->UseManualTime();
 BENCHMARK(lane_path_idle_connected)->Args({288, 0})->Args({288, 1'000})->UseManualTime();
+BENCHMARK(lane_path_idle_untouched)->Args({288, 1'000})->UseManualTime();
 BENCHMARK(lane_path_idle_unconnected)->Args({288, 0})->Args({288, 4'095})->UseManualTime();
 BENCHMARK(goodput)->ArgsProduct({{0, 1, 5, 10}, {0, 1}, {128, 512}})->Iterations(1)->Unit(benchmark::kMillisecond);
 

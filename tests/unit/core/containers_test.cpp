@@ -97,10 +97,16 @@ TEST(Rotation, sees_every_entry_once_in_its_time) {
     Rotation rotation{kSweep_ns};
     std::int64_t elapsed_ns = 0;
     for (; elapsed_ns < 10 * kSweep_ns; elapsed_ns += 700) {
-      for (std::uint32_t n = rotation.share(count, 700); n > 0; --n) ++seen[rotation.advance(count)];
+      for (std::uint32_t left = rotation.share(count, 700); left > 0;) {
+        const auto [begin, end] = rotation.advance(count, left);
+        ASSERT_LT(begin, end);
+        ASSERT_LE(end, count);
+        for (std::uint32_t at = begin; at < end; ++at) ++seen[at];
+        left -= end - begin;
+      }
     }
     for (const std::uint32_t times : seen) ASSERT_GE(times, 9U) << count;
-    if (count <= Rotation::kLeast) continue;
+    if (count <= Rotation::kFew) continue;
     for (const std::uint32_t times : seen) ASSERT_LE(times, 11U) << "no more than promised";
   }
 }
@@ -116,6 +122,7 @@ TEST(IdleList, entries_keep_their_watch_and_their_timer_whatever_is_removed) {
   constexpr std::uint32_t kCount = 64;
   struct Idle : Stream {
     std::uint32_t word{};
+    std::uint32_t seen{};
     bool is_watched{}, asks{}, has_news{};
     std::int64_t deadline_ns{};
   };
@@ -128,7 +135,7 @@ TEST(IdleList, entries_keep_their_watch_and_their_timer_whatever_is_removed) {
     if (one.polled.activity == Activity::kIdle) {
       const auto what = random.below(3);
       if (what == 0) list.remove(one);
-      if (what == 1) ++one.word;
+      if (what == 1) one.word = one.word == 7 ? 0 : one.word + 1;
       if (what == 2) one.has_news = true;
     } else {
       one.is_watched = random.below(2) == 0;
@@ -136,13 +143,13 @@ TEST(IdleList, entries_keep_their_watch_and_their_timer_whatever_is_removed) {
       one.has_news = false;
       one.deadline_ns = now_ns + static_cast<std::int64_t>(random.below(2'000'000));
       list.add(one, one.deadline_ns);
-      one.word = 7;
-      if (one.is_watched) list.watch(one, one.asks ? nullptr : &one.word, 7);
+      one.word = one.seen = random.below(2) == 0 ? 0 : 7;
+      if (one.is_watched) list.watch(one, one.asks ? nullptr : &one.word, one.seen);
     }
     list.sweep(
         now_ns, static_cast<std::int64_t>(random.below(3'000)), [](Idle& each) { return each.has_news; },
         [&](Idle& each) {
-          const bool was_changed = each.is_watched && (each.asks ? each.has_news : each.word != 7);
+          const bool was_changed = each.is_watched && (each.asks ? each.has_news : each.word != each.seen);
           ASSERT_TRUE(was_changed || now_ns >= each.deadline_ns);
           list.remove(each);
         });
