@@ -112,6 +112,7 @@ TEST_P(Streams, messages_arrive_complete_and_in_order) {
   expect_everything_to_end();
 }
 
+// proves 3.11/6, 3.11/7, 5.8/3
 TEST_P(Streams, the_end_of_a_publication_is_told_when_all_was_consumed) {
   connect();
   const auto messages = make_messages(50, 500);
@@ -145,6 +146,7 @@ TEST_P(Streams, a_client_that_dies_takes_its_publication_with_it) {
   expect_everything_to_end();
 }
 
+// proves 3.4/9
 TEST_P(Streams, a_second_subscriber_joins_a_running_stream) {
   connect();
   ASSERT_TRUE(transfer(make_messages(300, 1000)));
@@ -226,6 +228,7 @@ TEST_P(Streams, a_restarted_data_plane_goes_on_with_every_stream) {
   expect_everything_to_end();
 }
 
+// proves 2.9/2, 5.10/6
 TEST_P(Streams, shared_publications_end_with_the_last_of_them) {
   connect();
   auto second = publish->add_publication(channel, kStream);
@@ -416,6 +419,7 @@ TEST_F(Cable, streams_on_several_lanes_reach_each_other) {
       10 * kSecond_ns));
 }
 
+// proves 5.7/1, 5.7/4
 TEST_F(Cable, a_spy_sees_what_is_sent) {
   TwoAppliances both;
   auto publish = both.connect(both.a);

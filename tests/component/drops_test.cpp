@@ -90,6 +90,7 @@ TEST_F(DropsTest, a_lane_that_is_held_up_costs_what_its_ring_does_not_hold) {
   EXPECT_EQ(count_b(LaneCounter::kDropLaneRingFull, 1), kTooMany + 0U);
 }
 
+// proves 3.13/2
 TEST_F(DropsTest, data_of_a_rejected_image_is_counted_and_does_not_reach_its_log) {
   make_nodes();
   connect();

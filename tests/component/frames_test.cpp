@@ -116,6 +116,7 @@ TEST_F(FramesTest, frames_below_udp_are_dropped_for_their_own_reason) {
   EXPECT_EQ(subscriber().poll(), 0);
 }
 
+// proves 9.3/2
 TEST_F(FramesTest, a_wrong_udp_checksum_is_dropped_where_checksums_are_verified) {
   TwoNodes::Options options;
   options.checksums = pmd::Checksums::kOn;
@@ -134,6 +135,7 @@ TEST_F(FramesTest, a_wrong_udp_checksum_is_dropped_where_checksums_are_verified)
 
 // ---- frames of the protocol ----
 
+// proves 1.3/7, 1.13/4, 3.2/1, 3.2/4, 3.2/5, 3.5/2, 3.5/7
 TEST_F(FramesTest, frames_above_udp_are_dropped_for_their_own_reason_by_a_receiver) {
   Node& b = nodes->b;
   const std::int64_t here = receiver().high_water;
@@ -170,6 +172,7 @@ TEST_F(FramesTest, frames_above_udp_are_dropped_for_their_own_reason_by_a_receiv
   expect_transfer(make_messages(100, 0, 2'000));
 }
 
+// proves 1.3/6, 1.6/3, 2.11/1, 2.11/2, 5.2/10
 TEST_F(FramesTest, frames_above_udp_are_dropped_for_their_own_reason_by_a_sender) {
   Node& a = nodes->a;
   const auto& d = a.control.registry().publications[publication].desired;
@@ -286,6 +289,7 @@ TEST_F(FramesTest, a_neighbour_that_never_answers_costs_frames_and_a_few_request
   expect_transfer(make_messages(10));
 }
 
+// proves 9.3/1
 TEST_F(FramesTest, an_arp_request_is_answered) {
   Frame frame(60);
   wire::build_ethernet(frame.data(), wire::kBroadcastMac, nodes->a.plane->port(0).mac(), wire::kEtherTypeArp);
@@ -369,6 +373,7 @@ TEST_F(FramesTest, echoes_beyond_the_allowance_are_dropped) {
   EXPECT_GE(count_b(LaneCounter::kDropOtherProtocol), 400U);
 }
 
+// proves 9.3/7
 TEST_F(FramesTest, a_datagram_nobody_listens_for_is_answered_with_port_unreachable) {
   auto nobody = to_b();
   nobody.destination.port = 9;

@@ -90,6 +90,7 @@ TEST_F(IdleTest, a_publication_whose_window_opens_goes_on_within_50_us) {
   EXPECT_LE(nodes->now_ns - begin_ns, 2 * 100'000) << "an image sees consumption within 100 us, a window opens the sender at once";
 }
 
+// proves 5.7/3
 TEST_F(IdleTest, a_spy_that_reads_on_moves_the_limit_of_a_resting_publication) {
   connect();
   Subscriber& spy = nodes->a.control.subscriber(nodes->a.control.add_ipc_subscriber(publication));  // on a network publication: a spy

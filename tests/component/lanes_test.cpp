@@ -39,6 +39,7 @@ TEST_F(LanesTest, an_ipc_stream_moves_through_its_lane) {
   EXPECT_EQ(reader(1).messages(), messages);
 }
 
+// proves 5.8/1
 TEST_F(LanesTest, an_ipc_publisher_stops_at_its_limit_and_goes_on_after_a_poll) {
   make_nodes();
   connect_ipc(0, 1);

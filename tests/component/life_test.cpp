@@ -18,6 +18,7 @@ class LifeTest : public StreamTest {
   void heal(Node& node) { *node.filter = nullptr; }
 };
 
+// proves 2.9/14, 3.11/7
 TEST_F(LifeTest, a_closed_publication_ends_the_stream_where_its_last_message_ends) {
   connect();
   const auto messages = make_messages(100, 1'000);
@@ -32,6 +33,7 @@ TEST_F(LifeTest, a_closed_publication_ends_the_stream_where_its_last_message_end
   EXPECT_TRUE(run_until([this] { return nodes->b.plane->lane(0).image_count() == 0; }, 15 * kSecond_ns));
 }
 
+// proves 2.9/10
 TEST_F(LifeTest, the_end_is_announced_within_a_timer_interval_and_linger_is_cut_short_by_the_receivers_answer) {
   connect();
   expect_transfer(make_messages(1));
@@ -41,6 +43,7 @@ TEST_F(LifeTest, the_end_is_announced_within_a_timer_interval_and_linger_is_cut_
   EXPECT_LT(nodes->now_ns - begin_ns, 5 * kSecond_ns) << "the linger of 5 s was not cut short";
 }
 
+// proves 2.9/3
 TEST_F(LifeTest, a_draining_publication_sends_what_was_offered_before_it_was_closed) {
   connect({}, {.window_length = 8 << 10});
   const auto messages = make_messages(20, 1'000);
@@ -57,6 +60,7 @@ TEST_F(LifeTest, a_draining_publication_sends_what_was_offered_before_it_was_clo
   EXPECT_EQ(subscriber().messages(), messages);
 }
 
+// proves 2.9/7
 TEST_F(LifeTest, a_lingering_publication_still_repairs) {
   connect();
   expect_transfer(make_messages(10));
@@ -81,6 +85,7 @@ TEST_F(LifeTest, a_lingering_publication_still_repairs) {
   EXPECT_GT(count_b(LaneCounter::kNaksSent), 0U);
 }
 
+// proves 2.4/4
 TEST_F(LifeTest, a_publication_without_receivers_repeats_its_setup_and_offers_nothing) {
   make_nodes();
   publication = nodes->a.control.add_publication({.remote = {TwoNodes::kAddressB, kPort}});
@@ -92,6 +97,7 @@ TEST_F(LifeTest, a_publication_without_receivers_repeats_its_setup_and_offers_no
   EXPECT_GE(count_b(LaneCounter::kDropNoEndpoint), 9U);
 }
 
+// proves 3.9/1, 3.11/2, 3.12/1
 TEST_F(LifeTest, a_silent_sender_makes_the_image_unavailable_after_ten_seconds_and_a_new_one_follows) {
   connect();
   expect_transfer(make_messages(10));
@@ -109,6 +115,7 @@ TEST_F(LifeTest, a_silent_sender_makes_the_image_unavailable_after_ten_seconds_a
   EXPECT_EQ(second.messages().back(), "after the outage");
 }
 
+// proves 2.7/1, 2.7/4, 2.7/6
 TEST_F(LifeTest, silent_receivers_disconnect_a_publication_after_five_seconds) {
   connect();
   cut(nodes->a);
@@ -165,6 +172,7 @@ TEST_F(LifeTest, the_same_session_may_come_back_with_another_first_term_after_it
   EXPECT_TRUE(run_until([&reader] { return reader.poll() == 1; }));
 }
 
+// proves 2.9/1, 3.10/3, 3.11/4
 TEST_F(LifeTest, a_revoked_publication_ends_at_once_on_both_sides) {
   connect();
   expect_transfer(make_messages(10));
@@ -174,6 +182,7 @@ TEST_F(LifeTest, a_revoked_publication_ends_at_once_on_both_sides) {
   EXPECT_EQ(sender().is_connected, 0);
 }
 
+// proves 2.13/2, 3.13/7
 TEST_F(LifeTest, a_rejected_image_tells_its_publication) {
   connect();
   expect_transfer(make_messages(10));
@@ -187,6 +196,7 @@ TEST_F(LifeTest, a_rejected_image_tells_its_publication) {
   EXPECT_EQ(sender().is_connected, 0);
 }
 
+// proves 3.2/1
 TEST_F(LifeTest, data_nobody_wants_any_longer_is_dropped_and_counted) {
   connect();
   nodes->b.control.close_interest(0);
@@ -221,6 +231,7 @@ TEST_F(LifeTest, lost_door_bells_cost_a_rescan_and_nothing_else) {
   EXPECT_TRUE(run_until([this] { return sender().is_connected != 0; }));
 }
 
+// proves 3.4/5
 TEST_F(LifeTest, a_refused_image_is_asked_for_again_with_a_later_setup) {
   make_nodes();
   nodes->b.control.refuses_images = true;

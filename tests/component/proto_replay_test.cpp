@@ -220,6 +220,7 @@ Summary summarize(const Items& items, const Stream& stream, Get&& get) {
   return s;
 }
 
+// proves 1.3/3, 2.4/1, 2.4/2, 2.6/1, 2.10/8, 2.10/14, 2.12/1, 9.1/1
 TEST_P(SenderReplay, sends_what_the_reference_driver_sent) {
   replay();
   const Summary theirs = summarize(recorded, *stream, [](const Datagram& d) { return is_from_publisher(d) ? &d.payload : nullptr; });
@@ -251,8 +252,8 @@ INSTANTIATE_TEST_SUITE_P(
                       SenderCase{"04-revoked-publication.pcap"}, SenderCase{"05-second-subscriber-elicits-setup.pcap"},
                       SenderCase{"06-loss-nak-retransmit.pcap"}, SenderCase{"07-loss-10pct-incl-lost-retransmits.pcap"},
                       SenderCase{"08-loss-unreliable-no-nak.pcap"},
-                      SenderCase{"09-multicast-min-flow-control.pcap", kGroupEos, shm::FlowControl::kMin, 2},
-                      SenderCase{"10-multicast-tagged-flow-control.pcap", kGroupEos, shm::FlowControl::kTagged, 1, 101},
+                      SenderCase{"09-multicast-min-flow-control.pcap", kGroupEos, shm::FlowControl::kMin, 2},  // proves 4.3/4
+                      SenderCase{"10-multicast-tagged-flow-control.pcap", kGroupEos, shm::FlowControl::kTagged, 1, 101},  // proves 4.5/1
                       SenderCase{"13-cubic-rttm.pcap"}, SenderCase{"14-err-image-rejected.pcap"}, SenderCase{"15-setup-refused-mtu-over-window.pcap"},
                       SenderCase{"16-batched-frames-in-one-datagram.pcap"}, SenderCase{"17-setup-without-receiver.pcap"},
                       SenderCase{"19-multicast-loss-nak-one-receiver.pcap", kGroupEos}),
@@ -393,6 +394,7 @@ std::vector<Bytes> without_flags(const std::vector<Bytes>& all) {
   return out;
 }
 
+// proves 3.6/4, 3.7/1, 3.7/3, 3.8/2, 3.8/12, 3.13/3, 9.1/1
 TEST_P(ReceiverReplay, answers_as_the_reference_driver_did) {
   replay();
   std::vector<Bytes> theirs;

@@ -42,6 +42,7 @@ TEST_F(RestartTest, a_restarted_receiver_resumes_its_image_and_asks_for_what_it_
   EXPECT_EQ(endpoint.receiver_id, receiver_id);
 }
 
+// proves 9.3/3
 TEST_F(RestartTest, a_restarted_sender_resumes_with_the_same_port) {
   connect();
   const auto& endpoint = nodes->a.control.registry().endpoints[0].observed;

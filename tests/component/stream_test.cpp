@@ -6,6 +6,7 @@ namespace {
 
 constexpr std::int32_t kTerm = 64 << 10;
 
+// proves 5.2/1, 5.2/2, 9.3/1
 TEST_F(StreamTest, a_message_crosses_the_cable_after_setup_and_status_message) {
   connect();
   expect_transfer(make_messages(10));
@@ -13,6 +14,7 @@ TEST_F(StreamTest, a_message_crosses_the_cable_after_setup_and_status_message) {
   EXPECT_GE(count_b(LaneCounter::kSetupsReceived), 1U);
 }
 
+// proves 1.4/4, 1.4/5
 TEST_F(StreamTest, terms_roll_over_with_padding_where_a_message_does_not_fit) {
   // A window of half the term would let the padding overrun it now and then (wire-protocol 3.5, step 4), which costs a NAK.
   connect({}, {.window_length = 16 << 10});
@@ -25,6 +27,7 @@ TEST_F(StreamTest, terms_roll_over_with_padding_where_a_message_does_not_fit) {
   EXPECT_EQ(count_b(LaneCounter::kDropInvalidFrame), 0U);
 }
 
+// proves 1.13/6, 2.1/2
 TEST_F(StreamTest, terms_roll_over_without_padding_where_messages_fill_them_exactly) {
   connect();
   const auto messages = make_messages(4 * kTerm / 1'024, 992);  // frames of 1,024 bytes
@@ -32,6 +35,7 @@ TEST_F(StreamTest, terms_roll_over_without_padding_where_messages_fill_them_exac
   EXPECT_EQ(subscriber().position(), 4 * kTerm);
 }
 
+// proves 1.13/1
 TEST_F(StreamTest, term_ids_wrap_around) {
   connect({.initial_term_id = 0x7FFFFFFE});
   expect_transfer(make_messages(1'000, 1'000));
@@ -61,6 +65,7 @@ TEST_F(StreamTest, messages_of_all_lengths_cross_many_terms) {
   expect_transfer(make_messages(3'000, 0, 8'000), 5 * kSecond_ns);
 }
 
+// proves 1.15/1
 TEST_F(StreamTest, small_messages_travel_together_in_one_datagram) {
   connect();
   const std::uint64_t before = count_b(LaneCounter::kDataFramesReceived);
@@ -115,6 +120,7 @@ TEST_F(StreamTest, our_repair_settings_are_faster_than_the_stock_rules) {
   EXPECT_LT(took_ns[1], took_ns[0] / 3) << "stock " << took_ns[0] << " ns, ours " << took_ns[1] << " ns";
 }
 
+// proves 3.8/13, 3.8/14
 TEST_F(StreamTest, an_unreliable_stream_pads_gaps_and_asks_for_nothing) {
   TwoNodes::Options options;
   options.impair_b = {.loss_ppm = 50'000, .seed = 3};
@@ -145,6 +151,7 @@ struct Disorder {
   pmd::ImpairmentOptions link;
 };
 class DisorderTest : public StreamTest, public ::testing::WithParamInterface<Disorder> {};
+// proves 3.5/12
 TEST_P(DisorderTest, everything_arrives_once_and_in_order) {
   TwoNodes::Options options;
   options.impair_b = GetParam().link;
@@ -166,6 +173,7 @@ INSTANTIATE_TEST_SUITE_P(
                                 .jitter_ns = 50'000, .seed = 9}}),
     [](const auto& one) { return one.param.name; });
 
+// proves 9.3/2
 TEST_F(StreamTest, a_damaged_frame_is_dropped_by_its_checksum_and_counted) {
   TwoNodes::Options options;
   options.impair_b = {.corrupt_ppm = 200'000, .seed = 21};
@@ -183,6 +191,7 @@ TEST_F(StreamTest, a_damaged_frame_is_dropped_by_its_checksum_and_counted) {
 
 // ---- windows ----
 
+// proves 2.5/1, 2.5/5
 TEST_F(StreamTest, a_subscriber_that_stops_stalls_the_publisher_and_nothing_is_lost_when_it_goes_on) {
   connect({}, {.window_length = 16 << 10});
   const auto messages = make_messages(1'000, 1'000);
@@ -224,6 +233,7 @@ TEST_F(StreamTest, a_slow_subscriber_sets_the_pace_without_loss) {
   EXPECT_EQ(count_b(LaneCounter::kNaksSent), 0U);
 }
 
+// proves 3.6/5
 TEST_F(StreamTest, the_slowest_of_several_subscribers_holds_the_window) {
   connect({}, {.window_length = 16 << 10});
   Subscriber& slow = nodes->b.control.subscriber(nodes->b.control.add_image_subscriber(nodes->b.control.images().front()));

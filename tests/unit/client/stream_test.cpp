@@ -40,6 +40,7 @@ TYPED_TEST(Streams, without_a_subscriber_an_offer_is_not_connected) {
   EXPECT_TRUE(this->p_.offer(bytes_of("x")).is_retryable());
 }
 
+// proves 1.4/14, 1.14/1, 1.14/7
 TYPED_TEST(Streams, a_message_arrives_with_its_header) {
   this->subscribe();
   const OfferResult result = this->p_.offer(bytes_of("hello"), 4711);
@@ -66,12 +67,14 @@ TYPED_TEST(Streams, a_message_arrives_with_its_header) {
   EXPECT_EQ(this->s_.images().at(0)->position(), 64);
 }
 
+// proves 1.14/5
 TYPED_TEST(Streams, an_empty_message_is_legal) {
   this->subscribe();
   EXPECT_EQ(this->p_.offer(std::span<const std::byte>{}).position(), 32);
   EXPECT_EQ(this->drain(this->s_), std::vector<std::string>{""});
 }
 
+// proves 5.8/1
 TYPED_TEST(Streams, the_subscriber_holds_the_publisher_at_half_a_term) {
   this->subscribe();
   const auto message = pattern(992);  // 1024 with its header
@@ -89,6 +92,7 @@ TYPED_TEST(Streams, the_subscriber_holds_the_publisher_at_half_a_term) {
   EXPECT_TRUE(this->p_.offer(message));
 }
 
+// proves 1.4/2, 1.4/3, 1.12/7, 1.14/2, 1.14/3
 TYPED_TEST(Streams, fragments_are_cut_at_the_mtu_and_put_together_again) {
   this->subscribe();
   const auto message = pattern(3000);
@@ -108,6 +112,7 @@ TYPED_TEST(Streams, fragments_are_cut_at_the_mtu_and_put_together_again) {
   EXPECT_EQ(whole, message);
 }
 
+// proves 1.14/3
 TYPED_TEST(Streams, a_message_of_exact_multiples_ends_with_a_full_fragment) {
   this->subscribe();
   const auto message = pattern(2 * 1376);
@@ -131,6 +136,7 @@ TYPED_TEST(Streams, gathered_pieces_arrive_as_one_message) {
   EXPECT_EQ(whole, expected);
 }
 
+// proves 1.12/4, 1.14/6
 TYPED_TEST(Streams, messages_that_are_too_long_are_refused) {
   this->subscribe();
   EXPECT_EQ(this->p_.offer(pattern(8193)).status(), OfferStatus::kMessageTooLong);
@@ -143,6 +149,7 @@ TYPED_TEST(Streams, messages_that_are_too_long_are_refused) {
   EXPECT_TRUE(this->p_.try_claim(1376, claim));
 }
 
+// proves 1.4/10, 1.14/7
 TYPED_TEST(Streams, a_claim_is_seen_when_committed_and_skipped_when_aborted) {
   this->subscribe();
   BufferClaim claim;
@@ -163,6 +170,7 @@ TYPED_TEST(Streams, a_claim_is_seen_when_committed_and_skipped_when_aborted) {
   EXPECT_EQ(this->s_.images().at(0)->position(), this->p_.position());
 }
 
+// proves 1.4/9, 1.14/4
 TYPED_TEST(Streams, terms_roll_over_for_many_laps_without_loss) {
   this->subscribe();
   int sent = 0, received = 0, admin_actions = 0;
@@ -406,6 +414,7 @@ class LastTerm : public WithDriver {
 };
 TYPED_TEST_SUITE(LastTerm, Kinds);
 
+// proves 1.13/7
 TYPED_TEST(LastTerm, streams_far_beyond_two_to_the_31_work_and_end_with_max_position_exceeded) {
   this->start();
   TypeParam p;
@@ -443,6 +452,7 @@ TEST(OfferResults, tell_their_reasons_apart) {
 
 class Assembly : public WithDriver {};
 
+// proves 1.14/8
 TEST_F(Assembly, a_gap_drops_the_whole_message_and_the_next_one_is_fine) {
   start();
   ExclusivePublication p = exclusive_publication();
@@ -461,6 +471,7 @@ TEST_F(Assembly, a_gap_drops_the_whole_message_and_the_next_one_is_fine) {
   EXPECT_EQ(assembler.dropped_count(), 1);
 }
 
+// proves 1.14/9
 TEST_F(Assembly, a_subscriber_that_joins_inside_a_message_waits_for_the_next) {
   start();
   ExclusivePublication p = exclusive_publication();

@@ -29,6 +29,7 @@ TEST_F(PublicationCommands, first_add_announces_the_heartbeat_counter_before_rea
   expect_nothing();
 }
 
+// proves 5.13/11
 TEST_F(PublicationCommands, ready_names_a_log_that_exists_with_its_metadata) {
   const std::int64_t id = add_publication(kUdp + "|mtu=4096|linger=3s|tags=5,6");
   skip_all();
@@ -83,6 +84,7 @@ TEST_F(PublicationCommands, counters_carry_registration_owner_and_key) {
   EXPECT_EQ(load_le<std::int32_t>(address->key.data()), 46);
 }
 
+// proves 5.10/1, 5.10/6
 TEST_F(PublicationCommands, second_add_of_the_same_channel_shares_the_first) {
   const std::int64_t first = add_publication(kUdp);
   expect<shm::OnCounter>(Response::kCounterReady);
@@ -99,6 +101,7 @@ TEST_F(PublicationCommands, second_add_of_the_same_channel_shares_the_first) {
   EXPECT_EQ(world().endpoints.used().size(), 1U);
 }
 
+// proves 5.10/1, 5.10/6
 TEST_F(PublicationCommands, exclusive_add_is_never_shared_but_uses_the_same_endpoint) {
   add_publication(kUdp);
   expect<shm::OnCounter>(Response::kCounterReady);
@@ -122,6 +125,7 @@ TEST_F(PublicationCommands, ipc_publication_has_no_channel_status_and_two_counte
   EXPECT_EQ(labels(), (std::vector<std::string>{"pub-pos (concurrent)" + tail, "pub-lmt" + tail, "client-heartbeat: id=1000"}));
 }
 
+// proves 2.2/1
 TEST_F(PublicationCommands, session_ids_count_up_and_skip_the_reserved_range) {
   add_publication("aeron:ipc", 1, true);
   expect<shm::OnCounter>(Response::kCounterReady);
@@ -147,6 +151,7 @@ TEST_F(PublicationCommands, next_available_session_id_follows_the_last_one) {
   EXPECT_EQ(next.session_id, wire::wrapping_add(ready.session_id, 1));
 }
 
+// proves 2.2/4, 2.2/5, 5.13/10
 TEST_F(PublicationCommands, explicit_start_position_initialises_tails_and_counters) {
   const std::int64_t id = add_publication("aeron:ipc?init-term-id=5|term-id=7|term-offset=64|term-length=65536");
   expect<shm::OnCounter>(Response::kCounterReady);
@@ -161,6 +166,7 @@ TEST_F(PublicationCommands, explicit_start_position_initialises_tails_and_counte
   EXPECT_EQ(load_le<std::int32_t>(metadata + shm::meta::kActiveTermCount), 2);
 }
 
+// proves 5.10/8, 5.13/6
 TEST_F(PublicationCommands, fixed_session_id_that_is_in_use_clashes) {
   add_publication(kUdp + "|session-id=77", 10, true);
   skip_all();
@@ -172,6 +178,7 @@ TEST_F(PublicationCommands, fixed_session_id_that_is_in_use_clashes) {
 
 class SharedMismatch : public PublicationCommands, public ::testing::WithParamInterface<std::pair<const char*, const char*>> {};
 
+// proves 5.10/7, 5.13/14
 TEST_P(SharedMismatch, a_parameter_that_differs_from_the_existing_publication_is_refused) {
   add_publication("aeron:udp?endpoint=127.0.0.1:24325|session-id=7|mtu=1408|term-length=65536|init-term-id=5|term-id=5|term-offset=0|ssc=false");
   skip_all();
@@ -184,6 +191,7 @@ INSTANTIATE_TEST_SUITE_P(Parameters, SharedMismatch,
                                            std::pair{"init-term-id=6|term-id=6|term-offset=0", "init-term-id"},
                                            std::pair{"init-term-id=5|term-id=5|term-offset=32", "term-id and term-offset"}, std::pair{"ssc=true", "ssc"}));
 
+// proves 5.10/5
 TEST_F(PublicationCommands, session_tag_copies_session_mtu_and_term_length) {
   add_publication(kUdp + "|tags=1,99|session-id=1234|mtu=4096|term-length=131072");
   skip_all();
@@ -208,6 +216,7 @@ TEST_F(PublicationCommands, a_publication_belongs_to_the_client_that_added_it) {
   expect_error(removal, ClientError::kUnknownPublication);
 }
 
+// proves 2.9/14
 TEST_F(PublicationCommands, last_removal_closes_and_the_end_frees_everything) {
   const std::int64_t id = add_publication(kUdp);
   skip_all();
@@ -308,6 +317,7 @@ TEST_F(PublicationCommands, a_lane_s_refusal_frees_what_was_made) {
   EXPECT_TRUE(labels().empty());
 }
 
+// proves 5.12/1
 TEST_F(PublicationCommands, unresolvable_hosts_are_error_9) {
   const std::int64_t id = add_publication("aeron:udp?endpoint=no-such-host.invalid:24325");
   const auto error = expect_error(id, ClientError::kUnknownHost);
@@ -346,6 +356,7 @@ TEST_F(PublicationCommands, an_idle_conductor_naps_longer_while_a_resting_lane_w
   EXPECT_EQ(conductor->idle_ns(), settings.poll_interval_ns) << "the lane has something else to do";
 }
 
+// proves 2.13/2
 TEST_F(PublicationCommands, error_frames_of_receivers_reach_clients_once) {
   const std::int64_t id = add_publication(kUdp + "|session-id=5");
   skip_all();
@@ -380,6 +391,7 @@ TEST_F(PublicationCommands, one_that_its_corrupt_log_ended_is_an_error_to_be_see
   EXPECT_NE(errors().find("its log held a frame that does not belong there: stream=77"), std::string::npos) << errors();
 }
 
+// proves 5.5/12
 TEST_F(PublicationCommands, destinations_are_refused_as_not_supported_yet) {
   const std::int64_t id = add_publication(kUdp);
   skip_all();

@@ -66,6 +66,7 @@ TEST_F(Subscriptions, ipc_and_spy_subscriptions_have_no_channel_status) {
   expect_nothing();
 }
 
+// proves 3.4/8
 TEST_F(Subscriptions, a_setup_becomes_an_image_with_log_counters_and_a_position_for_each_subscription) {
   const std::int64_t one = add_subscription(kUdp);
   const std::int64_t two = add_subscription(kUdp, 10, kOther);
@@ -112,6 +113,7 @@ TEST_F(Subscriptions, the_image_is_told_only_after_the_lane_chose_the_join_posit
   EXPECT_EQ(counters().counter(image.subscriber_position_counter_id).get(), 4096);
 }
 
+// proves 3.4/4, 5.13/6
 TEST_F(Subscriptions, a_setup_that_nobody_wants_or_that_is_broken_is_refused) {
   add_subscription(kUdp + "|session-id=5");
   skip_all();
@@ -149,6 +151,7 @@ TEST_F(Subscriptions, setups_of_any_content_neither_crash_nor_allocate) {
   EXPECT_EQ(world().images.used().size(), 0U);
 }
 
+// proves 3.4/2
 TEST_F(Subscriptions, an_mtu_beyond_the_receiver_window_refuses_the_image) {
   add_subscription(kUdp + "|rcv-wnd=4k");
   skip_all();
@@ -185,6 +188,7 @@ TEST_F(Subscriptions, a_late_subscription_does_not_join_an_image_that_everybody_
   EXPECT_EQ(expect<shm::OnAvailableImage>(Response::kAvailableImage).subscription_registration_id, late);
 }
 
+// proves 3.11/10
 TEST_F(Subscriptions, a_removed_subscription_gets_no_unavailable_image_and_its_position_is_freed) {
   const std::int64_t id = add_subscription(kUdp);
   const std::int64_t other = add_subscription(kUdp, 10, kOther);
@@ -206,6 +210,7 @@ TEST_F(Subscriptions, a_removed_subscription_gets_no_unavailable_image_and_its_p
   EXPECT_TRUE(std::filesystem::is_empty(settings.directory + "/images"));
 }
 
+// proves 3.11/7
 TEST_F(Subscriptions, an_image_that_ends_is_told_once_and_lives_on_until_the_lane_lets_go) {
   const std::int64_t id = add_subscription(kUdp);
   set_up();
@@ -250,6 +255,7 @@ TEST_F(Subscriptions, a_lane_that_refuses_an_image_ends_it_cleanly) {
   EXPECT_TRUE(world().links.used().empty());
 }
 
+// proves 3.13/1
 TEST_F(Subscriptions, reject_reaches_the_lane_once_and_unknown_images_are_an_error) {
   add_subscription(kUdp);
   set_up();
@@ -277,6 +283,7 @@ TEST_F(Subscriptions, reject_reaches_the_lane_once_and_unknown_images_are_an_err
   expect_error(reject.correlation_id, ClientError::kGeneric);
 }
 
+// proves 5.8/4
 TEST_F(Subscriptions, a_rejected_ipc_image_cools_down_and_is_linked_again) {
   const std::int64_t publication = add_publication("aeron:ipc");
   const std::int64_t subscription = add_subscription("aeron:ipc");
@@ -345,6 +352,7 @@ TEST_F(Subscriptions, the_end_of_an_ipc_publication_is_told_to_each_subscription
   EXPECT_TRUE(world().links.used().empty());
 }
 
+// proves 5.7/1, 5.7/4
 TEST_F(Subscriptions, spies_link_by_canonical_channel_and_learn_of_the_end) {
   const std::int64_t spy = add_subscription("aeron-spy:" + kUdp);
   add_subscription("aeron-spy:aeron:udp?endpoint=127.0.0.1:9");
@@ -363,6 +371,7 @@ TEST_F(Subscriptions, spies_link_by_canonical_channel_and_learn_of_the_end) {
   EXPECT_EQ(expect<shm::OnUnavailableImage>(Response::kUnavailableImage).channel, "aeron-spy:" + kUdp);
 }
 
+// proves 3.14/12
 TEST_F(Subscriptions, an_untethered_subscription_leaves_and_comes_back_alone) {
   add_publication("aeron:ipc");
   const std::int64_t id = add_subscription("aeron:ipc?tether=false");
@@ -417,6 +426,7 @@ struct Conflict {
   const char* phrase;
 };
 class Conflicts : public Subscriptions, public ::testing::WithParamInterface<Conflict> {};
+// proves 5.13/21
 TEST_P(Conflicts, options_that_cannot_both_hold_are_refused) {
   add_subscription(kUdp + GetParam().first);
   skip_all();
@@ -428,8 +438,9 @@ TEST_P(Conflicts, options_that_cannot_both_hold_are_refused) {
 INSTANTIATE_TEST_SUITE_P(Options, Conflicts,
                          ::testing::Values(Conflict{"", "|reliable=false", "option conflicts with existing subscription: reliable"},
                                            Conflict{"|rejoin=false", "", "option conflicts with existing subscription: rejoin"},
-                                           Conflict{"", "|so-rcvbuf=256k", "so-rcvbuf"}));
+                                           Conflict{"", "|so-rcvbuf=256k", "so-rcvbuf"}));  // proves 5.13/18
 
+// proves 5.9/9
 TEST_F(Subscriptions, what_is_not_supported_yet_says_so) {
   for (const char* channel : {"aeron:udp?control-mode=manual", "aeron:udp?control-mode=response|control=127.0.0.1:9000"}) {
     const std::int64_t id = add_subscription(channel);

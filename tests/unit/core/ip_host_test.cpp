@@ -51,6 +51,7 @@ TEST_F(IpHostTest, groups_and_broadcast_need_no_answer) {
   EXPECT_TRUE(out.sent.empty());
 }
 
+// proves 9.3/1
 TEST_F(IpHostTest, an_unknown_neighbour_is_asked_for_by_broadcast_and_what_waited_goes_when_it_answers) {
   EXPECT_FALSE(host.resolve(kPeer, now));
   ASSERT_EQ(out.sent.size(), 1U);

@@ -57,6 +57,7 @@ TEST(Route, a_receive_address_is_its_owners_and_0_is_every_ports) {
   EXPECT_FALSE(RouteTable{}.receive(0, 0));
 }
 
+// proves 5.4/1
 TEST(Route, an_interface_asked_for_decides) {
   const auto by_address = make_table().send(ip(10, 1, 2, 77), ip(10, 0, 0, 1));
   ASSERT_TRUE(by_address);

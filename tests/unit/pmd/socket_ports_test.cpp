@@ -159,6 +159,7 @@ TEST_F(Loopback, many_binds_and_unbinds_leave_lookups_correct) {
   EXPECT_EQ(receive_payloads(*port_, live.size()).size(), live.size());
 }
 
+// proves 5.2/10
 TEST_F(Loopback, a_connected_endpoint_hears_its_peer_only) {
   const auto peer = bound({.local = {kLocalhost, 0}, .is_receive = true});
   const auto other = bound({.local = {kLocalhost, 0}});
@@ -324,6 +325,7 @@ TEST_F(Kernel, a_wildcard_socket_tells_which_address_was_meant) {
   rte_pktmbuf_free(received[0]);
 }
 
+// proves 5.2/10
 TEST_F(Kernel, a_connected_socket_knows_its_own_address_and_hears_its_peer_only) {
   const Stranger peer, other;
   const auto ours = port_->bind({.local = {0, 0}, .remote = peer.local()});

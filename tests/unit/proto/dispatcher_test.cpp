@@ -14,6 +14,7 @@ class Dispatching : public ::testing::Test {
   Dispatcher d{64};
 };
 
+// proves 3.2/1
 TEST_F(Dispatching, a_stream_nobody_wants_is_ignored) {
   EXPECT_FALSE(d.has_interest());
   EXPECT_EQ(data(kA), Dispatch::kIgnore);
@@ -23,6 +24,7 @@ TEST_F(Dispatching, a_stream_nobody_wants_is_ignored) {
   EXPECT_EQ(d.session_state(kStream, kA), SessionState::kNoInterest);
 }
 
+// proves 3.2/4, 3.3/6
 TEST_F(Dispatching, data_of_an_unknown_session_elicits_a_setup_once_per_second) {
   d.add_interest(kStream, false, 0);
   EXPECT_EQ(data(kA), Dispatch::kElicitSetup);
@@ -33,12 +35,14 @@ TEST_F(Dispatching, data_of_an_unknown_session_elicits_a_setup_once_per_second) 
   EXPECT_EQ(data(kA, kSecond_ns + 1), Dispatch::kElicitSetup);
 }
 
+// proves 3.2/3
 TEST_F(Dispatching, data_that_ends_a_stream_elicits_nothing) {
   d.add_interest(kStream, false, 0);
   EXPECT_EQ(data(kA, 0, true), Dispatch::kIgnore);
   EXPECT_EQ(d.session_state(kStream, kA), SessionState::kUnknown);
 }
 
+// proves 3.2/5, 3.2/9, 3.2/10
 TEST_F(Dispatching, a_setup_asks_for_an_image_once_whether_it_was_elicited_or_not) {
   d.add_interest(kStream, false, 0);
   EXPECT_EQ(setup(kA), Dispatch::kCreateImage);
@@ -50,6 +54,7 @@ TEST_F(Dispatching, a_setup_asks_for_an_image_once_whether_it_was_elicited_or_no
   EXPECT_EQ(d.session_state(kStream, kB), SessionState::kInitInProgress) << "not a pending setup any more";
 }
 
+// proves 3.4/5
 TEST_F(Dispatching, a_refused_image_is_asked_for_again_by_the_next_setup) {
   d.add_interest(kStream, false, 0);
   setup(kA);
@@ -57,6 +62,7 @@ TEST_F(Dispatching, a_refused_image_is_asked_for_again_by_the_next_setup) {
   EXPECT_EQ(setup(kA), Dispatch::kCreateImage);
 }
 
+// proves 3.2/2, 3.2/8
 TEST_F(Dispatching, a_live_image_gets_data_and_setups) {
   d.add_interest(kStream, false, 0);
   setup(kA);
@@ -69,6 +75,7 @@ TEST_F(Dispatching, a_live_image_gets_data_and_setups) {
   EXPECT_EQ(d.find(kStream + 1, kA).what, Dispatch::kIgnore);
 }
 
+// proves 3.12/3, 3.12/4
 TEST_F(Dispatching, an_image_that_ended_leaves_nothing_behind_but_its_last_heartbeats_do_not_bring_it_back) {
   d.add_interest(kStream, false, 0);
   d.image_live(kStream, kA, 1);
@@ -77,6 +84,7 @@ TEST_F(Dispatching, an_image_that_ended_leaves_nothing_behind_but_its_last_heart
   EXPECT_EQ(data(kA), Dispatch::kElicitSetup);
 }
 
+// proves 3.2/10, 3.2/14, 3.12/1, 3.12/2
 TEST_F(Dispatching, an_image_that_timed_out_comes_back_only_with_rejoin) {
   d.add_interest(kStream, false, 0);
   d.image_live(kStream, kA, 1);
@@ -95,6 +103,7 @@ TEST_F(Dispatching, an_image_that_timed_out_comes_back_only_with_rejoin) {
   EXPECT_EQ(data(kB), Dispatch::kElicitSetup) << "the end of all interest does";
 }
 
+// proves 3.2/6, 3.2/13
 TEST_F(Dispatching, a_session_interest_wants_that_session_only) {
   d.add_interest(kStream, true, kA);
   EXPECT_EQ(data(kB), Dispatch::kIgnore);
@@ -137,6 +146,7 @@ TEST_F(Dispatching, a_flood_of_sessions_fills_the_table_and_no_more) {
   EXPECT_EQ(setup(65), Dispatch::kCreateImage);
 }
 
+// proves 3.2/6
 TEST_F(Dispatching, unwanted_sessions_take_no_room) {
   d.add_interest(kStream, true, kA);
   for (std::int32_t s = 100; s < 1000; ++s) EXPECT_EQ(data(s), Dispatch::kIgnore);

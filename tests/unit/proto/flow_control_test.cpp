@@ -20,6 +20,7 @@ void sm(PublicationBench& p, std::int64_t receiver, std::int64_t position, std::
   p.status(t, position, window, flags, receiver, tag);
 }
 
+// proves 2.11/6, 4.3/1
 TEST(MinFlowControl, the_limit_is_that_of_the_slowest_receiver) {
   PublicationBench p{group(FlowControl::kMin)};
   sm(p, 1, 0);
@@ -31,6 +32,7 @@ TEST(MinFlowControl, the_limit_is_that_of_the_slowest_receiver) {
   EXPECT_EQ(p.state().sender_limit, 5120);
 }
 
+// proves 4.3/1
 TEST(MinFlowControl, whoever_came_first_may_be_the_slowest) {
   PublicationBench p{group(FlowControl::kMin)};
   sm(p, 1, 0);
@@ -41,6 +43,7 @@ TEST(MinFlowControl, whoever_came_first_may_be_the_slowest) {
   EXPECT_EQ(p.state().sender_limit, 4096) << "nor on an idle turn";
 }
 
+// proves 2.7/6, 4.3/4, 4.3/9
 TEST(MinFlowControl, nothing_moves_and_nobody_is_connected_below_the_group_size) {
   PublicationBench p{group(FlowControl::kMin, 2)};
   sm(p, 1, 0);
@@ -52,6 +55,7 @@ TEST(MinFlowControl, nothing_moves_and_nobody_is_connected_below_the_group_size)
   EXPECT_TRUE(p.is_log_connected());
 }
 
+// proves 4.3/3
 TEST(MinFlowControl, a_newcomer_too_far_behind_is_not_admitted) {
   PublicationBench p{group(FlowControl::kMin)};
   sm(p, 1, 16384);
@@ -61,6 +65,7 @@ TEST(MinFlowControl, a_newcomer_too_far_behind_is_not_admitted) {
   EXPECT_EQ(p.state().receiver_count, 2U) << "but it lives";
 }
 
+// proves 4.3/2, 4.3/6, 4.3/7
 TEST(MinFlowControl, the_limit_may_fall_on_an_idle_turn) {
   PublicationBench p{group(FlowControl::kMin)};
   sm(p, 1, 0, 8192);
@@ -72,6 +77,7 @@ TEST(MinFlowControl, the_limit_may_fall_on_an_idle_turn) {
   EXPECT_EQ(p.state().sender_limit, 2048);
 }
 
+// proves 4.3/7
 TEST(MinFlowControl, silent_receivers_and_those_that_say_goodbye_stop_holding_the_others) {
   PublicationBench p{group(FlowControl::kMin)};
   for (std::int64_t id : {1, 2, 3}) sm(p, id, 0);
@@ -83,6 +89,7 @@ TEST(MinFlowControl, silent_receivers_and_those_that_say_goodbye_stop_holding_th
   EXPECT_EQ(p.state().sender_limit, 6144);
 }
 
+// proves 4.3/8
 TEST(MinFlowControl, an_error_frame_ends_a_receiver) {
   PublicationBench p{group(FlowControl::kMin)};
   sm(p, 1, 4096);
@@ -93,6 +100,7 @@ TEST(MinFlowControl, an_error_frame_ends_a_receiver) {
   EXPECT_EQ(p.state().sender_limit, 12288);
 }
 
+// proves 2.4/7, 4.4/1, 4.4/2
 TEST(SetupHold, a_late_joiner_gets_its_chance_before_the_limit_moves_on) {
   PublicationBench p{group(FlowControl::kMin)};
   p.send(0);
@@ -106,6 +114,7 @@ TEST(SetupHold, a_late_joiner_gets_its_chance_before_the_limit_moves_on) {
   EXPECT_EQ(p.state().sender_limit, 8192) << "admitted, the hold is over";
 }
 
+// proves 4.4/3
 TEST(SetupHold, ends_with_the_receiver_timeout) {
   PublicationBench p{group(FlowControl::kMin)};
   p.send(0);
@@ -116,6 +125,7 @@ TEST(SetupHold, ends_with_the_receiver_timeout) {
   EXPECT_EQ(p.state().sender_limit, 8192);
 }
 
+// proves 4.5/1, 4.5/2, 4.5/3
 TEST(TaggedFlowControl, only_receivers_with_the_tag_count_once_there_is_one) {
   PublicationBench p{group(FlowControl::kTagged, 0, 101)};
   sm(p, 1, 0);
@@ -129,6 +139,7 @@ TEST(TaggedFlowControl, only_receivers_with_the_tag_count_once_there_is_one) {
   EXPECT_EQ(p.state().sender_limit, 6144) << "another tag";
 }
 
+// proves 4.3/4, 4.3/9, 4.5/1
 TEST(TaggedFlowControl, the_group_size_asks_for_tagged_receivers) {
   PublicationBench p{group(FlowControl::kTagged, 1, 101)};
   sm(p, 1, 0);

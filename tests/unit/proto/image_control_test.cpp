@@ -15,6 +15,7 @@ wire::StatusMessage parse_sm(const Bytes& d) {
 
 // ---- status messages ----
 
+// proves 3.4/6, 3.4/7, 3.7/1
 TEST(StatusMessage, the_first_one_goes_out_at_once_with_the_join_position_and_the_window) {
   ImageBench i{{.join_position = 3 * kTerm + 64}};
   const auto sent = i.send(0);
@@ -30,12 +31,14 @@ TEST(StatusMessage, the_first_one_goes_out_at_once_with_the_join_position_and_th
   EXPECT_EQ(i.count(LaneCounter::kStatusMessagesSent), 1U);
 }
 
+// proves 3.4/10, 4.6/1, 5.13/20
 TEST(StatusMessage, the_window_is_the_configured_one_but_at_most_half_a_term) {
   EXPECT_EQ(parse_sm(ImageBench{{.window = 4096}}.send(0).at(0)).window_length, 4096);
   EXPECT_EQ(parse_sm(ImageBench{{.window = 1 << 20}}.send(0).at(0)).window_length, kTerm / 2);
   EXPECT_EQ(parse_sm(ImageBench{{.term_length = 1 << 20}}.send(0).at(0)).window_length, 128 << 10);
 }
 
+// proves 4.5/7
 TEST(StatusMessage, carries_the_group_tag_when_configured) {
   ImageBench i{{.has_group_tag = true, .group_tag = 101}};
   const auto sent = i.send(0);
@@ -43,6 +46,7 @@ TEST(StatusMessage, carries_the_group_tag_when_configured) {
   EXPECT_EQ(parse_sm(sent[0]).group_tag, 101);
 }
 
+// proves 3.7/2, 3.7/3
 TEST(StatusMessage, repeats_the_last_scheduled_position_every_200_ms) {
   ImageBench i;
   i.start();
@@ -56,6 +60,7 @@ TEST(StatusMessage, repeats_the_last_scheduled_position_every_200_ms) {
   EXPECT_EQ(i.turn(400 * kMs + 2), Lines{"sm@0"});
 }
 
+// proves 3.6/4, 3.7/2, 3.7/5
 TEST(StatusMessage, is_scheduled_when_consumption_passed_a_quarter_of_the_window) {
   ImageBench i;
   i.start();
@@ -69,6 +74,7 @@ TEST(StatusMessage, is_scheduled_when_consumption_passed_a_quarter_of_the_window
   EXPECT_EQ(i.state().overrun_threshold, 33792 + kTerm / 2);
 }
 
+// proves 3.6/4, 3.6/5
 TEST(StatusMessage, follows_the_slowest_subscriber_not_what_was_received) {
   ImageBench i;
   i.start();
@@ -101,6 +107,7 @@ TEST(StatusMessage, is_tried_again_when_the_transport_refuses) {
   EXPECT_EQ(i.turn(kMs), Lines{"sm@8448"});
 }
 
+// proves 3.4/11, 3.4/14, 3.7/4, 3.7/7, 3.9/3, 8/2
 TEST(StatusMessage, goes_to_every_connection_that_was_alive_within_5_s) {
   ImageBench i;
   i.image.on_setup(1, {0x0A000001, 5000}, kStart_ns);
@@ -114,6 +121,7 @@ TEST(StatusMessage, goes_to_every_connection_that_was_alive_within_5_s) {
   EXPECT_EQ(i.state().connections[0].control_port, 40123) << "the control address stays the first one";
 }
 
+// proves 3.4/16, 3.7/6
 TEST(StatusMessage, a_superseded_image_keeps_only_its_scheduled_ones) {
   ImageBench i;
   i.start();
@@ -128,6 +136,7 @@ TEST(StatusMessage, a_superseded_image_keeps_only_its_scheduled_ones) {
   EXPECT_EQ(i.turn(kSecond_ns), Lines{"sm@8448"});
 }
 
+// proves 3.6/7
 TEST(StatusMessage, the_word_behind_the_last_frame_is_zero_while_a_long_stream_passes) {
   ImageBench i{{.is_dirty = true}};
   i.start();
@@ -141,6 +150,7 @@ TEST(StatusMessage, the_word_behind_the_last_frame_is_zero_while_a_long_stream_p
 
 // ---- loss ----
 
+// proves 3.6/3, 3.8/3, 3.8/8, 3.8/12
 TEST(Nak, the_first_comes_a_microsecond_after_the_gap_and_repeats_every_100_us) {
   ImageBench i;
   i.start();
@@ -167,6 +177,7 @@ TEST(Nak, the_first_comes_a_microsecond_after_the_gap_and_repeats_every_100_us) 
   EXPECT_EQ(i.state().bytes_lost, 96);
 }
 
+// proves 3.8/2
 TEST(Nak, stock_rules_ask_for_the_first_gap_only) {
   ImageBench i;
   i.start();
@@ -179,6 +190,7 @@ TEST(Nak, stock_rules_ask_for_the_first_gap_only) {
   EXPECT_EQ(i.turn(3 * kUs), Lines{"nak@192+96"});
 }
 
+// proves 3.8/4
 TEST(Nak, a_gap_that_shrinks_is_asked_for_anew_with_its_new_length) {
   ImageBench i;
   i.start();
@@ -194,6 +206,7 @@ TEST(Nak, a_gap_that_shrinks_is_asked_for_anew_with_its_new_length) {
   EXPECT_EQ(i.state().gaps_seen, 1) << "one loss, however it was repaired";
 }
 
+// proves 3.8/4
 TEST(Nak, a_gap_that_grows_at_the_tail_is_asked_for_anew) {
   ImageBench i;
   i.start();
@@ -205,6 +218,7 @@ TEST(Nak, a_gap_that_grows_at_the_tail_is_asked_for_anew) {
   EXPECT_EQ(i.turn(3 * kUs), Lines{"nak@0+192"});
 }
 
+// proves 1.7/5, 3.8/2
 TEST(Nak, never_spans_two_terms) {
   ImageBench i{{.join_position = kTerm - 1024}};
   i.start();
@@ -228,6 +242,7 @@ TEST(Nak, a_reordered_datagram_that_arrives_within_the_delay_costs_none) {
   EXPECT_EQ(i.state().gaps_seen, 0);
 }
 
+// proves 3.8/12
 TEST(Nak, goes_out_on_every_alive_connection) {
   ImageBench i;
   i.image.on_setup(1, {1, 1}, kStart_ns);
@@ -238,6 +253,7 @@ TEST(Nak, goes_out_on_every_alive_connection) {
   EXPECT_EQ(i.counters[2], 1) << "one loss event";
 }
 
+// proves 3.8/6
 TEST(Nak, groups_back_off_for_a_random_time_below_the_maximum) {
   std::int64_t least = kSecond_ns, most = 0;
   for (std::int64_t seed = 1; seed <= 300; ++seed) {
@@ -377,6 +393,7 @@ TEST(OurStatusMessages, are_not_sent_for_heartbeats_by_stock_rules) {
   EXPECT_EQ(i.turn(kUs), Lines{});
 }
 
+// proves 3.8/5, 3.8/13, 3.8/14
 TEST(Unreliable, gaps_are_filled_with_padding_at_once_and_nothing_is_asked_for) {
   ImageBench i{{.flags = 0}};
   i.start();
@@ -395,6 +412,7 @@ TEST(Unreliable, gaps_are_filled_with_padding_at_once_and_nothing_is_asked_for) 
   EXPECT_EQ(i.state().gaps_seen, 1);
 }
 
+// proves 3.6/1, 3.8/15
 TEST(Loss, nothing_is_asked_for_once_the_stream_is_revoked_or_nobody_listens) {
   ImageBench revoked;
   revoked.start();
@@ -453,6 +471,7 @@ TEST(RoundTrip, replies_that_are_not_ours_are_ignored) {
   EXPECT_EQ(i.state().srtt_ns, 0);
 }
 
+// proves 3.2/11, 3.2/12
 TEST(RoundTrip, a_senders_request_is_answered_if_it_is_for_us) {
   ImageBench i;
   i.image.on_rtt_request({true, kSession, kStream, 55, 0, 0}, i.sink);
@@ -465,6 +484,7 @@ TEST(RoundTrip, a_senders_request_is_answered_if_it_is_for_us) {
 
 // ---- rejection ----
 
+// proves 1.8/4, 1.8/5, 3.4/14, 3.5/1, 3.13/2, 3.13/3, 3.13/4, 3.13/5
 TEST(Rejected, error_frames_take_the_place_of_status_messages_and_data_is_dropped) {
   ImageBench i;
   i.start();
@@ -496,6 +516,7 @@ TEST(Rejected, a_long_reason_is_cut) {
 
 // ---- life cycle ----
 
+// proves 1.6/5, 3.7/8, 3.11/3, 3.11/5, 3.11/6, 3.11/8, 3.11/9
 TEST(ImageLife, ends_after_draining_five_status_message_times_and_lingering) {
   ImageBench i;
   i.start();
@@ -515,6 +536,7 @@ TEST(ImageLife, ends_after_draining_five_status_message_times_and_lingering) {
   EXPECT_EQ(i.state().lifecycle, Lifecycle::kDone);
 }
 
+// proves 3.11/6
 TEST(ImageLife, draining_lasts_five_status_message_times_even_when_all_is_consumed) {
   ImageBench i;
   i.start();
@@ -524,6 +546,7 @@ TEST(ImageLife, draining_lasts_five_status_message_times_even_when_all_is_consum
   EXPECT_TRUE(i.tick(kSecond_ns + 1));
 }
 
+// proves 3.11/3
 TEST(ImageLife, the_end_waits_until_everything_has_been_received) {
   ImageBench i;
   i.start();
@@ -533,6 +556,7 @@ TEST(ImageLife, the_end_waits_until_everything_has_been_received) {
   EXPECT_TRUE(i.tick(kMs));
 }
 
+// proves 3.11/4, 3.11/6
 TEST(ImageLife, a_revoked_stream_ends_at_once_without_end_of_stream_status_messages) {
   ImageBench i;
   i.start();
@@ -544,6 +568,7 @@ TEST(ImageLife, a_revoked_stream_ends_at_once_without_end_of_stream_status_messa
   EXPECT_EQ(i.state().lifecycle, Lifecycle::kLinger);
 }
 
+// proves 3.9/1, 3.9/3, 3.11/2
 TEST(ImageLife, silence_beyond_the_liveness_timeout_ends_it) {
   ImageBench i;
   i.start();
@@ -553,6 +578,7 @@ TEST(ImageLife, silence_beyond_the_liveness_timeout_ends_it) {
   EXPECT_TRUE(i.tick(11 * kSecond_ns + 1)) << "a SETUP is no sign of life for the image";
 }
 
+// proves 1.6/5, 3.7/8, 3.11/1, 3.11/5, 3.11/9
 TEST(ImageLife, ends_when_the_last_subscriber_leaves) {
   ImageBench i;
   i.start();

@@ -33,6 +33,7 @@ TEST(Insert, copies_datagrams_of_every_size) {
   EXPECT_EQ(i.state().rebuild_position, position);
 }
 
+// proves 1.13/1, 3.4/6, 3.4/7
 TEST(Insert, an_image_may_join_in_the_middle_of_a_stream_with_wrapped_term_ids) {
   ImageBench i{{.initial_term_id = std::numeric_limits<std::int32_t>::max(), .join_position = 2 * kTerm + 640}};
   EXPECT_EQ(i.at(2 * kTerm + 640).term_id, std::numeric_limits<std::int32_t>::min() + 1);
@@ -43,6 +44,7 @@ TEST(Insert, an_image_may_join_in_the_middle_of_a_stream_with_wrapped_term_ids) 
   EXPECT_EQ(sm->consumption_term_offset, 640);
 }
 
+// proves 1.4/5, 1.13/6, 3.5/6
 TEST(Insert, a_padding_header_stands_for_its_whole_length) {
   ImageBench i{{.join_position = kTerm - 1024}};
   EXPECT_EQ(i.insert(pad_frame({7, kTerm - 1024}, 1024)), Insert::kInserted);
@@ -51,12 +53,14 @@ TEST(Insert, a_padding_header_stands_for_its_whole_length) {
   EXPECT_EQ(i.data(kTerm), Insert::kInserted);
 }
 
+// proves 1.4/6, 3.5/4
 TEST(Insert, padding_may_end_a_datagram_of_data_frames) {
   ImageBench i{{.join_position = kTerm - 1024}};
   EXPECT_EQ(i.insert(join({data_frame({7, kTerm - 1024}, 96), pad_frame({7, kTerm - 896}, 896)})), Insert::kInserted);
   EXPECT_EQ(i.state().rebuild_position, kTerm);
 }
 
+// proves 1.4/7
 TEST(Insert, padding_of_32_bytes_is_like_an_empty_frame) {
   ImageBench i;
   EXPECT_EQ(i.insert(join({pad_frame({7, 0}, 32), data_frame({7, 32}, 32)})), Insert::kInserted);
@@ -70,6 +74,7 @@ TEST(Insert, what_follows_a_padding_header_in_its_datagram_is_not_copied) {
   EXPECT_TRUE(i.log.is_zero(32, 128));
 }
 
+// proves 1.13/4
 TEST(Insert, a_term_older_than_the_first_is_dropped) {
   ImageBench i;
   EXPECT_EQ(i.insert(data_frame({6, 0}, 32)), Insert::kStaleTerm);
@@ -82,6 +87,7 @@ Bytes with(Bytes d, std::size_t at, std::int32_t value) {
   return d;
 }
 class MalformedDatagram : public ::testing::TestWithParam<Malformed> {};
+// proves 3.5/5
 TEST_P(MalformedDatagram, is_dropped_whole_and_counted) {
   ImageBench i;
   EXPECT_EQ(i.insert(GetParam().datagram), Insert::kInvalid);
@@ -91,18 +97,18 @@ TEST_P(MalformedDatagram, is_dropped_whole_and_counted) {
 }
 INSTANTIATE_TEST_SUITE_P(
     Rules, MalformedDatagram,
-    ::testing::Values(Malformed{"offset not aligned", data_frame({7, 16}, 32)}, Malformed{"offset beyond the term", data_frame({7, kTerm}, 32)},
-                      Malformed{"offset negative", data_frame({7, -32}, 32)},
-                      Malformed{"second frame of length 0", join({data_frame({7, 0}, 32), heartbeat({7, 64})})},
-                      Malformed{"length below a header", with(data_frame({7, 0}, 0), 0, 31)},
-                      Malformed{"data longer than the datagram", with(data_frame({7, 0}, 32), 0, 96)},
-                      Malformed{"data shorter than the datagram", with(data_frame({7, 0}, 32), 0, 32)},
-                      Malformed{"second frame of another type", join({data_frame({7, 0}, 32), with(data_frame({7, 64}, 32), 4, 0x0002C000)})},
-                      Malformed{"second frame at another offset", join({data_frame({7, 0}, 32), data_frame({7, 128}, 32)})},
-                      Malformed{"second frame of another term", join({data_frame({7, 0}, 32), data_frame({8, 64}, 32)})},
+    ::testing::Values(Malformed{"offset not aligned", data_frame({7, 16}, 32)}, Malformed{"offset beyond the term", data_frame({7, kTerm}, 32)},  // proves 3.5/2
+                      Malformed{"offset negative", data_frame({7, -32}, 32)},  // proves 3.5/2
+                      Malformed{"second frame of length 0", join({data_frame({7, 0}, 32), heartbeat({7, 64})})},  // proves 3.5/3
+                      Malformed{"length below a header", with(data_frame({7, 0}, 0), 0, 31)},  // proves 3.5/3
+                      Malformed{"data longer than the datagram", with(data_frame({7, 0}, 32), 0, 96)},  // proves 3.5/4
+                      Malformed{"data shorter than the datagram", with(data_frame({7, 0}, 32), 0, 32)},  // proves 3.5/4
+                      Malformed{"second frame of another type", join({data_frame({7, 0}, 32), with(data_frame({7, 64}, 32), 4, 0x0002C000)})},  // proves 3.5/3
+                      Malformed{"second frame at another offset", join({data_frame({7, 0}, 32), data_frame({7, 128}, 32)})},  // proves 3.5/3
+                      Malformed{"second frame of another term", join({data_frame({7, 0}, 32), data_frame({8, 64}, 32)})},  // proves 1.2/3
                       Malformed{"second frame of another session", join({data_frame({7, 0}, 32), with(data_frame({7, 64}, 32), 12, 78)})},
-                      Malformed{"frame across the end of the term", data_frame({7, kTerm - 32}, 32)},
-                      Malformed{"padding across the end of the term", pad_frame({7, kTerm - 32}, 64)}),
+                      Malformed{"frame across the end of the term", data_frame({7, kTerm - 32}, 32)},  // proves 3.5/3
+                      Malformed{"padding across the end of the term", pad_frame({7, kTerm - 32}, 64)}),  // proves 3.5/3
     [](const auto& param) {
       std::string name = param.param.what;
       std::replace(name.begin(), name.end(), ' ', '_');
@@ -111,6 +117,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 // ---- windows ----
 
+// proves 3.5/7
 TEST(Insert, overrun_begins_half_a_term_beyond_the_last_status_message) {
   ImageBench i;
   EXPECT_EQ(i.data(kTerm / 2 - 96), Insert::kInserted) << "ends exactly at the limit";
@@ -129,6 +136,7 @@ TEST(Insert, heartbeat_of_a_sender_that_a_pad_carried_past_the_window_is_taken) 
   EXPECT_EQ(i.beat(kTerm / 2 + longest + 32), Insert::kOverrun);
 }
 
+// proves 3.5/6, 3.5/7
 TEST(Insert, of_a_pad_only_the_header_counts_against_the_window) {
   const std::int64_t begin = kTerm / 4;  // the window ends at 3/4 of the term
   const std::int64_t edge = begin + kTerm / 2;
@@ -141,6 +149,7 @@ TEST(Insert, of_a_pad_only_the_header_counts_against_the_window) {
   EXPECT_EQ(i.state().high_water, edge + longest);
 }
 
+// proves 3.5/10, 3.5/11, 3.9/2
 TEST(Insert, underrun_lies_below_the_last_status_message) {
   ImageBench i{{.join_position = 3 * kTerm + 4096}};
   const std::int64_t activity = i.state().last_packet_ns;
@@ -152,6 +161,7 @@ TEST(Insert, underrun_lies_below_the_last_status_message) {
   EXPECT_EQ(i.count(LaneCounter::kUnderRuns), 2U);
 }
 
+// proves 3.5/8, 3.5/9
 TEST(Insert, heartbeats_are_taken_from_one_term_below_the_last_status_message) {
   ImageBench i{{.join_position = 3 * kTerm}};
   EXPECT_EQ(i.beat(2 * kTerm, kMs), Insert::kHeartbeat);
@@ -161,6 +171,7 @@ TEST(Insert, heartbeats_are_taken_from_one_term_below_the_last_status_message) {
   EXPECT_EQ(i.count(LaneCounter::kHeartbeatsReceived), 1U);
 }
 
+// proves 3.5/8, 3.6/3
 TEST(Insert, a_heartbeat_moves_the_high_water_mark_and_shows_lost_data_at_the_tail) {
   ImageBench i;
   i.beat(4096);
@@ -173,6 +184,7 @@ TEST(Insert, a_heartbeat_moves_the_high_water_mark_and_shows_lost_data_at_the_ta
 
 // ---- duplicates and overlaps ----
 
+// proves 3.5/12
 TEST(Insert, the_first_writer_of_a_slot_wins) {
   ImageBench i;
   i.data(0, 96, 0, 1);
@@ -185,6 +197,7 @@ TEST(Insert, the_first_writer_of_a_slot_wins) {
   EXPECT_EQ(i.state().high_water, 288);
 }
 
+// proves 3.5/14
 TEST(Insert, a_datagram_that_begins_in_a_gap_may_overlap_what_is_there) {
   ImageBench i;
   i.data(96);
@@ -193,6 +206,7 @@ TEST(Insert, a_datagram_that_begins_in_a_gap_may_overlap_what_is_there) {
   EXPECT_TRUE(has_frame(i, 192, 96));
 }
 
+// proves 3.5/15
 TEST(Insert, a_datagram_whose_first_slot_is_filled_is_discarded_whole) {
   ImageBench i;
   i.data(0);
@@ -218,6 +232,7 @@ TEST(Insert, filling_the_middle_of_a_gap_leaves_two) {
   EXPECT_FALSE(i.image.has_gap());
 }
 
+// proves 3.8/2
 TEST(Insert, a_gap_never_crosses_a_term) {
   ImageBench i{{.join_position = kTerm - 1024}};
   i.data(kTerm + 1024);
@@ -278,6 +293,7 @@ TEST(Insert, a_late_frame_leaves_what_follows_it_alone) {
 
 // The gap list against the log itself, under loss, reordering and duplication, with far more gaps open than the list holds.
 class RandomOrder : public ::testing::TestWithParam<std::uint64_t> {};
+// proves 3.6/2, 3.8/1
 TEST_P(RandomOrder, the_rebuild_position_is_always_what_the_log_shows) {
   constexpr std::int32_t term = 256 << 10;
   ImageBench i{{.term_length = term, .join_position = term - 32 * 1024, .is_dirty = true}};
@@ -318,6 +334,7 @@ INSTANTIATE_TEST_SUITE_P(Seeds, RandomOrder, ::testing::Values(1, 2, 3, 4, 5, 6,
 
 // ---- end of stream ----
 
+// proves 3.10/1, 3.10/2
 TEST(EndOfStream, is_taken_from_a_heartbeat_and_stored_in_the_log) {
   ImageBench i;
   i.data(0);
@@ -328,6 +345,7 @@ TEST(EndOfStream, is_taken_from_a_heartbeat_and_stored_in_the_log) {
   EXPECT_EQ(i.log.view().load<std::uint8_t>(shm::meta::kIsPublicationRevoked), 0);
 }
 
+// proves 3.10/3
 TEST(EndOfStream, a_revoked_one_marks_the_log_revoked) {
   ImageBench i;
   i.beat(0, 0, 0xF0);
@@ -335,12 +353,14 @@ TEST(EndOfStream, a_revoked_one_marks_the_log_revoked) {
   EXPECT_EQ(i.log.view().load<std::uint8_t>(shm::meta::kIsPublicationRevoked), 1);
 }
 
+// proves 3.10/4
 TEST(EndOfStream, on_a_data_frame_is_not_interpreted) {
   ImageBench i;
   i.insert(data_frame({7, 0}, 64, 0, 0xE0));
   EXPECT_FALSE(i.state().is_end_of_stream);
 }
 
+// proves 3.10/1, 3.10/2
 TEST(EndOfStream, needs_every_connection_and_takes_the_highest_position) {
   ImageBench i;
   i.image.on_setup(1, {1, 1}, kStart_ns);
@@ -396,6 +416,7 @@ TEST(Restart, mad_frame_lengths_in_the_log_do_not_lead_out_of_it) {
   EXPECT_EQ(i.state().gaps[0].position, kTerm) << "a length counts for its term at the most";
 }
 
+// proves 3.4/9
 TEST(Subscribers, a_late_one_joins_at_the_slowest_position) {
   ImageBench i;
   i.data(0, 960);

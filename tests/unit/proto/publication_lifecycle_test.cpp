@@ -13,6 +13,7 @@ void close(PublicationBench& p) { p.slot->desired.state = shm::Desired::kClosing
 
 // ---- limits ----
 
+// proves 2.2/5, 2.8/1, 2.8/3, 2.8/4
 TEST(PublisherLimit, is_the_sender_position_until_connected_and_half_a_term_more_then) {
   PublicationBench p;
   p.limit();
@@ -28,12 +29,14 @@ TEST(PublisherLimit, is_the_sender_position_until_connected_and_half_a_term_more
   EXPECT_EQ(p.counters[1], kTerm / 2 + 1024);
 }
 
+// proves 2.8/3
 TEST(PublisherLimit, uses_a_smaller_configured_window) {
   PublicationBench p{{.adjust = [](auto& d) { d.window_length = 4096; }}};
   p.connect();
   EXPECT_EQ(p.counters[1], 4096);
 }
 
+// proves 2.7/9, 2.8/4
 TEST(PublisherLimit, falls_back_to_the_sender_position_when_disconnected) {
   PublicationBench p;
   p.connect();
@@ -42,6 +45,7 @@ TEST(PublisherLimit, falls_back_to_the_sender_position_when_disconnected) {
   EXPECT_EQ(p.counters[1], 0);
 }
 
+// proves 2.8/1, 5.7/3
 TEST(PublisherLimit, is_held_by_the_slowest_spy) {
   PublicationBench p;
   p.connect();
@@ -51,6 +55,7 @@ TEST(PublisherLimit, is_held_by_the_slowest_spy) {
   EXPECT_EQ(p.counters[1], 2048 + kTerm / 2);
 }
 
+// proves 2.7/7, 2.7/8, 5.7/5
 TEST(PublisherLimit, spies_simulate_a_connection_when_asked_to_and_move_the_sender_position) {
   PublicationBench p{{.flags = PublicationFlags::kSpiesSimulateConnection}};
   p.limit(0, {0, 0, 1});
@@ -64,6 +69,7 @@ TEST(PublisherLimit, spies_simulate_a_connection_when_asked_to_and_move_the_send
   EXPECT_FALSE(p.is_log_connected());
 }
 
+// proves 2.8/2
 TEST(PublisherLimit, never_reaches_memory_that_is_not_clean) {
   PublicationBench p;
   p.connect();
@@ -79,6 +85,7 @@ TEST(PublisherLimit, never_reaches_memory_that_is_not_clean) {
   }
 }
 
+// proves 2.8/2
 TEST(PublisherLimit, cleaning_is_bounded_per_turn_and_the_limit_waits_for_it) {
   constexpr std::int32_t term = 4 << 20;
   PublicationBench p{{.term_length = term, .mtu = 65504}};
@@ -114,6 +121,7 @@ TEST(PublisherLimit, a_mad_raw_tail_is_clamped) {
 
 // ---- network life cycle ----
 
+// proves 2.9/2, 2.9/3, 2.9/5, 2.9/7, 2.9/8, 2.9/9
 TEST(Closing, drains_lingers_and_is_done_when_the_linger_time_is_over) {
   PublicationBench p;
   p.connect();
@@ -136,6 +144,7 @@ TEST(Closing, drains_lingers_and_is_done_when_the_linger_time_is_over) {
   EXPECT_EQ(p.turn(7 * kSecond_ns), Lines{});
 }
 
+// proves 2.6/8
 TEST(Closing, the_end_shows_on_the_first_heartbeat_after_everything_was_sent) {
   PublicationBench p;
   p.connect();
@@ -146,6 +155,7 @@ TEST(Closing, the_end_shows_on_the_first_heartbeat_after_everything_was_sent) {
   EXPECT_EQ(flags_of(p.send(103 * kMs).at(0)), 0xE0) << "no tick in between";
 }
 
+// proves 2.9/10
 TEST(Closing, a_unicast_end_of_stream_status_message_cuts_the_linger_short_whenever_it_came) {
   PublicationBench p;
   p.connect();
@@ -160,6 +170,7 @@ TEST(Closing, a_unicast_end_of_stream_status_message_cuts_the_linger_short_whene
   EXPECT_EQ(p.state().lifecycle, Lifecycle::kDone);
 }
 
+// proves 2.9/10
 TEST(Closing, a_groups_linger_is_not_cut_short) {
   PublicationBench p{{.flags = PublicationFlags::kGroup}};
   p.connect();
@@ -170,6 +181,7 @@ TEST(Closing, a_groups_linger_is_not_cut_short) {
   EXPECT_FALSE(p.tick(2 * kSecond_ns));
 }
 
+// proves 2.9/5, 2.9/6
 TEST(Closing, without_receivers_unsent_data_is_given_up_and_no_end_is_signalled) {
   PublicationBench p;
   p.send(0);
@@ -181,6 +193,7 @@ TEST(Closing, without_receivers_unsent_data_is_given_up_and_no_end_is_signalled)
   EXPECT_FALSE(p.state().is_end_of_stream);
 }
 
+// proves 2.9/5
 TEST(Closing, waits_for_spies_to_finish) {
   PublicationBench p;
   p.connect();
@@ -192,6 +205,7 @@ TEST(Closing, waits_for_spies_to_finish) {
   EXPECT_TRUE(p.tick(4 * kMs, {128, 128, 1}));
 }
 
+// proves 1.4/10, 1.15/3, 2.9/4
 TEST(Closing, unblocks_an_unfinished_claim_without_waiting) {
   PublicationBench p;
   p.connect();
@@ -204,6 +218,7 @@ TEST(Closing, unblocks_an_unfinished_claim_without_waiting) {
   EXPECT_EQ(p.turn(3 * kMs), (Lines{"pad@0+128", "data@128+64"}));
 }
 
+// proves 1.4/10, 2.9/4
 TEST(Closing, pads_a_claim_at_the_very_tail_that_nobody_is_left_to_commit) {
   PublicationBench p;
   p.connect();
@@ -218,6 +233,7 @@ TEST(Closing, pads_a_claim_at_the_very_tail_that_nobody_is_left_to_commit) {
   EXPECT_EQ(p.state().lifecycle, Lifecycle::kLinger);
 }
 
+// proves 2.9/1, 2.9/11
 TEST(Revoke, skips_draining_abandons_data_and_disconnects) {
   PublicationBench p;
   p.connect();
@@ -238,6 +254,7 @@ TEST(Revoke, skips_draining_abandons_data_and_disconnects) {
   EXPECT_TRUE(p.tick(21 * kSecond_ns));
 }
 
+// proves 1.4/10, 2.9/12
 TEST(Unblock, pads_a_dead_claim_after_the_timeout) {
   PublicationBench p;
   p.connect();
@@ -252,6 +269,7 @@ TEST(Unblock, pads_a_dead_claim_after_the_timeout) {
   EXPECT_EQ(count_of(p.send(15 * kSecond_ns + 2), wire::FrameType::kPad), 1U);
 }
 
+// proves 2.9/13
 TEST(Unblock, leaves_exclusive_publications_alone) {
   PublicationBench p{{.flags = PublicationFlags::kExclusive}};
   p.connect();
@@ -260,6 +278,7 @@ TEST(Unblock, leaves_exclusive_publications_alone) {
   EXPECT_EQ(p.count(LaneCounter::kUnblockedPublications), 0U);
 }
 
+// proves 2.9/12
 TEST(Unblock, progress_starts_the_clock_again) {
   PublicationBench p;
   p.connect();
@@ -286,6 +305,7 @@ TEST(Ipc, nothing_is_ever_sent) {
   EXPECT_EQ(p.publication.next_deadline_ns(), kNever_ns);
 }
 
+// proves 5.8/1, 5.8/2
 TEST(Ipc, the_limit_follows_the_slowest_subscriber_in_steps_of_an_eighth_of_the_window) {
   PublicationBench p{ipc()};
   p.limit();
@@ -301,6 +321,7 @@ TEST(Ipc, the_limit_follows_the_slowest_subscriber_in_steps_of_an_eighth_of_the_
   EXPECT_EQ(p.counters[1], kTerm / 2 + 4128);
 }
 
+// proves 5.8/2
 TEST(Ipc, without_subscribers_the_limit_is_what_was_ever_consumed) {
   PublicationBench p{ipc()};
   p.limit(0, {0, 0, 1});
@@ -334,6 +355,7 @@ TEST(Ipc, mad_subscriber_positions_are_clamped) {
   EXPECT_FALSE(p.log.is_zero(0, 4096) && p.state().clean_position > 4096);
 }
 
+// proves 5.8/3
 TEST(Ipc, closing_drains_and_is_done_a_tick_later) {
   PublicationBench p{ipc()};
   p.limit(0, {0, 0, 1});

@@ -7,6 +7,7 @@ namespace {
 using shm::LaneCounter;
 using shm::PublicationFlags;
 
+// proves 2.2/6, 2.3/1, 2.4/1, 2.4/4
 TEST(Setup, goes_out_on_the_first_turn_and_every_100_ms_until_the_first_status_message) {
   PublicationBench p;
   EXPECT_EQ(p.turn(0), Lines{"setup@0"});
@@ -19,6 +20,7 @@ TEST(Setup, goes_out_on_the_first_turn_and_every_100_ms_until_the_first_status_m
   EXPECT_EQ(p.count(LaneCounter::kSetupsSent), 3U);
 }
 
+// proves 1.5/2, 1.5/6, 1.5/7
 TEST(Setup, says_what_the_registry_says_and_carries_the_sender_position) {
   PublicationBench p{{.initial_term_id = -3, .start_position = 5 * kTerm + 4096, .flags = PublicationFlags::kGroup | PublicationFlags::kHasResponse,
                       .adjust = [](auto& d) { d.ttl = 4; }}};
@@ -38,6 +40,7 @@ TEST(Setup, says_what_the_registry_says_and_carries_the_sender_position) {
   EXPECT_EQ(s->stream_id, kStream);
 }
 
+// proves 2.3/1, 2.4/1, 2.4/2
 TEST(Setup, elicited_with_live_receivers_is_sent_exactly_once) {
   PublicationBench p;
   p.connect();
@@ -48,6 +51,7 @@ TEST(Setup, elicited_with_live_receivers_is_sent_exactly_once) {
   EXPECT_EQ(p.turn(272 * kMs), Lines{});
 }
 
+// proves 2.4/1, 2.4/2
 TEST(Setup, elicited_within_100_ms_of_the_last_one_waits_for_the_100_ms_point) {
   PublicationBench p;
   p.connect();
@@ -57,6 +61,7 @@ TEST(Setup, elicited_within_100_ms_of_the_last_one_waits_for_the_100_ms_point) {
   EXPECT_EQ(p.turn(100 * kMs + 1), (Lines{"setup@0", "heartbeat@0"}));
 }
 
+// proves 2.4/3
 TEST(Setup, elicited_without_live_receivers_repeats_and_one_more_follows_the_status_message) {
   PublicationBench p;
   p.connect();
@@ -70,6 +75,7 @@ TEST(Setup, elicited_without_live_receivers_repeats_and_one_more_follows_the_sta
   EXPECT_EQ(count_of(p.send(500 * kMs), wire::FrameType::kSetup), 0U);
 }
 
+// proves 2.4/6
 TEST(Setup, is_not_elicited_any_more_once_the_stream_has_ended) {
   PublicationBench p;
   p.connect();
@@ -88,6 +94,7 @@ TEST(Setup, is_tried_again_when_the_transport_refuses) {
   EXPECT_EQ(p.turn(1), Lines{"setup@0"});
 }
 
+// proves 2.3/2, 2.5/4, 2.6/1, 2.6/7
 TEST(Heartbeat, follows_the_first_status_message_at_once_and_then_every_100_ms_of_silence) {
   PublicationBench p;
   p.turn(0);
@@ -136,6 +143,7 @@ TEST(Heartbeat, is_sent_after_50_us_by_a_sender_whose_window_is_used_up) {
   EXPECT_EQ(p.turn(kMs + 150 * kUs + 2), Lines{"heartbeat@64"});
 }
 
+// proves 2.6/3
 TEST(Heartbeat, does_not_say_end_of_stream_while_the_window_holds_data_back) {
   PublicationBench p;
   p.connect(64);
@@ -155,11 +163,13 @@ TEST(Heartbeat, does_not_say_end_of_stream_while_the_window_holds_data_back) {
   EXPECT_EQ(flags_of(done[0]), 0xE0);
 }
 
+// proves 2.6/1
 TEST(Heartbeat, is_never_sent_before_a_status_message) {
   PublicationBench p;
   for (int i = 0; i < 10; ++i) EXPECT_EQ(count_of(p.send(i * 100 * kMs + i), wire::FrameType::kData), 0U);
 }
 
+// proves 2.4/5
 TEST(Heartbeat, is_no_reason_to_hold_back_a_setup_nor_a_setup_activity_for_heartbeats) {
   PublicationBench p;
   p.connect();
@@ -168,6 +178,7 @@ TEST(Heartbeat, is_no_reason_to_hold_back_a_setup_nor_a_setup_activity_for_heart
   EXPECT_EQ(p.turn(200 * kMs + 2), Lines{"heartbeat@0"});
 }
 
+// proves 1.4/11, 1.4/13, 2.6/2, 2.6/3, 2.6/4, 2.6/8, 5.13/13
 TEST(Heartbeat, has_the_flags_of_the_streams_state) {
   struct Case { const char* what; bool eos; bool closed; bool revoked; std::uint8_t flags; };
   for (const Case& c : {Case{"running", true, false, false, 0xC0}, {"ended", true, true, false, 0xE0}, {"ended, eos=false", false, true, false, 0xC0},
@@ -196,6 +207,7 @@ TEST(Setup, is_not_sent_at_the_last_position_of_a_stream_where_no_term_is_left_t
   EXPECT_EQ(count_of(p.send(200 * kMs), wire::FrameType::kSetup), 0U);
 }
 
+// proves 2.2/7, 2.11/5
 TEST(Data, is_not_sent_before_the_first_status_message) {
   PublicationBench p;
   p.publisher.publish(100);
@@ -209,6 +221,7 @@ TEST(Data, is_not_sent_before_the_first_status_message) {
   EXPECT_FALSE(p.publication.has_data());
 }
 
+// proves 1.15/4
 TEST(Data, waits_unseen_until_the_window_holds_its_first_frame) {
   PublicationBench p;
   p.connect(96);
@@ -218,6 +231,7 @@ TEST(Data, waits_unseen_until_the_window_holds_its_first_frame) {
   EXPECT_TRUE(p.publication.has_data());
 }
 
+// proves 1.12/5, 1.15/1, 1.15/5
 TEST(Data, fills_datagrams_with_whole_frames_up_to_the_mtu) {
   PublicationBench p;
   p.connect();
@@ -227,6 +241,7 @@ TEST(Data, fills_datagrams_with_whole_frames_up_to_the_mtu) {
   EXPECT_EQ(p.counters[2], 20 * 96);
 }
 
+// proves 2.5/1, 2.5/5
 TEST(Data, is_never_sent_beyond_the_window) {
   PublicationBench p;
   p.connect(1024);
@@ -241,6 +256,7 @@ TEST(Data, is_never_sent_beyond_the_window) {
   EXPECT_EQ(p.state().sender_position, 1536);
 }
 
+// proves 1.15/4
 TEST(Data, a_frame_that_does_not_fit_the_window_waits_whole) {
   PublicationBench p;
   p.connect(512);
@@ -250,6 +266,7 @@ TEST(Data, a_frame_that_does_not_fit_the_window_waits_whole) {
   EXPECT_EQ(p.turn(2 * kMs), Lines{"data@0+640"});
 }
 
+// proves 2.5/1
 TEST(Data, back_pressure_is_counted_once_per_stall) {
   PublicationBench p;
   p.connect(512);
@@ -263,6 +280,7 @@ TEST(Data, back_pressure_is_counted_once_per_stall) {
   EXPECT_EQ(p.counters[4], 2);
 }
 
+// proves 1.15/1
 TEST(Data, stops_at_a_claim_that_is_not_committed) {
   PublicationBench p;
   p.connect();
@@ -273,6 +291,7 @@ TEST(Data, stops_at_a_claim_that_is_not_committed) {
   EXPECT_EQ(p.turn(2 * kMs), Lines{});
 }
 
+// proves 1.4/4, 1.13/6, 1.15/2
 TEST(Data, a_padding_frame_costs_32_bytes_on_the_wire_and_its_length_in_position) {
   PublicationBench p;
   p.connect();
@@ -289,6 +308,7 @@ TEST(Data, a_padding_frame_costs_32_bytes_on_the_wire_and_its_length_in_position
   EXPECT_EQ(p.turn(3 * kMs), Lines{"data@0+1056"});
 }
 
+// proves 1.15/2
 TEST(Data, padding_rides_behind_data_in_the_same_datagram) {
   PublicationBench p{{.start_position = kTerm - 256}};
   p.connect();
@@ -299,6 +319,7 @@ TEST(Data, padding_rides_behind_data_in_the_same_datagram) {
   EXPECT_EQ(p.turn(2 * kMs), Lines{"data@0+448"});
 }
 
+// proves 1.13/1, 1.13/2
 TEST(Data, goes_on_over_the_wrap_of_term_ids) {
   PublicationBench p{{.initial_term_id = std::numeric_limits<std::int32_t>::max(), .start_position = kTerm - 64}};
   p.connect();
@@ -323,6 +344,7 @@ TEST(Data, runs_up_to_the_last_position_of_a_stream) {
   EXPECT_EQ(p.state().sender_limit, last + 1056 + kTerm / 2);
 }
 
+// proves 2.5/3
 TEST(Data, moves_the_position_by_exactly_what_the_transport_took) {
   PublicationBench p;
   p.connect();
@@ -334,6 +356,7 @@ TEST(Data, moves_the_position_by_exactly_what_the_transport_took) {
   EXPECT_EQ(p.turn(kMs), (Lines{"data@2816+1408", "data@4224+1408", "data@5632+1408"}));
 }
 
+// proves 2.5/2
 TEST(Data, at_most_32_full_datagrams_go_out_in_one_turn) {
   PublicationBench p{{.term_length = 1 << 20}};
   p.connect(128 << 10);
@@ -342,6 +365,7 @@ TEST(Data, at_most_32_full_datagrams_go_out_in_one_turn) {
   EXPECT_EQ(p.turn(kMs).size(), 8U);
 }
 
+// proves 2.5/2
 TEST(Data, shorter_datagrams_go_out_up_to_the_bytes_of_32_full_ones) {
   PublicationBench p{{.term_length = 1 << 20}};
   p.connect(128 << 10);
@@ -372,6 +396,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, Fragmentation,
                                            Fragments{2752, {1408, 1408}}, Fragments{4000, {1408, 1408, 1280}},
                                            Fragments{8192, {1408, 1408, 1408, 1408, 1408, 1344}}));
 
+// proves 1.14/5
 TEST(Data, an_empty_message_is_not_a_heartbeat) {
   PublicationBench p;
   p.connect();
@@ -384,6 +409,7 @@ TEST(Data, an_empty_message_is_not_a_heartbeat) {
 constexpr std::int32_t kLongestClaim = wire::longest_claim(kTerm, 1408);
 struct Acceptance { std::int64_t distance; std::int32_t window; bool accepted; LaneCounter refusal; };
 class StatusMessages : public ::testing::TestWithParam<Acceptance> {};
+// proves 2.11/1, 2.11/2, 2.11/6
 TEST_P(StatusMessages, are_accepted_within_half_a_term_of_the_sender_position_and_a_pad_behind_it_only) {
   const std::int64_t start = 4 * kTerm;
   PublicationBench p{{.start_position = start}};
@@ -403,6 +429,7 @@ INSTANTIATE_TEST_SUITE_P(Range, StatusMessages,
                                            Acceptance{0, -1, false, LaneCounter::kDropInvalidFrame},
                                            Acceptance{16, 1024, false, LaneCounter::kDropInvalidFrame}));
 
+// proves 4.2/1
 TEST(UnicastMax, the_sender_limit_never_falls) {
   PublicationBench p;
   p.connect(2048);
@@ -414,6 +441,7 @@ TEST(UnicastMax, the_sender_limit_never_falls) {
   EXPECT_EQ(p.counters[3], 4128);
 }
 
+// proves 1.6/5, 2.7/2, 2.7/8, 2.11/7
 TEST(Receivers, an_end_of_stream_status_message_removes_one_and_still_moves_the_limit) {
   PublicationBench p;
   p.connect(1024);
@@ -426,6 +454,7 @@ TEST(Receivers, an_end_of_stream_status_message_removes_one_and_still_moves_the_
   EXPECT_TRUE(p.state().has_seen_unicast_eos);
 }
 
+// proves 2.6/5, 2.7/4
 TEST(Receivers, silent_ones_go_after_the_connection_timeout_on_idle_turns) {
   PublicationBench p;
   p.connect();
@@ -439,6 +468,7 @@ TEST(Receivers, silent_ones_go_after_the_connection_timeout_on_idle_turns) {
   EXPECT_EQ(p.turn(6 * kSecond_ns), Lines{"heartbeat@0"}) << "heartbeats go on when all receivers have gone";
 }
 
+// proves 2.7/4
 TEST(Receivers, the_timeout_is_not_looked_at_while_data_flows) {
   PublicationBench p;
   p.connect();
@@ -456,6 +486,7 @@ TEST(Receivers, more_than_the_table_holds_are_counted_and_the_stream_goes_on) {
   EXPECT_EQ(p.state().sender_limit, 1024);
 }
 
+// proves 2.7/3, 2.13/1, 2.13/3
 TEST(ErrorFrames, disconnect_a_known_receiver_once) {
   PublicationBench p;
   p.connect();
@@ -466,6 +497,7 @@ TEST(ErrorFrames, disconnect_a_known_receiver_once) {
   EXPECT_EQ(p.count(LaneCounter::kErrorFramesReceived), 3U);
 }
 
+// proves 1.9/2, 1.9/3, 2.12/1, 2.12/2
 TEST(RttMeasurement, a_request_is_answered_to_the_data_destination_and_an_answer_is_ignored) {
   PublicationBench p;
   p.connect();

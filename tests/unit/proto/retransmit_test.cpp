@@ -18,6 +18,7 @@ void sent_frames(PublicationBench& p, int n, std::int32_t length) {
   }
 }
 
+// proves 2.10/8, 2.10/14
 TEST(Retransmit, is_sent_at_once_and_is_byte_identical) {
   PublicationBench p;
   sent_frames(p, 5, 1024);
@@ -31,12 +32,14 @@ TEST(Retransmit, is_sent_at_once_and_is_byte_identical) {
   EXPECT_EQ(p.counters[5], 1);
 }
 
+// proves 2.10/12
 TEST(Retransmit, of_a_long_gap_is_made_of_datagrams_up_to_the_mtu) {
   PublicationBench p;
   sent_frames(p, 10, 512);
   EXPECT_EQ(p.nak(2 * kMs, 512, 512 * 5), (Lines{"data@512+1024", "data@1536+1024", "data@2560+512"}));
 }
 
+// proves 2.10/5, 2.10/8, 2.10/10
 TEST(Retransmit, repeats_of_the_same_nak_are_ignored_until_the_linger_is_over) {
   PublicationBench p;
   sent_frames(p, 5, 1024);
@@ -49,6 +52,7 @@ TEST(Retransmit, repeats_of_the_same_nak_are_ignored_until_the_linger_is_over) {
   EXPECT_EQ(p.nak(12 * kMs + 1, 1024, 1024).size(), 1U);
 }
 
+// proves 2.10/6
 TEST(Retransmit, a_unicast_publication_has_one_slot_and_another_range_takes_it_at_once) {
   PublicationBench p;
   sent_frames(p, 5, 1024);
@@ -57,6 +61,7 @@ TEST(Retransmit, a_unicast_publication_has_one_slot_and_another_range_takes_it_a
   EXPECT_EQ(p.nak(2 * kMs, 1024, 1024), Lines{"data@1024+1024"}) << "the first range was forgotten";
 }
 
+// proves 2.10/7
 TEST(Retransmit, a_group_has_max_resend_slots_and_counts_what_finds_none) {
   PublicationBench p{{.flags = PublicationFlags::kGroup, .adjust = [](auto& d) { d.max_resend = 2; }}};
   sent_frames(p, 5, 1024);
@@ -70,6 +75,7 @@ TEST(Retransmit, a_group_has_max_resend_slots_and_counts_what_finds_none) {
   EXPECT_EQ(p.nak(13 * kMs, 2048, 1024).size(), 1U);
 }
 
+// proves 2.3/3, 2.10/5, 2.10/9
 TEST(Retransmit, waits_for_the_configured_delay) {
   PublicationBench p{{.adjust = [](auto& d) { d.retransmit_delay_ns = 5 * kMs; }}};
   sent_frames(p, 3, 1024);
@@ -91,6 +97,7 @@ TEST(Retransmit, that_still_waits_for_its_delay_is_not_displaced_by_another_gap)
   EXPECT_EQ(p.turn(8 * kMs + 1), Lines{"data@3072+1024"});
 }
 
+// proves 2.10/15
 TEST(Retransmit, is_not_subject_to_the_sender_limit) {
   PublicationBench p;
   p.connect(1024);
@@ -100,6 +107,7 @@ TEST(Retransmit, is_not_subject_to_the_sender_limit) {
   EXPECT_EQ(p.nak(2 * kMs, 0, 1024), Lines{"data@0+1024"});
 }
 
+// proves 2.10/11
 TEST(Retransmit, never_goes_beyond_what_was_sent) {
   PublicationBench p;
   p.connect(2048);
@@ -112,6 +120,7 @@ TEST(Retransmit, never_goes_beyond_what_was_sent) {
 }
 
 // The sender limit stops a PAD's header, not the PAD (1.15): what was lost just before one lies that much further back.
+// proves 2.10/11
 TEST(Retransmit, reaches_back_half_a_term_and_the_longest_pad) {
   for (const auto& [mtu, longest] : {std::pair{1408, 8384}, {96, 12288}, {16384, 16384}}) {
     PublicationBench p{{.mtu = mtu}};
@@ -122,6 +131,7 @@ TEST(Retransmit, reaches_back_half_a_term_and_the_longest_pad) {
   }
 }
 
+// proves 2.10/3
 TEST(Retransmit, is_clamped_to_the_multiple_of_the_fixed_base_window) {
   // One term of 256 KiB: base min(128 KiB, 128 KiB); with a multiple of 4 all of a term, so a small one shows the clamp.
   PublicationBench p{{.adjust = [](auto& d) { d.retransmit_window_multiple = 1; }}};
@@ -132,6 +142,7 @@ TEST(Retransmit, is_clamped_to_the_multiple_of_the_fixed_base_window) {
   EXPECT_EQ(bytes, static_cast<std::size_t>(kTerm / 2)) << "1 x min(128 KiB, half a term)";
 }
 
+// proves 2.10/13
 TEST(Retransmit, does_not_cross_the_end_of_a_term_and_repeats_its_padding) {
   PublicationBench p;
   sent_frames(p, 63, 1024);
@@ -252,6 +263,7 @@ TEST(Retransmit, a_nak_between_two_frames_does_no_harm) {
   EXPECT_FALSE(p.state().is_corrupt);
 }
 
+// proves 1.7/3, 1.7/4, 2.10/1, 2.10/2
 TEST(Retransmit, naks_that_break_the_rules_are_counted_invalid_and_empty_ones_ignored) {
   PublicationBench p;
   sent_frames(p, 5, 1024);

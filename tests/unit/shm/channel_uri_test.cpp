@@ -10,6 +10,7 @@ namespace {
 ChannelUri parsed(std::string_view text) { return ChannelUri::parse(text).value(); }
 
 class GoodChannel : public testing::TestWithParam<const char*> {};
+// proves 5.1/1, 5.1/2
 TEST_P(GoodChannel, is_parsed_and_printed_as_it_was) { EXPECT_EQ(parsed(GetParam()).to_string(), GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Spec, GoodChannel,
                          testing::Values("aeron:udp?endpoint=10.0.0.1:40123", "aeron:udp?endpoint=[::1]:40123|mtu=8k|term-length=64k", "aeron:ipc",
@@ -17,6 +18,7 @@ INSTANTIATE_TEST_SUITE_P(Spec, GoodChannel,
                                          "aeron:udp?unknown-key=a=b?c", "aeron:udp?tags=1,2|control-mode=manual", "aeron:udp?k=1|k=2"));
 
 class BadChannel : public testing::TestWithParam<const char*> {};
+// proves 5.1/1, 5.1/3
 TEST_P(BadChannel, is_refused_with_a_sentence_that_names_it) {
   const auto uri = ChannelUri::parse(GetParam());
   ASSERT_FALSE(uri);
@@ -29,12 +31,14 @@ INSTANTIATE_TEST_SUITE_P(Spec, BadChannel,
                                          "aeron:udp?k=", "aeron:udp?k=v|", "aeron:udp?|k=v", "aeron:udp?k=v||l=w", "aeron:udp?a|b=c", "AERON:udp?a=b",
                                          "aeron:udp?a=b|c"));
 
+// proves 1.12/6
 TEST(ChannelUri, at_most_4095_characters_are_taken) {
   const std::string prefix = "aeron:udp?k=";
   EXPECT_TRUE(ChannelUri::parse(prefix + std::string(kChannelUriLengthMax - prefix.size(), 'v')));
   EXPECT_FALSE(ChannelUri::parse(prefix + std::string(kChannelUriLengthMax - prefix.size() + 1, 'v')));
 }
 
+// proves 5.1/2, 5.1/4
 TEST(ChannelUri, last_value_of_a_key_wins_and_keys_are_case_sensitive) {
   const ChannelUri uri = parsed("aeron:udp?mtu=1|MTU=2|mtu=3|mtu-x=4");
   EXPECT_EQ(uri.get("mtu"), "3");
@@ -46,6 +50,7 @@ TEST(ChannelUri, last_value_of_a_key_wins_and_keys_are_case_sensitive) {
   EXPECT_TRUE(parsed("aeron-spy:aeron:udp?a=b").is_spy());
 }
 
+// proves 5.1/5, 5.1/6, 5.1/7, 5.1/8
 TEST(ChannelUri, typed_values_follow_the_syntaxes_of_5_1) {
   const ChannelUri uri = parsed("aeron:udp?size=64K|duration=5ms|forever=9223372036854775807s|decimal=-12|hex=0xfF|octal=0777|zero=0|yes=true|"
                                 "no=falsely|least=-9223372036854775808|most=9223372036854775807");
@@ -64,6 +69,7 @@ TEST(ChannelUri, typed_values_follow_the_syntaxes_of_5_1) {
   EXPECT_FALSE(uri.get_bool("absent").value());
 }
 
+// proves 5.1/5, 5.1/6, 5.1/8
 TEST(ChannelUri, wrong_values_name_their_key) {
   const ChannelUri uri = parsed("aeron:udp?a=x|b=2147483648|c=9223372036854775808|d=08|e=0x|f=-|g=1 |h=TRUE|i=-1|j=--1|k=+-1|l=-9223372036854775809");
   for (const char* key : {"a", "b", "c", "d", "e", "f", "g", "j", "k", "l"}) {
@@ -93,6 +99,7 @@ TEST(ChannelUri, parameters_are_set_and_removed_in_place) {
   EXPECT_EQ(uri.to_string(), "aeron:udp?");
 }
 
+// proves 5.1/9
 TEST(HostPort, port_is_mandatory_and_ipv6_stands_in_brackets) {
   const auto v4 = parse_host_port("10.0.0.1:40123");
   ASSERT_TRUE(v4);

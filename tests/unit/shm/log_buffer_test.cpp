@@ -33,6 +33,7 @@ class Log : public testing::Test {
   LogBuffer log_{memory_.data(), log_file_length(kTerm, 4096), kTerm};
 };
 
+// proves 1.12/3
 TEST(LogFile, length_is_three_terms_and_the_metadata_rounded_up_to_pages) {
   static_assert(log_file_length(65536, 4096) == 200704);
   static_assert(log_file_length(4 << 20, 2 << 20) == 14 << 20);
@@ -71,6 +72,7 @@ TEST_F(Log, term_ids_wrap_at_their_ends) {
   EXPECT_EQ(log_.raw_tail(2), pack_tail(kMin + 1, 0));
 }
 
+// proves 1.4/14
 TEST_F(Log, default_header_is_the_template_of_7_4) {
   init_log_metadata(log_, {.initial_term_id = 1964104431, .start_term_id = 1964104431, .session_id = 1146854850, .stream_id = 31, .term_length = kTerm});
   EXPECT_EQ(test::to_hex({log_.metadata() + meta::kDefaultHeader, 32}), "00000000 00c00100 00000000 c29d5b44 1f000000 efda1175 00000000 00000000");

@@ -19,6 +19,7 @@ ByteVector built(const Frame& frame, std::size_t length) {
   return bytes;
 }
 
+// proves 1.2/1, 1.3/1, 1.3/2, 1.3/4
 TEST(FrameHeader, data_must_be_a_multiple_of_32_and_others_at_least_their_minimum) {
   const ByteVector data = built(DataHeader{.frame_length = 33}, 96);
   for (std::size_t length = 0; length <= data.size(); ++length) {
@@ -36,6 +37,7 @@ TEST(FrameHeader, data_must_be_a_multiple_of_32_and_others_at_least_their_minimu
   }
 }
 
+// proves 1.2/2
 TEST(FrameHeader, types_that_are_reserved_are_invalid) {
   ByteVector bytes(64);
   for (const unsigned type : {0x08U, 0x09U, 0x0AU, 0x0CU, 0x7FU, 0xFFFFU}) {
@@ -47,6 +49,7 @@ TEST(FrameHeader, types_that_are_reserved_are_invalid) {
 Setup good_setup() { return {.session_id = 1, .stream_id = 2, .initial_term_id = 3, .active_term_id = 4, .term_length = 65536, .mtu = 1408, .ttl = 7}; }
 bool is_accepted(const Setup& s) { return Setup::parse(built(s, Setup::kLength)).has_value(); }
 
+// proves 1.5/3, 1.5/4, 1.5/5, 1.12/2
 TEST(SetupFrame, every_limit_of_its_validity_column_is_checked) {
   EXPECT_TRUE(is_accepted(good_setup()));
   struct Case { std::int32_t wire::Setup::* field; std::int32_t value; bool is_valid; };
@@ -61,6 +64,7 @@ TEST(SetupFrame, every_limit_of_its_validity_column_is_checked) {
   }
 }
 
+// proves 1.13/4
 TEST(SetupFrame, an_active_term_before_the_initial_one_has_no_position) {
   for (const auto& [initial, active, is_valid] : {std::tuple{3, 2, false}, {3, INT32_MIN + 2, true}, {3, INT32_MIN + 3, false}, {INT32_MAX, INT32_MIN, true}}) {
     wire::Setup s = good_setup();
@@ -70,6 +74,7 @@ TEST(SetupFrame, an_active_term_before_the_initial_one_has_no_position) {
   }
 }
 
+// proves 1.6/6
 TEST(StatusMessage, a_group_tag_is_there_at_length_44_only) {
   ByteVector bytes = built(StatusMessage{.receiver_id = 9, .group_tag = -3}, 44);
   EXPECT_EQ(StatusMessage::parse(bytes)->group_tag, -3);
@@ -79,6 +84,7 @@ TEST(StatusMessage, a_group_tag_is_there_at_length_44_only) {
   EXPECT_FALSE(StatusMessage::parse(std::span{bytes}.first(40))->group_tag);
 }
 
+// proves 1.6/2, 1.6/3
 TEST(StatusMessage, position_and_window_must_fit_the_term) {
   const auto is_valid = [](std::int32_t offset, std::int32_t window) {
     return StatusMessage{.consumption_term_offset = offset, .window_length = window}.valid_for(65536);
@@ -92,6 +98,7 @@ TEST(StatusMessage, position_and_window_must_fit_the_term) {
   EXPECT_FALSE(is_valid(0, -1));
 }
 
+// proves 1.7/3, 1.7/4
 TEST(Nak, gap_must_lie_inside_the_term) {
   const auto is_valid = [](std::int32_t offset, std::int32_t length) { return Nak{1, 2, 3, offset, length}.valid_for(65536); };
   EXPECT_TRUE(is_valid(0, 65536));
@@ -103,6 +110,7 @@ TEST(Nak, gap_must_lie_inside_the_term) {
   EXPECT_FALSE(is_valid(0, -1));
 }
 
+// proves 1.8/3
 TEST(ErrorFrame, text_length_is_checked_against_frame_and_datagram) {
   const ByteVector text(8, std::byte{'x'});
   ErrorFrame e;
@@ -119,6 +127,7 @@ TEST(ErrorFrame, text_length_is_checked_against_frame_and_datagram) {
   EXPECT_FALSE(ErrorFrame::parse(std::span{bytes}.first(47)));
 }
 
+// proves 6.1/5
 TEST(ResolutionEntry, hostile_lengths_and_types_are_refused) {
   const ByteVector name(512, std::byte{'n'});
   ResolutionEntry e;
@@ -138,6 +147,7 @@ TEST(ResolutionEntry, hostile_lengths_and_types_are_refused) {
   for (std::size_t length = 0; length < 14; ++length) EXPECT_FALSE(ResolutionEntry::parse(std::span{bytes}.first(length)));
 }
 
+// proves 1.12/4, 1.13/1, 1.13/2, 1.13/3, 1.13/7, 1.13/8
 TEST(Positions, term_ids_wrap_around) {
   constexpr std::int32_t kInitial = INT32_MAX;
   constexpr int kBits = position_bits(65536);

@@ -82,6 +82,7 @@ ByteVector rebuild_headers(const EthernetView& ethernet, const Ipv4View& ip, con
 
 class RecordedTraffic : public testing::TestWithParam<std::string> {};
 
+// proves 1.1/1, 1.8/2, 6.1/1, 6.1/2
 TEST_P(RecordedTraffic, is_read_and_rebuilt_bit_for_bit) {
   std::map<FrameType, int> frames;
   const auto recorded = test::read_pcap(test::data_path(GetParam()));

@@ -86,8 +86,10 @@ void PrintTo(const Reference& r, std::ostream* out) { *out << r.name; }
 
 class ReferenceBytes : public testing::TestWithParam<Reference> {};
 
+// proves 1.1/1, 1.1/5, 1.2/4, 1.4/1, 1.4/8, 1.7/1, 1.8/1, 1.8/5, 1.10/1, 6.1/1, 6.1/2, 6.1/4, 9.4/1
 TEST_P(ReferenceBytes, are_what_our_builder_writes) { EXPECT_EQ(to_hex(GetParam().build()), to_hex(from_hex(GetParam().hex))); }
 
+// proves 1.1/5, 1.2/1, 9.4/1
 TEST_P(ReferenceBytes, are_a_valid_datagram_of_their_type) {
   const ByteVector bytes = from_hex(GetParam().hex);
   const auto header = FrameHeader::parse(bytes);
@@ -95,6 +97,7 @@ TEST_P(ReferenceBytes, are_a_valid_datagram_of_their_type) {
   EXPECT_EQ(header->type(), GetParam().type);
 }
 
+// proves 1.1/3, 1.1/4, 1.3/1
 TEST_P(ReferenceBytes, are_invalid_when_cut_below_the_minimum_or_with_another_version) {
   ByteVector bytes = from_hex(GetParam().hex);
   for (std::size_t length = 0; length < 20; ++length) EXPECT_FALSE(FrameHeader::parse(std::span{bytes}.first(length))) << length;
