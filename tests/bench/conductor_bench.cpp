@@ -153,7 +153,7 @@ void print(const char* figure, std::vector<std::int64_t> samples_ns) {
 }
 
 // The pool is filled again behind a stream's back: between samples there is time for it, as in life.
-void rest() { std::this_thread::sleep_for(std::chrono::milliseconds{3}); }
+void rest() { std::this_thread::sleep_for(std::chrono::milliseconds{15}); }
 
 // The least that an answer of a sleeping conductor takes: a thread is woken and stores a word that the asker polls for.
 void measure_wake_up(int samples) {
