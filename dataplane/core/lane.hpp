@@ -127,6 +127,10 @@ class Lane {
   void tick_target(const shm::LinkSlot& slot, std::int64_t now_ns) noexcept;
   void detach_all_links(std::uint32_t first) noexcept;
   [[nodiscard]] std::uint32_t* first_link_of(const shm::LinkSlot& slot) noexcept;
+  [[nodiscard]] ImageEntry* source_of(const shm::PublicationSlot& slot) const noexcept;
+  void join_source(PublicationEntry& entry, bool is_resumed) noexcept;
+  void leave_source(PublicationEntry& entry) noexcept;
+  [[nodiscard]] static std::int64_t relay_start(const ImageEntry& image) noexcept;
   void finish(PublicationEntry& entry) noexcept;
   void finish(ImageEntry& entry) noexcept;
   void leave_dispatcher(ImageEntry& entry) noexcept;
@@ -146,6 +150,7 @@ class Lane {
   [[nodiscard]] Destination& destination_of(ImageEntry& entry, std::size_t connection) noexcept;
   unsigned serve_publications(std::int64_t now_ns) noexcept;
   unsigned serve(PublicationEntry& entry, std::int64_t now_ns) noexcept;
+  [[nodiscard]] static DestinationSink sink_of(PublicationEntry& entry, std::int64_t now_ns) noexcept;
   void sweep_images(std::int64_t now_ns) noexcept;
   void sweep_publications(std::int64_t now_ns) noexcept;
   [[nodiscard]] std::uint32_t* word_of(const PublicationEntry& entry) const noexcept;
@@ -154,6 +159,7 @@ class Lane {
   void wake(PublicationEntry& entry) noexcept;
   void rest(ImageEntry& entry) noexcept;
   void rest(PublicationEntry& entry, bool is_refused) noexcept;
+  void nudge(ImageEntry& entry) noexcept;
   void unlist(ImageEntry& entry) noexcept;
   void unlist(PublicationEntry& entry) noexcept;
   unsigned flush() noexcept;

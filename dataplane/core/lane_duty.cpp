@@ -20,7 +20,7 @@ unsigned Lane::serve_images(std::int64_t now_ns) noexcept {
 }
 
 unsigned Lane::serve(ImageEntry& entry, std::int64_t now_ns) noexcept {
-  const proto::SubscriberPositions subscribers = tables_.positions(entry.first_link);
+  const proto::SubscriberPositions subscribers = tables_.positions(entry);
   const auto sink_for = [this, &entry, now_ns](std::size_t connection) noexcept {
     return DestinationSink{destination_of(entry, connection), now_ns};
   };
@@ -30,6 +30,7 @@ unsigned Lane::serve(ImageEntry& entry, std::int64_t now_ns) noexcept {
   entry.seen_rebuilt = state.rebuild_position;
   entry.seen_min = subscribers.min;
   if (has_moved) {
+    for (PublicationEntry* relay = entry.first_relay; relay != nullptr; relay = relay->next_relay) wake(*relay);
     entry.polled.quiet_turns = 0;
     return 1;
   }
@@ -51,7 +52,7 @@ Destination& Lane::destination_of(ImageEntry& entry, std::size_t connection) noe
 
 void Lane::sweep_images(std::int64_t now_ns) noexcept {
   idle_images_.sweep(
-      now_ns, elapsed_ns_, [this](ImageEntry& entry) noexcept { return tables_.positions(entry.first_link).min != entry.seen_min; },
+      now_ns, elapsed_ns_, [this](ImageEntry& entry) noexcept { return tables_.positions(entry).min != entry.seen_min; },
       [this](ImageEntry& entry) noexcept { wake(entry); });
 }
 
@@ -60,7 +61,8 @@ void Lane::rest(ImageEntry& entry) noexcept {
   active_images_.remove(entry);
   idle_images_.add(entry, std::max(entry.stream.next_deadline_ns(), last_turn_ns_ + 1));
   if (entry.first_link == kNoLink || entry.seen_min == entry.stream.state().rebuild_position) return;
-  if (const LinkEntry& only = tables_.links[entry.first_link]; only.next == kNoLink && only.counts) {
+  const LinkEntry& only = tables_.links[entry.first_link];
+  if (only.next == kNoLink && only.counts && entry.first_relay == nullptr) {
     idle_images_.watch(entry, reinterpret_cast<std::uint32_t*>(only.position.address()), low_word(entry.seen_min));
   } else {
     idle_images_.watch(entry, nullptr, 0);
@@ -72,6 +74,11 @@ void Lane::wake(ImageEntry& entry) noexcept {
   if (entry.polled.activity == Activity::kActive) return;
   if (entry.polled.activity == Activity::kIdle) idle_images_.remove(entry);
   active_images_.add(entry);
+}
+
+// One that may be off the wire already.
+void Lane::nudge(ImageEntry& entry) noexcept {
+  if (entry.polled.activity == Activity::kIdle) wake(entry);
 }
 
 void Lane::unlist(ImageEntry& entry) noexcept {
@@ -93,15 +100,21 @@ unsigned Lane::serve_publications(std::int64_t now_ns) noexcept {
   return work;
 }
 
+DestinationSink Lane::sink_of(PublicationEntry& entry, std::int64_t now_ns) noexcept {
+  return {entry.endpoint->destination, now_ns, entry.rewrites_ids ? &entry.ids : nullptr};
+}
+
 unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {
   bool has_moved = false;
   bool is_refused = false;
   if (entry.endpoint != nullptr) {
-    DestinationSink sink{entry.endpoint->destination, now_ns};
+    if (entry.source != nullptr) entry.stream.follow(entry.source->stream.state().rebuild_position);
+    DestinationSink sink = sink_of(entry, now_ns);
     const proto::SendOutcome outcome = entry.stream.send(now_ns, sink);
     if (outcome.bytes != 0) {
       counters_.add(shm::LaneCounter::kBytesSent, outcome.bytes);
       has_moved = true;
+      if (entry.source != nullptr) nudge(*entry.source);   // it waits for its relays
     }
     is_refused = sink.has_refused();
     is_blocked_ |= outcome.is_blocked;
@@ -131,6 +144,7 @@ void Lane::sweep_publications(std::int64_t now_ns) noexcept {
 std::uint32_t* Lane::word_of(const PublicationEntry& entry) const noexcept {
   const shm::PublicationState& state = entry.stream.state();
   const shm::LogBuffer& log = entry.stream.context().log;
+  if (entry.stream.is_relay()) return nullptr;   // its image wakes it
   if (entry.endpoint == nullptr) return reinterpret_cast<std::uint32_t*>(log.at(state.producer_position));
   return state.sender_limit > state.sender_position ? reinterpret_cast<std::uint32_t*>(log.at(state.sender_position)) : nullptr;
 }

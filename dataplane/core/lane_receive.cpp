@@ -366,7 +366,7 @@ void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
     counters_.add(kDropUnknownStream);
     return;
   }
-  DestinationSink sink{endpoint.destination, now_ns};
+  DestinationSink sink = sink_of(*entry, now_ns);
   bool is_valid = true;
   if (type == wire::FrameType::kStatusMessage) {
     if (const auto sm = wire::StatusMessage::parse(datagram.payload)) {

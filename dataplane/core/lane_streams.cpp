@@ -175,6 +175,9 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
     }
   }
   const bool is_resumed = is_answered(slot, shm::Observed::kActive);
+  if ((slot.desired.flags & shm::PublicationFlags::kRelay) != 0 && !is_resumed && source_of(slot) == nullptr) {
+    return fail_slot(slot, shm::ClientError::kResourceTemporarilyUnavailable, "the image to relay has ended, or another lane has it");
+  }
   if (!is_resumed) slot.observed.state = {};
   entry = PublicationEntry{};
   entry.index = static_cast<std::uint32_t>(&entry - tables_.publications.get());
@@ -187,8 +190,15 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
       .pub_pos = counter(slot.desired.pub_pos_id), .pub_lmt = counter(slot.desired.pub_lmt_id), .snd_pos = counter(slot.desired.snd_pos_id),
       .snd_lmt = counter(slot.desired.snd_lmt_id), .snd_bpe = counter(slot.desired.snd_bpe_id), .snd_naks = counter(slot.desired.snd_naks_id),
       .counters = counters_}};
+  if (entry.stream.is_relay()) {
+    entry.ids = {slot.desired.session_id, slot.desired.stream_id};
+    entry.rewrites_ids = slot.desired.session_id != slot.desired.source_session_id || slot.desired.stream_id != slot.desired.source_stream_id;
+    join_source(entry, is_resumed);
+  }
   if (is_resumed) {
     entry.stream.resume(now_ns);
+  } else if (entry.source != nullptr) {
+    entry.stream.start_at(relay_start(*entry.source), now_ns);
   } else {
     entry.stream.start(now_ns);
   }
@@ -199,6 +209,40 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   owned_publications_.push_back(&entry);
   active_publications_.add(entry);
   answer(slot, shm::Observed::kActive);
+}
+
+// ---- relays ----
+
+ImageEntry* Lane::source_of(const shm::PublicationSlot& slot) const noexcept {
+  if (slot.desired.source_image >= shm::kImagesMax) return nullptr;
+  ImageEntry& image = tables_.images[slot.desired.source_image];
+  const bool is_mine = image.owned_at < owned_images_.size() && owned_images_[image.owned_at] == &image;
+  return is_mine && image.is_used && image.generation == slot.desired.source_generation ? &image : nullptr;
+}
+
+void Lane::join_source(PublicationEntry& entry, bool is_resumed) noexcept {
+  entry.source = source_of(*entry.slot);
+  THALWEG_DCHECK(is_resumed || entry.source != nullptr);
+  if (entry.source == nullptr) return;   // it ended before we were restarted: what it left is still to be sent
+  entry.next_relay = entry.source->first_relay;
+  entry.source->first_relay = &entry;
+  nudge(*entry.source);
+}
+
+void Lane::leave_source(PublicationEntry& entry) noexcept {
+  if (entry.source == nullptr) return;
+  PublicationEntry** at = &entry.source->first_relay;
+  while (*at != &entry) at = &(*at)->next_relay;
+  *at = entry.next_relay;
+  entry.stream.follow(entry.source->stream.state().rebuild_position);
+  nudge(*entry.source);
+  entry.source = nullptr;
+}
+
+// From the beginning, if all of it is still there: a relay comes a moment after its image.
+std::int64_t Lane::relay_start(const ImageEntry& image) noexcept {
+  const shm::ImageState& state = image.stream.state();
+  return state.rebuild_position - state.join_position <= image.slot->desired.term_length ? state.join_position : state.rebuild_position;
 }
 
 // Rings for what the control plane has to know; ends what is over.
@@ -223,6 +267,7 @@ void Lane::tick(PublicationEntry& entry, std::int64_t now_ns) noexcept {
 void Lane::finish(PublicationEntry& entry) noexcept {
   unlist(entry);
   detach_all_links(entry.first_link);
+  leave_source(entry);
   if (entry.endpoint != nullptr) {
     const std::uint64_t stream = stream_key(entry.slot->desired.session_id, entry.slot->desired.stream_id);
     publications_by_stream_.erase({entry.endpoint->slot, stream});
@@ -339,7 +384,7 @@ void Lane::leave_dispatcher(ImageEntry& entry) noexcept {
 }
 
 void Lane::tick(ImageEntry& entry, std::int64_t now_ns) noexcept {
-  entry.stream.tick(tables_.positions(entry.first_link), now_ns);
+  entry.stream.tick(tables_.positions(entry), now_ns);
   tell(entry);
   if (entry.is_used && entry.told < shm::Lifecycle::kLinger) wake(entry);
 }
@@ -347,6 +392,7 @@ void Lane::tick(ImageEntry& entry, std::int64_t now_ns) noexcept {
 void Lane::finish(ImageEntry& entry) noexcept {
   unlist(entry);
   detach_all_links(entry.first_link);
+  while (entry.first_relay != nullptr) leave_source(*entry.first_relay);   // they send what they have, from the log
   disown(owned_images_, entry);
   entry.is_used = false;
   answer(*entry.slot, shm::Observed::kDone);
@@ -414,7 +460,7 @@ std::int64_t Lane::join_position(const shm::LinkSlot& slot) const noexcept {
   const std::uint32_t target = slot.desired.target_slot;
   if (slot.desired.target == shm::LinkTarget::kImage) {
     const ImageEntry& image = tables_.images[target];
-    return image.stream.join_position(tables_.positions(image.first_link));
+    return image.stream.join_position(tables_.positions(image));
   }
   const PublicationEntry& publication = tables_.publications[target];
   const shm::PublicationState& state = publication.stream.state();

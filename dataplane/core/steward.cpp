@@ -356,6 +356,17 @@ void Steward::on_interest(std::uint32_t index) {
   ring(shm::SlotKind::kInterest, index);
 }
 
+// A relay sends from its image's log, so their lane is the same.
+Result<std::uint32_t> Steward::lane_of_relay(const shm::PublicationSlot& slot, std::uint32_t lane_of_endpoint) {
+  const std::uint32_t image = slot.desired.source_image;
+  if (image >= shm::kImagesMax) return fail(ErrorCode::kInvalidArgument, "a relay without a source");
+  if (lane_of_image_[image] == kNoLane) on_image(image);
+  const std::uint8_t lane = lane_of_image_[image];
+  if (lane == kNoLane || lane == lane_of_endpoint) return lane_of_endpoint;
+  return fail(ErrorCode::kInvalidArgument, "a relay's ports must be polled by one lane: it receives on lane " + std::to_string(lane) + " and would send on lane " +
+                                               std::to_string(lane_of_endpoint));
+}
+
 void Steward::on_publication(std::uint32_t index) {
   shm::PublicationSlot& slot = registry_.publications[index];
   if (slot.desired.state.load(std::memory_order_acquire) == shm::Desired::kFree) return;
@@ -363,6 +374,7 @@ void Steward::on_publication(std::uint32_t index) {
   const bool is_ipc = (slot.desired.flags & shm::PublicationFlags::kIpc) != 0;
   Result<std::uint32_t> lane = slot.desired.lane % static_cast<std::uint32_t>(lanes_.size());
   if (!is_ipc) lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kSend);
+  if (lane && (slot.desired.flags & shm::PublicationFlags::kRelay) != 0) lane = lane_of_relay(slot, *lane);
   if (lane) {
     if (auto log = ready_log(slot.desired.log, slot.desired.term_length); !log) lane = tl::unexpected{log.error()};
   }

@@ -41,6 +41,7 @@ class Steward {
   void on_endpoint(std::uint32_t index);
   void on_interest(std::uint32_t index);
   void on_publication(std::uint32_t index);
+  [[nodiscard]] Result<std::uint32_t> lane_of_relay(const shm::PublicationSlot& slot, std::uint32_t lane_of_endpoint);
   void on_image(std::uint32_t index);
   void on_link(std::uint32_t index);
   void on_capture(std::uint32_t index);

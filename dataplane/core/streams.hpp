@@ -71,6 +71,10 @@ struct alignas(kCacheLine) PublicationEntry {
   std::uint32_t first_link{kNoLink};
   Polled polled;
   std::int64_t seen_min{};            // IPC: subscriber positions when last updated
+  ImageEntry* source{};               // relays: whose log it sends, while that image lives
+  PublicationEntry* next_relay{};     // of the same image
+  StreamIds ids;                      // what frames on the wire carry
+  bool rewrites_ids{};                // relays: frames in the log carry others
   shm::Lifecycle told{shm::Lifecycle::kNone};   // what the control plane was rung for
   std::uint8_t told_connected{};
   bool is_used{};
@@ -87,6 +91,7 @@ struct alignas(kCacheLine) ImageEntry {
   Polled polled;
   std::int64_t seen_min{};            // subscriber positions at the last duty
   std::int64_t seen_rebuilt{};
+  PublicationEntry* first_relay{};
   shm::Lifecycle told{shm::Lifecycle::kNone};
   bool is_used{};
   bool is_dispatched{};               // the endpoint's dispatcher knows it
@@ -102,17 +107,34 @@ struct StreamTables {
   std::unique_ptr<LinkEntry[]> links{new LinkEntry[shm::kLinksMax]};
   std::unique_ptr<shm::LogBuffer[]> logs{new shm::LogBuffer[shm::kLogsMax]};   // written by the steward before it tells a lane
 
+  // The same for an image, whose relays are subscribers, too. Nobody waits for one without receivers, or that drops when it is slow.
+  [[nodiscard]] proto::SubscriberPositions positions(const ImageEntry& image) const noexcept {
+    proto::SubscriberPositions all = positions(image.first_link);
+    for (const PublicationEntry* relay = image.first_relay; relay != nullptr; relay = relay->next_relay) {
+      const shm::PublicationState& sender = relay->stream.state();
+      const bool drops = (relay->slot->desired.flags & shm::PublicationFlags::kDropsWhenSlow) != 0;
+      const bool is_waited_for = !drops && sender.is_connected != 0 && sender.lifecycle == shm::Lifecycle::kActive;
+      const std::int64_t rebuilt = image.stream.state().rebuild_position;
+      add_position(all, is_waited_for ? std::min(sender.sender_position, rebuilt) : rebuilt);
+    }
+    return all;
+  }
+
   // Positions of the subscribers linked to a stream. Acquire pairs with the clients' release stores; proto/ clamps what they say.
   [[nodiscard]] proto::SubscriberPositions positions(std::uint32_t first_link) const noexcept {
     proto::SubscriberPositions all;
     for (std::uint32_t i = first_link; i != kNoLink; i = links[i].next) {
       if (!links[i].counts) continue;
-      const std::int64_t position = links[i].position.get();
-      all.min = all.count == 0 ? position : std::min(all.min, position);
-      all.max = all.count == 0 ? position : std::max(all.max, position);
-      ++all.count;
+      add_position(all, links[i].position.get());
     }
     return all;
+  }
+
+ private:
+  static void add_position(proto::SubscriberPositions& all, std::int64_t position) noexcept {
+    all.min = all.count == 0 ? position : std::min(all.min, position);
+    all.max = all.count == 0 ? position : std::max(all.max, position);
+    ++all.count;
   }
 };
 

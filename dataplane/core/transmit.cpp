@@ -88,10 +88,24 @@ bool LanePort::send_unresolved(Destination& destination, std::span<const std::by
     destination.epoch = host_.epoch();
     return send(destination, payload, now_ns);
   }
-  rte_mbuf* const frame = build(destination, payload);
+  rte_mbuf* const frame = build(destination, payload, [](std::byte*) {});
   if (frame == nullptr) return false;
   if (!host_.hold(destination.next_hop, frame)) discard(frame);
   return true;  // to the stream it is a datagram that may be lost
+}
+
+bool LanePort::send_as(Destination& destination, std::span<const std::byte> payload, const StreamIds& ids, std::int64_t now_ns) noexcept {
+  if (destination.epoch != host_.epoch()) [[unlikely]] {
+    std::array<std::byte, kPayloadMax> copy;   // rare, and the thread's stack has room
+    std::memcpy(copy.data(), payload.data(), payload.size());
+    rewrite_ids(copy.data(), payload.size(), ids);
+    return send_unresolved(destination, std::span{copy}.first(payload.size()), now_ns);
+  }
+  if (!stage_.has_room()) [[unlikely]] return false;
+  rte_mbuf* const frame = build(destination, payload, [&](std::byte* datagram) { rewrite_ids(datagram, payload.size(), ids); });
+  if (frame == nullptr) [[unlikely]] return false;
+  stage_.push(frame);
+  return true;
 }
 
 void LanePort::send_frame(std::span<const std::byte> bytes) noexcept {

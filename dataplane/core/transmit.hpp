@@ -92,6 +92,21 @@ class TxStage {
 
 class LanePort;
 
+// What every frame of a stream carries.
+struct StreamIds {
+  std::int32_t session_id{};
+  std::int32_t stream_id{};
+};
+// Gives each frame of a datagram of DATA and PAD frames other ids. The lengths were checked when the datagram was formed.
+inline void rewrite_ids(std::byte* datagram, std::size_t length, const StreamIds& ids) noexcept {
+  for (std::size_t at = 0; at + wire::kDataHeaderLength <= length;) {
+    const auto frame_length = load_le<std::int32_t>(datagram + at);
+    store_le(datagram + at + 12, ids.session_id);
+    store_le(datagram + at + 16, ids.stream_id);
+    at += static_cast<std::size_t>(std::max(wire::align_frame(frame_length), wire::kFrameAlignment));
+  }
+}
+
 // Where datagrams of one endpoint or image go: everything in front of the payload, and how to get there.
 struct Destination {
   wire::UdpFrameTemplate header;
@@ -122,6 +137,8 @@ class LanePort final : public IpHost::Output {
 
   // One UDP datagram out. False: stage or pool full, nothing sent.
   [[nodiscard]] bool send(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept;
+  // The same with other ids in its frames.
+  [[nodiscard]] bool send_as(Destination& destination, std::span<const std::byte> payload, const StreamIds& ids, std::int64_t now_ns) noexcept;
   // Makes a destination whose frames leave by this port. `ttl` 0: 64, or 1 for groups (wire-protocol 5.3).
   [[nodiscard]] Destination make_destination(const wire::UdpEndpoint& source, const wire::UdpEndpoint& remote, std::uint8_t ttl) noexcept;
 
@@ -144,7 +161,9 @@ class LanePort final : public IpHost::Output {
 
  private:
   [[gnu::noinline, gnu::cold]] [[nodiscard]] bool send_unresolved(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept;
-  [[nodiscard]] rte_mbuf* build(const Destination& destination, std::span<const std::byte> payload) noexcept;
+  // `finish(datagram)` may change the copy.
+  template <typename Finish>
+  [[nodiscard]] rte_mbuf* build(const Destination& destination, std::span<const std::byte> payload, Finish&& finish) noexcept;
 
   Options options_;
   FramePool& frames_;
@@ -167,7 +186,8 @@ inline void copy_payload(std::byte* to, std::span<const std::byte> payload) noex
   for (std::size_t i = 0; i < payload.size(); i += kPiece) std::memcpy(to + i, payload.data() + i, kPiece);
 }
 
-inline rte_mbuf* LanePort::build(const Destination& destination, std::span<const std::byte> payload) noexcept {
+template <typename Finish>
+rte_mbuf* LanePort::build(const Destination& destination, std::span<const std::byte> payload, Finish&& finish) noexcept {
   rte_mbuf* const frame = frames_.take();
   if (frame == nullptr) [[unlikely]] {
     counters_.add(shm::LaneCounter::kDropNoBuffer);
@@ -177,6 +197,7 @@ inline rte_mbuf* LanePort::build(const Destination& destination, std::span<const
   const std::size_t header = destination.header.length();
   destination.header.write(out, payload.size());
   copy_payload(out + header, payload);
+  finish(out + header);
   frame->data_len = static_cast<std::uint16_t>(header + payload.size());
   frame->pkt_len = static_cast<std::uint32_t>(header + payload.size());
   if (options_.writes_udp_checksum) destination.header.write_udp_checksum(out, payload.size());
@@ -187,7 +208,7 @@ inline bool LanePort::send(Destination& destination, std::span<const std::byte> 
   if (destination.epoch != host_.epoch()) [[unlikely]] return send_unresolved(destination, payload, now_ns);
   THALWEG_DCHECK(payload.size() <= payload_max_);
   if (!stage_.has_room()) [[unlikely]] return false;
-  rte_mbuf* const frame = build(destination, payload);
+  rte_mbuf* const frame = build(destination, payload, [](std::byte*) {});
   if (frame == nullptr) [[unlikely]] return false;
   stage_.push(frame);
   return true;
@@ -196,8 +217,15 @@ inline bool LanePort::send(Destination& destination, std::span<const std::byte> 
 // proto::DatagramSink of one destination.
 class DestinationSink {
  public:
-  DestinationSink(Destination& destination, std::int64_t now_ns) noexcept : destination_{&destination}, now_ns_{now_ns} {}
-  [[nodiscard]] bool send_log(std::span<const std::byte> bytes) noexcept { return send(bytes); }
+  // `ids`: what frames of the log are to carry instead of what they carry there; null: nothing else.
+  DestinationSink(Destination& destination, std::int64_t now_ns, const StreamIds* ids = nullptr) noexcept
+      : destination_{&destination}, now_ns_{now_ns}, ids_{ids} {}
+  [[nodiscard]] bool send_log(std::span<const std::byte> bytes) noexcept {
+    if (ids_ == nullptr) [[likely]] return send(bytes);
+    if (destination_->port != nullptr && destination_->port->send_as(*destination_, bytes, *ids_, now_ns_)) return true;
+    has_refused_ = true;
+    return false;
+  }
   [[nodiscard]] bool send_control(std::span<const std::byte> bytes) noexcept { return send(bytes); }
   [[nodiscard]] bool has_refused() const noexcept { return has_refused_; }
 
@@ -209,6 +237,7 @@ class DestinationSink {
   }
   Destination* destination_;
   std::int64_t now_ns_;
+  const StreamIds* ids_;
   bool has_refused_{};
 };
 

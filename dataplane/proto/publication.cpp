@@ -38,11 +38,10 @@ Publication::Publication(const Context& context) noexcept
   }
 }
 
-void Publication::start(std::int64_t now_ns) noexcept {
+void Publication::start_at(std::int64_t position, std::int64_t now_ns) noexcept {
   PublicationState& s = *c_.state;
   s = PublicationState{};
-  const std::int64_t position = c_.desired->start_position;
-  s.sender_position = s.sender_limit = s.clean_position = s.publisher_limit = position;
+  s.start_position = s.sender_position = s.sender_limit = s.clean_position = s.publisher_limit = position;
   s.producer_position = s.consumer_position = s.trip_limit = s.blocked_position = position;
   s.last_setup_ns = now_ns - kSetupInterval_ns - 1;
   s.last_send_ns = now_ns - kHeartbeatInterval_ns - 1;
@@ -263,7 +262,7 @@ RetransmitAction* Publication::plan_retransmit(const wire::Nak& nak, std::int64_
   c_.counters.add(LaneCounter::kNaksReceived);
   if (c_.snd_naks) c_.snd_naks.add(1);
   const std::int64_t begin = wire::position_of(nak.term_id, nak.term_offset, initial_term_id_, bits_);
-  if (nak.length == 0 || begin < 0 || begin < oldest_retransmit() || begin >= s.sender_position) return nullptr;
+  if (nak.length == 0 || begin < s.start_position || begin < oldest_retransmit() || begin >= s.sender_position) return nullptr;
 
   const bool is_group = has_flag(PublicationFlags::kGroup);
   const std::int64_t slots = is_group ? std::clamp<std::int64_t>(c_.desired->max_resend, 1, shm::kRetransmitsMax) : shm::kRetransmitsMax;

@@ -75,7 +75,8 @@ class Publication {
   Publication() noexcept = default;
   explicit Publication(const Context& context) noexcept;
 
-  void start(std::int64_t now_ns) noexcept;   // a new publication: 2.2
+  void start(std::int64_t now_ns) noexcept { start_at(c_.desired->start_position, now_ns); }   // a new publication: 2.2
+  void start_at(std::int64_t position, std::int64_t now_ns) noexcept;   // a relay: where its image's log begins
   void resume(std::int64_t now_ns) noexcept;  // the lane was restarted: positions stand, timers start anew
 
   // One duty cycle of 2.3: SETUP, data (at most kDatagramsPerSend MTUs of data), heartbeat, receiver time-outs, retransmit timers.
@@ -106,6 +107,11 @@ class Publication {
   // Returns true when `state->lifecycle` changed.
   bool tick(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
 
+  // Relays: their image's log is complete up to `rebuilt`. One that is to drop when it is slow and fell more than a term behind goes on
+  // from there, sending padding for what lies between. Once per turn.
+  void follow(std::int64_t rebuilt) noexcept;
+  [[nodiscard]] bool is_relay() const noexcept { return has_flag(shm::PublicationFlags::kRelay); }
+
   [[nodiscard]] const shm::PublicationState& state() const noexcept { return *c_.state; }
   [[nodiscard]] const Context& context() const noexcept { return c_; }
   [[nodiscard]] bool is_ipc() const noexcept { return has_flag(shm::PublicationFlags::kIpc); }
@@ -117,7 +123,11 @@ class Publication {
   }
   [[nodiscard]] bool is_setup_wanted() const noexcept;
   [[nodiscard]] bool is_revoked() const noexcept;
-  [[nodiscard]] FrameRules rules() const noexcept { return {session_id_, stream_id_, mtu_, term_length_}; }
+  // What frames in the log carry: of a relay, what its image received.
+  [[nodiscard]] FrameRules rules() const noexcept {
+    if (is_relay()) return {c_.desired->source_session_id, c_.desired->source_stream_id, mtu_, term_length_};
+    return {session_id_, stream_id_, mtu_, term_length_};
+  }
 
   template <DatagramSink Sink>
   void send_setup(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
@@ -159,6 +169,14 @@ class Publication {
   void on_rtt_reply(const wire::RttMeasurement& rtt, std::int64_t now_ns) noexcept;
   void retransmit_finished(shm::RetransmitAction& action, std::int64_t now_ns) noexcept;
   void schedule_retransmits() noexcept;
+
+  // The end of the range being skipped that holds `position`; 0: it is not skipped.
+  [[nodiscard]] std::int64_t end_of_skip(std::int64_t position) const noexcept;
+  // Sends padding for [from, to), which lies within a term. False: the transport took nothing.
+  template <DatagramSink Sink>
+  bool send_padding(std::int64_t from, std::int64_t to, Sink& sink, SendOutcome& outcome) noexcept;
+  template <DatagramSink Sink>
+  bool send_skipped(std::int64_t end, std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
 
   std::int64_t sample_producer_position() noexcept;
   void refresh_connection(std::uint32_t spy_count) noexcept;

@@ -14,7 +14,9 @@ SendOutcome Publication::send(std::int64_t now_ns, Sink& sink) noexcept {
   if (!is_on_wire()) return outcome;
   shm::PublicationState& s = *c_.state;
   if (is_setup_wanted() && now_ns - s.last_setup_ns > kSetupInterval_ns) send_setup(now_ns, sink, outcome);
-  if (!send_data(now_ns, sink, outcome)) {
+  const std::int64_t skip_end = end_of_skip(s.sender_position);
+  const bool has_sent = skip_end != 0 ? send_skipped(skip_end, now_ns, sink, outcome) : send_data(now_ns, sink, outcome);
+  if (!has_sent) {
     if (now_ns - s.last_send_ns > heartbeat_interval_ns() && s.has_initial_connection && !planted(Bug::kHeartbeatForgotten)) {
       send_heartbeat(now_ns, sink, outcome);
     }
@@ -75,10 +77,59 @@ inline bool Publication::has_data() const noexcept {
   const shm::PublicationState& s = *c_.state;
   const std::int64_t window = s.sender_limit - s.sender_position;
   if (!is_on_wire() || s.is_revoked || window <= 0) return false;
+  if (end_of_skip(s.sender_position) != 0) return true;
   const std::uint64_t word = frame_word_acquire(c_.log.at(s.sender_position));
   const std::int32_t length = length_of_word(word);
   // What is longer than the MTU is corrupt; send() finds out.
   return length > 0 && (is_pad_word(word) ? wire::kDataHeaderLength : std::min(length, mtu_)) <= window;
+}
+
+inline std::int64_t Publication::end_of_skip(std::int64_t position) const noexcept {
+  if (!has_flag(shm::PublicationFlags::kDropsWhenSlow)) return 0;
+  for (const shm::SkippedRange& range : c_.state->skipped) {
+    if (position >= range.begin && position < range.end) return range.end;
+  }
+  return 0;
+}
+
+template <DatagramSink Sink>
+bool Publication::send_padding(std::int64_t from, std::int64_t to, Sink& sink, SendOutcome& outcome) noexcept {
+  wire::DataHeader header;
+  header.frame_length = static_cast<std::int32_t>(to - from);
+  header.flags = wire::flag::kUnfragmented;
+  header.type = wire::FrameType::kPad;
+  header.term_offset = wire::term_offset_of(from, bits_);
+  header.session_id = session_id_;
+  header.stream_id = stream_id_;
+  header.term_id = wire::term_id_of(from, initial_term_id_, bits_);
+  std::byte frame[wire::kDataHeaderLength];
+  wire::build(frame, header);
+  if (!sink.send_control(frame)) {
+    outcome.is_blocked = true;
+    return false;
+  }
+  outcome.bytes += sizeof frame;
+  return true;
+}
+
+// A PAD for as much of the range as the window and the term hold: the receiver's subscribers pass over it at once, and the window opens again.
+template <DatagramSink Sink>
+bool Publication::send_skipped(std::int64_t end, std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept {
+  shm::PublicationState& s = *c_.state;
+  const std::int64_t from = s.sender_position;
+  const std::int64_t to = std::min({end, s.sender_limit & ~std::int64_t{wire::kFrameAlignment - 1}, (from | (term_length_ - 1)) + 1});
+  if (to <= from) {
+    note_limited(true, outcome);
+    return false;
+  }
+  if (!send_padding(from, to, sink, outcome)) return false;
+  c_.counters.add(shm::LaneCounter::kRelaySkippedBytes, static_cast<std::uint64_t>(to - from));
+  s.sender_position = to;
+  s.last_send_ns = now_ns;
+  s.is_limited = 0;
+  heartbeat_interval_ns_ = first_heartbeat_ns_;
+  if (c_.snd_pos) c_.snd_pos.set(to);
+  return true;
 }
 
 template <DatagramSink Sink>
@@ -140,13 +191,19 @@ template <DatagramSink Sink>
 bool Publication::resend(shm::RetransmitAction& action, Sink& sink, SendOutcome& outcome) noexcept {
   shm::PublicationState& s = *c_.state;
   const std::int64_t begin = wire::position_of(action.term_id, action.term_offset, initial_term_id_, bits_);
-  if (begin < 0 || begin < oldest_retransmit() || begin >= s.sender_position) return true;
+  if (begin < s.start_position || begin < oldest_retransmit() || begin >= s.sender_position) return true;
   const auto length = static_cast<std::int32_t>(std::min<std::int64_t>(action.length, s.sender_position - begin));
   std::byte* const term = c_.log.term(wire::partition_of(begin, bits_));
   const FrameRules frame_rules = rules();
   for (int i = 0; i < kRetransmitDatagramsPerTurn; ++i) {
     const std::int32_t left = length - action.sent_bytes;
     if (left <= 0) return true;
+    if (const std::int64_t from = begin + action.sent_bytes, skip_end = end_of_skip(from); skip_end != 0) {
+      const std::int64_t to = std::min({skip_end, from + left, (from | (term_length_ - 1)) + 1});
+      if (!send_padding(from, to, sink, outcome)) return false;
+      action.sent_bytes += static_cast<std::int32_t>(to - from);
+      continue;
+    }
     const std::int32_t offset = action.term_offset + action.sent_bytes + (planted(Bug::kRetransmitWrongRange) ? mtu_ : 0);
     const DatagramScan scan = scan_datagram(term, offset, action.term_id, std::min(left, mtu_), frame_rules);
     if (scan.bytes == 0) return true;

@@ -20,10 +20,34 @@ constexpr std::int64_t kAlignMask = ~std::int64_t{wire::kFrameAlignment - 1};
 
 }  // namespace
 
+// What was rebuilt ends with a frame. Of an image's log the last two terms and more are there, so one may wait to be sent, and what was sent
+// can be sent again. Who joins later joins at the sender position: without receivers it may move on by itself.
+void Publication::follow(std::int64_t rebuilt) noexcept {
+  PublicationState& s = *c_.state;
+  if (rebuilt <= s.producer_position) return;
+  s.producer_position = rebuilt;
+  if (rebuilt - s.sender_position <= term_length_ || s.lifecycle != Lifecycle::kActive) return;
+  if (!s.is_connected) {
+    s.start_position = s.sender_position = rebuilt;
+    set_sender_limit(std::max(s.sender_limit, rebuilt));
+    if (c_.snd_pos) c_.snd_pos.set(rebuilt);
+    return;
+  }
+  if (!has_flag(PublicationFlags::kDropsWhenSlow)) return;
+  if (end_of_skip(s.sender_position) != 0) {  // not there yet, and what it would go on with may be gone meanwhile
+    s.skipped[0].end = rebuilt;
+    return;
+  }
+  std::copy_backward(s.skipped, s.skipped + shm::kSkippedMax - 1, s.skipped + shm::kSkippedMax);
+  s.skipped[0] = {s.sender_position, rebuilt};
+  c_.counters.add(LaneCounter::kRelaySkips);
+}
+
 // What producers claimed. The raw tails are client memory: the position never goes back and never runs further ahead of the consumer
 // than producers can (window of half a term, and what concurrent claims may overshoot it by).
 std::int64_t Publication::sample_producer_position() noexcept {
   PublicationState& s = *c_.state;
+  if (is_relay()) return s.producer_position;
   const std::int64_t consumer = is_ipc() ? s.clean_position : s.sender_position;
   const std::int64_t sampled = shm::producer_position(c_.log, initial_term_id_);
   const std::int64_t position = clamp_position(sampled, std::max(s.producer_position, s.sender_position), consumer + 2 * std::int64_t{term_length_});
@@ -38,7 +62,7 @@ void Publication::set_connected(bool is_connected) noexcept {
   PublicationState& s = *c_.state;
   if ((s.is_connected != 0) == is_connected) return;
   s.is_connected = is_connected ? 1 : 0;
-  c_.log.store<std::int32_t>(shm::meta::kIsConnected, is_connected ? 1 : 0);
+  if (!is_relay()) c_.log.store<std::int32_t>(shm::meta::kIsConnected, is_connected ? 1 : 0);
 }
 
 // 2.7, last items.
@@ -80,6 +104,7 @@ bool Publication::update_limit_network(const SubscriberPositions& subscribers) n
   const std::int64_t producer_before = s.producer_position;
   const std::int64_t producer = sample_producer_position();
   if (spy_count_ != subscribers.count) refresh_connection(subscribers.count);
+  if (is_relay()) return false;   // the log is its image's
   const bool is_led_by_spies = s.receiver_count == 0 && subscribers.count > 0 && has_flag(PublicationFlags::kSpiesSimulateConnection);
   if (is_led_by_spies) {  // 5.7: nobody listens on the wire, the fastest spy moves the stream
     const std::int64_t position = clamp_position(subscribers.max, s.sender_position, producer);
@@ -149,6 +174,7 @@ void Publication::enter(Lifecycle lifecycle, std::int64_t now_ns) noexcept {
 }
 
 void Publication::close_log_at(std::int64_t position) noexcept {
+  if (is_relay()) return;
   set_publisher_limit(position);
   c_.log.store<std::int64_t>(shm::meta::kEndOfStreamPosition, position);
 }
@@ -156,7 +182,7 @@ void Publication::close_log_at(std::int64_t position) noexcept {
 void Publication::revoke(std::int64_t now_ns) noexcept {
   PublicationState& s = *c_.state;
   s.is_revoked = s.is_end_of_stream = 1;
-  c_.log.store<std::uint8_t>(shm::meta::kIsPublicationRevoked, 1);
+  if (!is_relay()) c_.log.store<std::uint8_t>(shm::meta::kIsPublicationRevoked, 1);
   close_log_at(sample_producer_position());
   set_connected(false);
   enter(Lifecycle::kLinger, now_ns);
@@ -199,7 +225,7 @@ void Publication::tick_draining(const SubscriberPositions& subscribers, std::int
   PublicationState& s = *c_.state;
   const std::int64_t producer = s.producer_position;  // fixed since the last reference went
   if (producer > s.sender_position) {
-    unblock(s.sender_position, false);
+    if (!is_relay()) unblock(s.sender_position, false);
     if (s.receiver_count > 0) return;
   } else {
     s.is_end_of_stream = 1;
@@ -237,7 +263,7 @@ void Publication::tick_ipc(const SubscriberPositions& subscribers, std::int64_t 
 // 7.8. Possibly blocked: claimed space behind the consumer, or a rotation that nobody finished.
 void Publication::check_blocked(std::int64_t consumer_position, std::int64_t now_ns) noexcept {
   PublicationState& s = *c_.state;
-  if (has_flag(PublicationFlags::kExclusive)) return;
+  if (has_flag(PublicationFlags::kExclusive) || is_relay()) return;
   if (consumer_position != s.blocked_position) {
     s.blocked_position = consumer_position;
     s.blocked_since_ns = now_ns;

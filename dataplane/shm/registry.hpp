@@ -21,7 +21,7 @@
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
-inline constexpr std::uint32_t kRegistryVersion = 2;
+inline constexpr std::uint32_t kRegistryVersion = 3;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;
@@ -158,7 +158,7 @@ struct alignas(kCacheLine) LogSlot {
 // ---- publications ----
 struct PublicationFlags {
   static constexpr std::uint32_t kIpc = 1, kExclusive = 2, kSignalEos = 4, kSpiesSimulateConnection = 8, kGroup = 16, kMulticast = 32,
-                                 kHasResponse = 64, kIsResponse = 128;
+                                 kHasResponse = 64, kIsResponse = 128, kRelay = 256, kDropsWhenSlow = 512;
 };
 enum class FlowControl : std::uint32_t { kMax = 0, kMin, kTagged };
 struct alignas(kCacheLine) PublicationSlot {
@@ -192,6 +192,11 @@ struct alignas(kCacheLine) PublicationSlot {
     std::int64_t flow_control_receiver_timeout_ns{};
     std::int64_t retransmit_limit_bytes{};         // per interval, amplification defence; 0 = no limit
     std::int64_t retransmit_limit_interval_ns{};
+    // Relays only: the image whose log is sent (`log` is the image's), and whose streams its frames carry there.
+    std::uint32_t source_image{kNoSlot};
+    std::uint32_t source_generation{};
+    std::int32_t source_session_id{};
+    std::int32_t source_stream_id{};
     std::atomic<std::uint32_t> is_revoked{};       // set while active
     std::uint32_t text{kNoSlot};
     // Control plane's own book-keeping.

@@ -13,6 +13,7 @@ enum class Lifecycle : std::uint32_t { kNone = 0, kActive, kDraining, kLinger, k
 
 inline constexpr std::size_t kReceiversMax = 64;      // receivers one publication tracks; more are counted and not tracked
 inline constexpr std::size_t kRetransmitsMax = 16;    // concurrent retransmit actions (2.10); unicast uses the first only
+inline constexpr std::size_t kSkippedMax = 2;         // one is longer than a term, NAKs reach half a term back
 inline constexpr std::size_t kConnectionsMax = 4;     // receive destinations of one image (3.4)
 inline constexpr std::size_t kGapsMax = 32;           // gaps watched at once with nak-all-gaps
 
@@ -39,6 +40,12 @@ struct RetransmitAction {
   std::int64_t expiry_ns{};
   std::int32_t sent_bytes{};       // of the log, while kSending
   std::int32_t padding{};
+};
+
+// What a relay that fell behind sent as padding instead of data; it sends the same again when asked. Empty: begin == end.
+struct SkippedRange {
+  std::int64_t begin{};
+  std::int64_t end{};
 };
 
 struct PublicationState {
@@ -75,6 +82,8 @@ struct PublicationState {
   std::uint16_t receivers_untracked{};    // SMs of receivers the table had no room for; saturates
   std::uint8_t is_setup_hold_wanted{};    // 4.4: a matching receiver elicited, its SETUP not yet sent
   std::uint8_t padding{};
+  std::int64_t start_position{};          // nothing before it was ever sent
+  SkippedRange skipped[kSkippedMax];      // relays: the latest first
   RetransmitAction retransmits[kRetransmitsMax];
   ReceiverState receivers[kReceiversMax];
 };

@@ -181,6 +181,9 @@ def lanes(context):
             bare = statistics.median(of(f"bare_{what}/{frames}"))
             results.append(Result(f"lane {what}, 64 B, {frames} a datagram", "ns/frame", of(f"lane_{what}/{frames}"), target, bare))
         results.append(Result(f"lane {what}, 64 B, 14 a datagram, absolute", "ns/frame", of(f"lane_{what}/14"), absolute_target))
+    for frames in (1, 14):
+        both = statistics.median(of(f"lane_receive/{frames}")) + statistics.median(of(f"lane_send/{frames}"))
+        results.append(Result(f"relay, 64 B, {frames} a datagram", "ns/frame", of(f"lane_relay/{frames}/0"), 1.1, both))
     for size in (32, 288, 1376):
         bare = statistics.median(of(f"bare_path/{size}"))
         results.append(Result(f"one thread doing all, {size} B", "ns/message", of(f"lane_path/{size}"), 1.5, bare))

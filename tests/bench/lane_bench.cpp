@@ -60,38 +60,45 @@ void bare_receive(benchmark::State& state) {
   runs.report(state);
 }
 
+// Puts a run of datagrams on the cable to node b. `bare`: its pool, buffers of the other end.
+void feed(Stream& stream, Bare& bare, Datagrams& datagrams, unsigned run, std::int64_t& position) {
+  const std::int32_t initial = stream.wanted().initial_term_id;
+  rte_mbuf* frames[kRun];
+  rte_pktmbuf_alloc_bulk(bare.pool->get(), frames, run);
+  for (unsigned i = 0; i < run; ++i) {
+    const std::int64_t left = kTermLength - wire::term_offset_of(position, 20);
+    datagrams.write(frames[i], position, initial, 20);
+    if (left >= datagrams.frames * kFrame) continue;
+    // The end of a term: padding in place of frames that do not fit.
+    position -= datagrams.frames * kFrame;
+    auto* const p = rte_pktmbuf_mtod(frames[i], std::byte*);
+    stream.header(true).write(p, wire::kDataHeaderLength);
+    wire::build(p + 42, wire::DataHeader{static_cast<std::int32_t>(left), wire::flag::kUnfragmented, wire::FrameType::kPad,
+                                         wire::term_offset_of(position, 20), stream.wanted().session_id, 1001,
+                                         wire::term_id_of(position, initial, 20), 0});
+    frames[i]->data_len = 74;
+    frames[i]->pkt_len = 74;
+    position += left;
+  }
+  for (unsigned sent = 0; sent < run; sent += kBurst) benchmark::DoNotOptimize(stream.port_a().tx_burst(0, frames + sent, kBurst));
+}
+
+void drain(pmd::Port& port) {
+  rte_mbuf* frames[kBurst];
+  while (const std::uint16_t count = port.rx_burst(0, frames, kBurst)) rte_pktmbuf_free_bulk(frames, count);
+}
+
 void lane_receive(benchmark::State& state) {
   Stream stream;
-  Bare bare;   // its pool: buffers of the other end
+  Bare bare;
   Datagrams datagrams{stream, static_cast<std::int32_t>(state.range(0))};
   core::Lane& lane = stream.lane_b();
   std::int64_t position = stream.receiver().high_water;
-  const std::int32_t initial = stream.wanted().initial_term_id;
   // A window's worth at most: 14 frames a datagram need shorter runs.
   const unsigned run = state.range(0) == 1 ? kRun : 2 * kBurst;
   Runs runs{run * state.range(0)};
   for (auto _ : state) {
-    rte_mbuf* frames[kRun];
-    rte_pktmbuf_alloc_bulk(bare.pool->get(), frames, run);
-    for (unsigned i = 0; i < run; ++i) {
-      const std::int64_t left = kTermLength - wire::term_offset_of(position, 20);
-      if (left >= datagrams.frames * kFrame) {
-        datagrams.write(frames[i], position, initial, 20);
-        continue;
-      }
-      // The end of a term: padding in place of frames that do not fit.
-      datagrams.write(frames[i], position, initial, 20);
-      position -= datagrams.frames * kFrame;
-      auto* const p = rte_pktmbuf_mtod(frames[i], std::byte*);
-      stream.header(true).write(p, wire::kDataHeaderLength);
-      wire::build(p + 42, wire::DataHeader{static_cast<std::int32_t>(left), wire::flag::kUnfragmented, wire::FrameType::kPad,
-                                           wire::term_offset_of(position, 20), stream.wanted().session_id, 1001,
-                                           wire::term_id_of(position, initial, 20), 0});
-      frames[i]->data_len = 74;
-      frames[i]->pkt_len = 74;
-      position += left;
-    }
-    for (unsigned sent = 0; sent < run; sent += kBurst) benchmark::DoNotOptimize(stream.port_a().tx_burst(0, frames + sent, kBurst));
+    feed(stream, bare, datagrams, run, position);
     runs.time(state, [&] {
       for (unsigned n = 0; n < run; n += kBurst) lane.turn(stream.now());
     });
@@ -100,8 +107,65 @@ void lane_receive(benchmark::State& state) {
       break;
     }
     stream.subscriber.set(position);   // the status message and the cleaning that follow belong to the next run
-    rte_mbuf* answers[kBurst];
-    while (const std::uint16_t count = stream.port_a().rx_burst(0, answers, kBurst)) rte_pktmbuf_free_bulk(answers, count);
+    drain(stream.port_a());
+  }
+  runs.report(state);
+}
+
+// What the receiver at `to` would have said about (from, position]: one status message each 32 KiB.
+struct StatusMessages {
+  wire::UdpFrameTemplate header;
+  std::int32_t session_id{};
+  std::int64_t receiver_id{};
+  void inject(Stream& stream, Node& to, std::int64_t from, std::int64_t position) const {
+    const std::int32_t initial = stream.wanted().initial_term_id;
+    for (std::int64_t at = from; at <= position; at += 32 << 10) {
+      wire::StatusMessage sm;
+      sm.session_id = session_id;
+      sm.stream_id = 1001;
+      sm.consumption_term_id = wire::term_id_of(at, initial, 20);
+      sm.consumption_term_offset = wire::term_offset_of(at, 20);
+      sm.window_length = 256 << 10;
+      sm.receiver_id = receiver_id;
+      std::byte frame[96];
+      header.write(frame, wire::StatusMessage::kLength);
+      wire::build(frame + 42, sm);
+      stream.nodes.inject(to, {frame, 42 + wire::StatusMessage::kLength});
+    }
+  }
+};
+
+// Received into an image's log and sent on from it, by one lane: its status messages go both ways. Second argument: 1 = under another session.
+void lane_relay(benchmark::State& state) {
+  const bool is_single = state.range(0) == 1;
+  Stream stream{{.is_relayed = true, .has_other_ids = state.range(1) != 0, .mtu = is_single ? kFrame : 1408}};
+  Bare bare;
+  Datagrams datagrams{stream, static_cast<std::int32_t>(state.range(0))};
+  std::int64_t position = stream.receiver().high_water;
+  const unsigned run = is_single ? kRun : 2 * kBurst;
+  auto& registry_a = stream.nodes.a.control.registry();
+  const auto& relay = stream.nodes.b.control.registry().publications[0].desired;
+  wire::UdpFrameTemplate::Options header;
+  header.source_mac = stream.port_a().mac();
+  header.destination_mac = stream.port_b().mac();
+  header.source = {TwoNodes::kAddressA, kRelayPort};
+  header.destination = {TwoNodes::kAddressB, stream.nodes.b.control.registry().endpoints[relay.endpoint].observed.bound_port};
+  const std::uint32_t receives_at = registry_a.images[stream.nodes.a.control.images().front()].desired.endpoint;
+  const StatusMessages answers{wire::UdpFrameTemplate{header}, relay.session_id, registry_a.endpoints[receives_at].observed.receiver_id};
+  Runs runs{run * state.range(0)};
+  for (auto _ : state) {
+    const std::int64_t from = position;
+    feed(stream, bare, datagrams, run, position);
+    answers.inject(stream, stream.nodes.b, from, from);
+    runs.time(state, [&] {
+      for (unsigned n = 0; n < 3 * run && stream.relay().sender_position < position; n += kBurst) stream.lane_b().turn(stream.now());
+    });
+    if (stream.relay().sender_position != position) {
+      state.SkipWithError("the relay did not send every frame");
+      break;
+    }
+    stream.subscriber.set(position);
+    drain(stream.port_a());
   }
   runs.report(state);
 }
@@ -140,31 +204,17 @@ void lane_send(benchmark::State& state) {
   std::int64_t position = stream.sender().sender_position;
   const std::int32_t initial = stream.wanted().initial_term_id;
   std::byte payload[1344]{};
-  wire::UdpFrameTemplate to_a = stream.header(false);
+  const StatusMessages answers{stream.header(false), stream.wanted().session_id, stream.nodes.b.control.registry().endpoints[0].observed.receiver_id};
   Runs runs{run * state.range(0)};
   for (auto _ : state) {
     for (std::int64_t i = 0; i < run * state.range(0); ++i) {
       position = offer(stream.sent, position, stream.wanted().session_id, initial, payload, kFrame - 32);
     }
-    // What the receiver would have said meanwhile: one status message each 32 KiB.
-    for (std::int64_t at = stream.sender().sender_position; at <= position; at += 32 << 10) {
-      wire::StatusMessage sm;
-      sm.session_id = stream.wanted().session_id;
-      sm.stream_id = 1001;
-      sm.consumption_term_id = wire::term_id_of(at, initial, 20);
-      sm.consumption_term_offset = wire::term_offset_of(at, 20);
-      sm.window_length = 256 << 10;
-      sm.receiver_id = stream.nodes.b.control.registry().endpoints[0].observed.receiver_id;
-      std::byte frame[96];
-      to_a.write(frame, wire::StatusMessage::kLength);
-      wire::build(frame + 42, sm);
-      stream.nodes.inject(stream.nodes.a, {frame, 42 + wire::StatusMessage::kLength});
-    }
+    answers.inject(stream, stream.nodes.a, stream.sender().sender_position, position);
     runs.time(state, [&] {
       while (stream.sender().sender_position < position) lane.turn(stream.now());
     });
-    rte_mbuf* frames[kBurst];
-    while (const std::uint16_t count = stream.port_b().rx_burst(0, frames, kBurst)) rte_pktmbuf_free_bulk(frames, count);
+    drain(stream.port_b());
   }
   runs.report(state);
 }
@@ -200,6 +250,7 @@ void lane_turn(benchmark::State& state) {
 BENCHMARK(lane_turn)->Arg(0)->Arg(1)->UseManualTime();
 BENCHMARK(bare_receive)->Arg(1)->Arg(14)->UseManualTime();
 BENCHMARK(lane_receive)->Arg(1)->Arg(14)->UseManualTime();
+BENCHMARK(lane_relay)->ArgsProduct({{1, 14}, {0, 1}})->UseManualTime();
 BENCHMARK(bare_send)->Arg(1)->Arg(14)->UseManualTime();
 BENCHMARK(lane_send)->Arg(1)->Arg(14)->UseManualTime();
 

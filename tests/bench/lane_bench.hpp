@@ -16,6 +16,7 @@ namespace thalweg::bench {
 using namespace thalweg::test;
 
 inline constexpr std::uint16_t kPort = 40123;
+inline constexpr std::uint16_t kRelayPort = 40124;
 inline constexpr std::int32_t kTermLength = 1 << 20;
 inline constexpr unsigned kBurst = 32;
 inline constexpr unsigned kRun = 14 * kBurst;              // datagrams of one timed run: long against reading the clock
@@ -53,6 +54,8 @@ class Stream {
     std::uint32_t idle_connected{};
     std::uint32_t idle_unconnected{};
     bool is_idle_untouched{};    // the idle ones never carried a message: the words to look at all lie at the same place of a page
+    bool is_relayed{};           // node b sends it back to node a, to kRelayPort
+    bool has_other_ids{};        // under another session
     std::int32_t mtu{1408};
   };
   Stream() : Stream(Options{}) {}
@@ -79,6 +82,7 @@ class Stream {
       if (nodes.b.control.registry().images[image].desired.session_id == nodes.a.control.registry().publications[publication_].desired.session_id) mine = image;
     }
     image_ = mine;
+    if (options.is_relayed) add_relay(options.has_other_ids);
     sent = nodes.a.control.publisher(publication_).log();
     received = nodes.b.control.subscriber(nodes.b.control.image_links()[mine]).log();
     limit = nodes.a.control.counters().counter(nodes.a.control.registry().publications[publication_].desired.pub_lmt_id);
@@ -94,6 +98,7 @@ class Stream {
   [[nodiscard]] shm::PublicationState& sender() { return nodes.a.control.publication_state(publication_); }
   [[nodiscard]] shm::ImageState& receiver() { return nodes.b.control.image_state(image_); }
   [[nodiscard]] shm::PublicationSlot::Wanted& wanted() { return nodes.a.control.registry().publications[publication_].desired; }
+  [[nodiscard]] shm::PublicationState& relay() { return nodes.b.control.publication_state(relay_); }
   [[nodiscard]] std::uint16_t source_port() { return nodes.a.control.registry().endpoints[0].observed.bound_port; }
   [[nodiscard]] pmd::Port& port_a() { return nodes.a.plane->port(0); }
   [[nodiscard]] pmd::Port& port_b() { return nodes.b.plane->port(0); }
@@ -113,12 +118,17 @@ class Stream {
   shm::Counter limit, subscriber;
 
  private:
+  void add_relay(bool has_other_ids) {
+    nodes.a.control.add_subscription({.local = {TwoNodes::kAddressA, kRelayPort}});
+    relay_ = nodes.b.control.add_relay({.image = image_, .remote = {TwoNodes::kAddressA, kRelayPort}, .session_id = has_other_ids ? 77 : 0});
+    nodes.run_until([&] { return relay().is_connected != 0; }, 5 * kSecond_ns);
+  }
   void add_idle(FakeControl::PublicationOptions& p, std::uint32_t i) {
     p.session_id = static_cast<std::int32_t>(0x100000 + i);
     nodes.a.control.add_publication(p);
     if (i % 64 == 0) nodes.run_for(2 * kMillisecond_ns);   // door bells and pending SETUPs are bounded
   }
-  std::uint32_t publication_{}, image_{};
+  std::uint32_t publication_{}, image_{}, relay_{};
   core::TscClock clock_;
   core::TscClock::Calibration calibration_;
   std::int64_t offset_ns_{};

@@ -143,18 +143,57 @@ std::uint32_t FakeControl::make_log(std::int32_t term_length, shm::LogUse use, c
   return index;
 }
 
+std::uint32_t FakeControl::add_send_endpoint(const wire::UdpEndpoint& remote) {
+  const std::uint32_t endpoint = next_endpoint_++;
+  shm::EndpointSlot::Wanted& d = registry_->endpoints[endpoint].desired;
+  d.kind = shm::EndpointKind::kSend;
+  d.remote_address = remote.address;
+  d.remote_port = remote.port;
+  ++d.generation;
+  d.state.store(shm::Desired::kActive, std::memory_order_release);
+  ring(shm::SlotKind::kEndpoint, endpoint);
+  return endpoint;
+}
+
+void FakeControl::set_stock_rules(shm::PublicationSlot::Wanted& d) {
+  d.max_resend = 16;
+  d.connection_timeout_ns = 5 * kSecond_ns;
+  d.unblock_timeout_ns = 15 * kSecond_ns;
+  d.flow_control_receiver_timeout_ns = 5 * kSecond_ns;
+}
+
+std::uint32_t FakeControl::add_relay(const RelayOptions& o) {
+  const shm::ImageSlot::Wanted& image = registry_->images[o.image].desired;
+  const std::uint32_t index = next_publication_++;
+  shm::PublicationSlot::Wanted& d = registry_->publications[index].desired;
+  d.registration_id = next_id_++;
+  d.session_id = o.session_id != 0 ? o.session_id : image.session_id;
+  d.stream_id = o.stream_id != 0 ? o.stream_id : image.stream_id;
+  d.initial_term_id = image.initial_term_id;
+  d.term_length = image.term_length;
+  d.mtu = image.mtu;
+  d.flags = shm::PublicationFlags::kExclusive | shm::PublicationFlags::kSignalEos | shm::PublicationFlags::kRelay |
+            (o.drops ? shm::PublicationFlags::kDropsWhenSlow : 0);
+  d.endpoint = add_send_endpoint(o.remote);
+  d.log = image.log;
+  d.source_image = o.image;
+  d.source_generation = image.generation;
+  d.source_session_id = image.session_id;
+  d.source_stream_id = image.stream_id;
+  d.snd_pos_id = make_counter();
+  d.snd_lmt_id = make_counter();
+  set_stock_rules(d);
+  d.linger_ns = o.linger_ns;
+  d.retransmit_linger_ns = 10 * kMillisecond_ns;
+  ++d.generation;
+  d.state.store(shm::Desired::kActive, std::memory_order_release);
+  ring(shm::SlotKind::kPublication, index);
+  return index;
+}
+
 std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   std::uint32_t endpoint = o.endpoint;
-  if (!o.is_ipc && endpoint == shm::kNoSlot) {
-    endpoint = next_endpoint_++;
-    shm::EndpointSlot& e = registry_->endpoints[endpoint];
-    e.desired.kind = shm::EndpointKind::kSend;
-    e.desired.remote_address = o.remote.address;
-    e.desired.remote_port = o.remote.port;
-    ++e.desired.generation;
-    e.desired.state.store(shm::Desired::kActive, std::memory_order_release);
-    ring(shm::SlotKind::kEndpoint, endpoint);
-  }
+  if (!o.is_ipc && endpoint == shm::kNoSlot) endpoint = add_send_endpoint(o.remote);
   const int bits = wire::position_bits(o.term_length);
   shm::LogMetadata metadata;
   metadata.type = shm::LogType::kExclusivePublication;
@@ -190,13 +229,10 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
     d.snd_bpe_id = make_counter();
     d.snd_naks_id = make_counter();
   }
-  d.max_resend = 16;
+  set_stock_rules(d);
   d.linger_ns = o.linger_ns;
-  d.connection_timeout_ns = 5 * kSecond_ns;
-  d.unblock_timeout_ns = 15 * kSecond_ns;
   d.retransmit_linger_ns = o.retransmit_linger_ns;
   d.is_retransmit_linger_auto = o.is_retransmit_linger_auto ? 1 : 0;
-  d.flow_control_receiver_timeout_ns = 5 * kSecond_ns;
   d.untethered_window_limit_timeout_ns = d.untethered_linger_timeout_ns = 5 * kSecond_ns;
   d.untethered_resting_timeout_ns = 10 * kSecond_ns;
   ++d.generation;

@@ -94,7 +94,16 @@ class FakeControl {
     std::int64_t nak_retry_ns{100'000};
     std::int64_t liveness_timeout_ns{10'000'000'000};
   };
+  struct RelayOptions {
+    std::uint32_t image{};
+    wire::UdpEndpoint remote;
+    bool drops{};
+    std::int32_t session_id{};              // 0: the image's
+    std::int32_t stream_id{};
+    std::int64_t linger_ns{5'000'000'000};
+  };
   std::uint32_t add_publication(const PublicationOptions& options);      // slot
+  std::uint32_t add_relay(const RelayOptions& options);                  // publication slot
   std::uint32_t add_subscription(const SubscriptionOptions& options);    // interest slot; images follow by SETUP
   std::uint32_t add_ipc_subscriber(std::uint32_t publication);           // link slot
   std::uint32_t add_image_subscriber(std::uint32_t image);
@@ -131,6 +140,8 @@ class FakeControl {
   [[nodiscard]] Result<std::uint32_t> put_text(std::string_view text) { return registry_.put_text(text); }
 
  private:
+  std::uint32_t add_send_endpoint(const wire::UdpEndpoint& remote);
+  static void set_stock_rules(shm::PublicationSlot::Wanted& desired);
   struct Receive { std::uint32_t endpoint; SubscriptionOptions options; };
   std::uint32_t make_log(std::int32_t term_length, shm::LogUse use, const shm::LogMetadata& metadata);
   std::int32_t make_counter();
