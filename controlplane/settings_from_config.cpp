@@ -53,6 +53,18 @@ conductor::StreamDefaults stream_defaults(const config::Streams& streams) {
   return result;
 }
 
+conductor::RelaySettings relay_settings(const config::Relay& relay) {
+  conductor::RelaySettings result;
+  result.name = relay.name;
+  result.from = relay.from;
+  result.to = relay.to;
+  result.stream_id = relay.stream;
+  result.to_stream_id = relay.to_stream;
+  result.keeps_session = relay.session == config::RelaySession::kKeep;
+  result.drops_when_slow = relay.on_slow == config::OnSlow::kDrop;
+  return result;
+}
+
 }  // namespace
 
 conductor::Settings conductor_settings(const config::Config& config, const std::string& directory) {
@@ -66,6 +78,7 @@ conductor::Settings conductor_settings(const config::Config& config, const std::
   settings.poll_interval_ns = control.poll_interval_ns;
   settings.reserved_session_id_low = control.reserved_session_id_low;
   settings.reserved_session_id_high = control.reserved_session_id_high;
+  for (const config::Relay& relay : config.relays) settings.relays.push_back(relay_settings(relay));
   return settings;
 }
 

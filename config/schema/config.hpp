@@ -117,6 +117,17 @@ struct Memory {
   std::string hugetlbfs;                 // "" = the first writable mount with 2 MiB pages, if any
   std::uint64_t image_limit_bytes{0};    // 0 = half of the file system, at most half of the machine's memory
 };
+enum class RelaySession : std::uint8_t { kKeep, kNew };
+enum class OnSlow : std::uint8_t { kBlock, kDrop };
+struct Relay {
+  std::string name;
+  std::string from;                      // channel URIs
+  std::string to;
+  std::int32_t stream{};
+  std::optional<std::int32_t> to_stream; // none: the same
+  RelaySession session{RelaySession::kKeep};
+  OnSlow on_slow{OnSlow::kBlock};
+};
 struct Logging {
   std::string level{"info"};
   std::string format{"text"};            // text json
@@ -127,6 +138,7 @@ struct Config {
   Dataplane dataplane;
   std::vector<Port> ports;               // loopback and kernel ports are added when absent
   Streams streams;
+  std::vector<Relay> relays;
   ControlPlane control_plane;
   Memory memory;
   Logging logging;

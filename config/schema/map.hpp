@@ -77,16 +77,18 @@ class Map {
 
  private:
   template <typename T>
+  static constexpr bool kIsOptional = std::is_same_v<T, std::optional<std::uint32_t>> || std::is_same_v<T, std::optional<std::int32_t>>;
+  template <typename T>
   static Value get(const T& target, const Rule& rule) {
     if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, double>) return Value{target};
     else if constexpr (std::is_enum_v<T> || std::is_integral_v<T>) return Value{static_cast<std::int64_t>(target)};
-    else if constexpr (std::is_same_v<T, std::optional<std::uint32_t>>) return target ? Value{std::int64_t{*target}} : Value{};
+    else if constexpr (kIsOptional<T>) return target ? Value{std::int64_t{*target}} : Value{};
     else return text_value(target, rule);
   }
   template <typename T>
   static void set(T& target, const Rule& rule, const Value& value) {
     if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, double>) target = std::get<T>(value);
-    else if constexpr (std::is_same_v<T, std::optional<std::uint32_t>>) target = static_cast<std::uint32_t>(std::get<std::int64_t>(value));
+    else if constexpr (kIsOptional<T>) target = static_cast<typename T::value_type>(std::get<std::int64_t>(value));
     else if constexpr (std::is_same_v<T, std::string>) target = format_value(rule, value);
     else target = static_cast<T>(std::get<std::int64_t>(value));
   }
@@ -106,6 +108,7 @@ void decode(Map& map, Dataplane& c);
 void decode(Map& map, Impairment& c);
 void decode(Map& map, Port& c);
 void decode(Map& map, Streams& c);
+void decode(Map& map, Relay& c);
 void decode(Map& map, ControlPlane& c);
 void decode(Map& map, LogPool& c);
 void decode(Map& map, Memory& c);

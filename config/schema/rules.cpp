@@ -273,6 +273,22 @@ void check_timeouts(const Config& config, Findings& findings) {
   }
 }
 
+void check_relays(const std::vector<Relay>& relays, Findings& findings) {
+  for (std::size_t i = 0; i < relays.size(); ++i) {
+    const Relay& relay = relays[i];
+    for (const auto& [key, channel] : {std::pair{"from", &relay.from}, std::pair{"to", &relay.to}}) {
+      if (!channel->starts_with("aeron:udp?")) findings.error_at(path_of("relays", i, key), "'" + *channel + "' is no channel of the form aeron:udp?endpoint=...");
+    }
+    for (std::size_t j = 0; j < i; ++j) {
+      const Relay& other = relays[j];
+      if (relay.name == other.name) findings.error_at(path_of("relays", i, "name"), "the name '" + relay.name + "' is used twice");
+      const bool is_same = relay.from == other.from && relay.stream == other.stream && relay.to == other.to &&
+                           relay.to_stream.value_or(relay.stream) == other.to_stream.value_or(other.stream);
+      if (is_same) findings.error_at(path_of("relays", i), "this does what relay '" + other.name + "' does");
+    }
+  }
+}
+
 void check_memory(const Memory& memory, Findings& findings) {
   for (std::size_t i = 0; i < memory.pool.size(); ++i) {
     for (std::size_t j = 0; j < i; ++j) {
@@ -291,6 +307,7 @@ void check_rules(const Config& config, Findings& findings) {
   if (has_ports && findings.is_clean("dataplane")) check_lanes(config, findings);
   if (has_streams) check_windows(config.streams, findings);
   if (has_streams && findings.is_clean("control-plane")) check_timeouts(config, findings);
+  if (findings.is_clean("relays")) check_relays(config.relays, findings);
   if (findings.is_clean("memory")) check_memory(config.memory, findings);
 }
 

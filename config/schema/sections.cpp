@@ -31,6 +31,9 @@ void decode(Map& map, Config& c) {
   map.section("streams", c.streams,
               "Defaults of publications and subscriptions; a channel URI parameter overrides them for its stream. Names and values are those "
               "of the Aeron driver properties unless the text says otherwise.");
+  map.list("relays", c.relays,
+           "Streams that the appliance passes on without an application: each image of `from` is sent on `to`, straight from the memory it was "
+           "received into. Both channels' ports must be polled by one lane.");
   map.section("control-plane", c.control_plane, "The process that answers clients: timeouts, ring and counter sizes, the control socket.");
   map.section("memory", c.memory, "Where log buffers lie and how many are kept ready.");
   map.section("logging", c.logging, "What the processes write to standard error (to the journal under systemd).");
@@ -165,6 +168,20 @@ void decode(Map& map, Streams& c) {
   map.optional("retransmit-limit", c.retransmit_limit_bytes, rule::zero_or(rule::size(1'024, kInt32Max)),
                "Bytes a stream sends again at most per retransmit-limit-interval: the bound on a NAK storm. 0: no limit.");
   map.optional("retransmit-limit-interval", c.retransmit_limit_interval_ns, timeout(), "The interval of retransmit-limit.");
+}
+
+void decode(Map& map, Relay& c) {
+  map.required("name", c.name, rule::name(), "Unique in this file; the error log uses it.");
+  map.required("from", c.from, rule::text(), "The channel to receive, as a subscription would write it: aeron:udp?endpoint=10.0.0.2:40123.");
+  map.required("to", c.to, rule::text(),
+               "The channel to send on, as a publication would write it, with its own flow control: aeron:udp?endpoint=10.1.0.9:40123. The term length, the "
+               "MTU and the first term are those of the stream received.");
+  map.required("stream", c.stream, rule::count(kInt32Min, kInt32Max), "The stream id to receive.");
+  map.optional("to-stream", c.to_stream, rule::count(kInt32Min, kInt32Max), "The stream id to send. Left out: the same.");
+  map.optional("session", c.session, rule::choice({"keep", "new"}), "`keep` sends under the session id received, `new` under one of its own.");
+  map.optional("on-slow", c.on_slow, rule::choice({"block", "drop"}),
+               "When the receivers of `to` cannot keep up: `block` slows the sender of `from` down and loses nothing; `drop` goes on from the live end "
+               "once it is more than a term behind, sending padding in place of what it skips. Nobody waits for a relay without receivers.");
 }
 
 void decode(Map& map, ControlPlane& c) {

@@ -49,6 +49,11 @@ class Links {
     for (std::uint32_t i = 0; i < links.size(); ++i) {
       if (is_used(links[i]) && is_answered(links[i])) used_.push_back({key(links[i].desired.target, links[i].desired.target_slot), i});
     }
+    const auto& publications = instance.registry().publications;
+    for (std::uint32_t i = 0; i < publications.size(); ++i) {
+      const bool is_relay = is_used(publications[i]) && (publications[i].desired.flags & shm::PublicationFlags::kRelay) != 0;
+      if (is_relay) used_.push_back({key(shm::LinkTarget::kImage, publications[i].desired.source_image), kRelay | i});
+    }
     std::sort(used_.begin(), used_.end());
   }
   [[nodiscard]] Slowest slowest(shm::LinkTarget target, std::uint32_t slot) const {
@@ -56,6 +61,10 @@ class Links {
     const auto& registry = instance_.registry();
     for (auto at = std::lower_bound(used_.begin(), used_.end(), std::pair{key(target, slot), 0U}); at != used_.end(); ++at) {
       if (at->first != key(target, slot)) break;
+      if ((at->second & kRelay) != 0) {
+        add_relay(out, registry.publications[at->second & ~kRelay]);
+        continue;
+      }
       const auto& link = registry.links[at->second].desired;
       const auto position = instance_.counter(link.counter_id);
       if (!position) continue;
@@ -71,10 +80,20 @@ class Links {
   }
 
  private:
+  static constexpr std::uint32_t kRelay = 1U << 31;
+  // Nobody waits for one without receivers, or that drops.
+  static void add_relay(Slowest& out, const shm::PublicationSlot& slot) {
+    const shm::PublicationState& state = slot.observed.state;
+    const bool is_waited_for = state.is_connected != 0 && (slot.desired.flags & shm::PublicationFlags::kDropsWhenSlow) == 0;
+    const std::int64_t position = is_waited_for ? state.sender_position : state.producer_position;
+    if (out.count++ != 0 && position >= out.position) return;
+    out.position = position;
+    out.name = "relay " + std::to_string(slot.desired.registration_id);
+  }
   static std::uint64_t key(shm::LinkTarget target, std::uint32_t slot) { return static_cast<std::uint64_t>(target) << 32 | slot; }
 
   const Instance& instance_;
-  std::vector<std::pair<std::uint64_t, std::uint32_t>> used_;  // target and link slot, sorted
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> used_;  // target and link slot, or kRelay | publication slot; sorted
 };
 
 // The receiver that lets the sender go least far.
@@ -93,7 +112,8 @@ StreamView publication_view(const Instance& instance, const Links& links, std::u
   const bool is_ipc = (wanted.flags & shm::PublicationFlags::kIpc) != 0;
   const Slowest spy = links.slowest(shm::LinkTarget::kPublication, index);
   StreamView view;
-  view.kind = is_ipc ? "ipc" : "publication";
+  const bool is_relay = (wanted.flags & shm::PublicationFlags::kRelay) != 0;
+  view.kind = is_relay ? "relay" : is_ipc ? "ipc" : "publication";
   view.slot = index;
   view.generation = wanted.generation;
   view.id = wanted.registration_id;
@@ -111,6 +131,7 @@ StreamView publication_view(const Instance& instance, const Links& links, std::u
   if (!view.is_connected) view.held_by = is_ipc ? "no subscriber" : "no receiver";
   else if (is_ipc && view.position >= state.publisher_limit) view.held_by = spy.name;
   else if (!is_ipc && view.backlog_bytes > 0 && state.sender_position >= state.sender_limit) view.held_by = slowest_receiver(state);
+  else if (is_relay) return view;   // nobody publishes into its log, so nobody is limited
   else if (!is_ipc && view.position >= state.publisher_limit && spy.count != 0 && spy.position < state.sender_position) view.held_by = spy.name + " (spy)";
   else if (!is_ipc && view.position >= state.publisher_limit) view.held_by = "sender";
   return view;

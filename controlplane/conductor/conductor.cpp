@@ -66,6 +66,7 @@ int Conductor::poll(Time now) {
   if (is_ready_) work += read_commands();
   const int finished = commands_.poll();
   work += finished;
+  if (work > 0) services_.relays.poll();
   if (now.now_ns >= next_heartbeat_ns_) {
     world_.registry->header.control_plane.heartbeat_ns.store(now.now_ns, std::memory_order_release);
     next_heartbeat_ns_ = now.now_ns + kHeartbeatInterval_ns;
@@ -116,6 +117,7 @@ void Conductor::become_ready() {
   world_.ring.consumer_heartbeat(world_.now.now_ms);
   world_.files.cnc.mark_ready();
   is_ready_ = true;
+  services_.relays.poll();
 }
 
 int Conductor::read_commands() {
@@ -213,6 +215,7 @@ void Conductor::tick() {
   for (const std::int64_t client_id : services_.clients.expired()) expire_client(client_id);
   service_everything();
   services_.publications.tick();
+  services_.relays.poll();
   services_.images.report_losses();
   world_.logs.refill();
   const std::int64_t failed = world_.logs.failed_deletions();

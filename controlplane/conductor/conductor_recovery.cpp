@@ -28,6 +28,7 @@ void Conductor::recover() {
   services_.images.recover();
   const std::vector<std::uint32_t> links = world_.links.used();
   for (const std::uint32_t index : links) services_.links.recover(index);
+  services_.relays.recover();
   const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
   for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
   free_stray_counters();

@@ -193,7 +193,9 @@ void ImageService::start_when_log_is_ready(std::uint32_t image) {
   if (subscriptions.empty()) return refuse_starting(image, {shm::ClientError::kResourceTemporarilyUnavailable, {}});  // left meanwhile: no error
   world_->images.publish(image);
   world_->bells.ring(shm::SlotKind::kImage, image);
-  for (const std::uint32_t subscription : subscriptions) links_->link(shm::LinkTarget::kImage, image, subscription);
+  for (const std::uint32_t subscription : subscriptions) {
+    if (world_->subscriptions.record(subscription).kind == SubscriptionKind::kNetwork) links_->link(shm::LinkTarget::kImage, image, subscription);
+  }
   answer_setup(record.setup_lane, record.setup_index, SetupState::kAccepted);
   record.setup_lane = shm::kNoSlot;
 }
@@ -259,12 +261,20 @@ void ImageService::link_to_images(std::uint32_t subscription) {
     // DRAINING images still take subscribers as long as nobody was told of their end. One that its last subscriber left gets no frames any
     // more and is about to end: whoever comes now is served by the image that the next SETUP makes.
     const auto is_active = [this](std::uint32_t link) { return world_->links.desired(link) == shm::Desired::kActive; };
-    const bool has_subscribers = std::any_of(record.links.begin(), record.links.end(), is_active);
+    const bool has_subscribers = std::any_of(record.links.begin(), record.links.end(), is_active) || is_relayed(image);
     const bool accepts = world_->images.desired(image) == shm::Desired::kActive && has_subscribers && !record.is_end_told && record.status != Status::kClosing;
     if (accepts && subscriptions_->wants(subscription, wanted.endpoint, wanted.stream_id, wanted.session_id)) {
       links_->link(shm::LinkTarget::kImage, image, subscription);
     }
   }
+}
+
+bool ImageService::is_relayed(std::uint32_t image) const {
+  const auto& wanted = world_->images.slot(image).desired;
+  return std::any_of(world_->subscriptions.used().begin(), world_->subscriptions.used().end(), [&](std::uint32_t index) {
+    return world_->subscriptions.record(index).kind == SubscriptionKind::kRelay &&
+           subscriptions_->wants(index, wanted.endpoint, wanted.stream_id, wanted.session_id);
+  });
 }
 
 std::uint32_t ImageService::find(std::int64_t correlation_id) const {

@@ -38,6 +38,7 @@ class ImageService {
   void start_when_log_is_ready(std::uint32_t image);
   void answer_setup(std::uint32_t lane, std::uint32_t index, shm::SetupState state) noexcept;
   void refuse_starting(std::uint32_t image, const CommandError& error);
+  [[nodiscard]] bool is_relayed(std::uint32_t image) const;
   void announce_end(std::uint32_t image);
   void report_loss(std::uint32_t image);
   void destroy(std::uint32_t image);

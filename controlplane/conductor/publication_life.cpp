@@ -123,6 +123,7 @@ bool PublicationTable::matches(std::uint32_t publication, std::uint32_t subscrip
   const SubscriptionRecord& subscribed = world_->subscriptions.record(subscription);
   const auto& wanted = world_->publications.slot(publication).desired;
   if (wanted.stream_id != world_->subscriptions.slot(subscription).stream_id) return false;
+  if ((wanted.flags & shm::PublicationFlags::kRelay) != 0) return false;  // its frames are read where they came from
   const bool is_session_wanted = !subscribed.params.session_id || *subscribed.params.session_id == wanted.session_id;
   if (subscribed.kind == SubscriptionKind::kIpc) return record.is_ipc && is_session_wanted;
   if (subscribed.kind != SubscriptionKind::kSpy || record.is_ipc) return false;

@@ -17,6 +17,8 @@ std::uint32_t flags_of(const PublicationTable::Request& request) noexcept {
   if (request.params.signal_eos) flags |= PublicationFlags::kSignalEos;
   if (request.params.spies_simulate_connection) flags |= PublicationFlags::kSpiesSimulateConnection;
   if (request.channel.is_multicast) flags |= PublicationFlags::kGroup | PublicationFlags::kMulticast;
+  if (request.source_image != shm::kNoSlot) flags |= PublicationFlags::kRelay;
+  if (request.drops_when_slow) flags |= PublicationFlags::kDropsWhenSlow;
   return flags;
 }
 
@@ -172,6 +174,7 @@ void PublicationTable::fill_slot(std::uint32_t publication, const Request& reque
     wanted.start_position = wire::position_of(params.start->term_id, params.start->term_offset, wanted.initial_term_id, wire::position_bits(params.term_length));
   }
   wanted.flags = flags_of(request);
+  if (request.source_image != shm::kNoSlot) fill_source(publication, request.source_image);
   wanted.endpoint = request.endpoint;
   wanted.lane = request.is_ipc ? pick_lane() : world_->endpoints.slot(request.endpoint).observed.lane;
   wanted.max_resend = params.max_resend.value_or(defaults.max_resend);
@@ -192,6 +195,21 @@ void PublicationTable::fill_slot(std::uint32_t publication, const Request& reque
   wanted.flow_control_receiver_timeout_ns = params.flow_control.receiver_timeout_ns;
   wanted.retransmit_limit_bytes = defaults.retransmit_limit_bytes;
   wanted.retransmit_limit_interval_ns = defaults.retransmit_limit_interval_ns;
+}
+
+// A relay's log is its image's, and all that shapes a log with it.
+void PublicationTable::fill_source(std::uint32_t publication, std::uint32_t image) {
+  auto& wanted = world_->publications.slot(publication).desired;
+  const auto& source = world_->images.slot(image).desired;
+  wanted.initial_term_id = source.initial_term_id;
+  wanted.term_length = source.term_length;
+  wanted.mtu = source.mtu;
+  wanted.window_length = 0;
+  wanted.start_position = source.join_position;
+  wanted.source_image = image;
+  wanted.source_generation = source.generation;
+  wanted.source_session_id = source.session_id;
+  wanted.source_stream_id = source.stream_id;
 }
 
 bool PublicationTable::allocate_counters(std::uint32_t publication, std::string_view uri) {
@@ -216,8 +234,9 @@ bool PublicationTable::allocate_counters(std::uint32_t publication, std::string_
   if (!record.is_ipc && wanted.flow_control != shm::FlowControl::kMax) {
     wanted.fc_receivers_id_plus_1 = static_cast<std::uint32_t>(allocate(type::kFlowControlReceivers, "fc-receivers", -1, 0) + 1);
   }
-  wanted.pub_pos_id = allocate(type::kPublisherPosition, record.is_exclusive ? "pub-pos (exclusive)" : "pub-pos (concurrent)", owner, start);
-  wanted.pub_lmt_id = allocate(type::kPublisherLimit, "pub-lmt", owner, start);
+  const bool is_relay = (wanted.flags & PublicationFlags::kRelay) != 0;  // nobody publishes into its log
+  if (!is_relay) wanted.pub_pos_id = allocate(type::kPublisherPosition, record.is_exclusive ? "pub-pos (exclusive)" : "pub-pos (concurrent)", owner, start);
+  if (!is_relay) wanted.pub_lmt_id = allocate(type::kPublisherLimit, "pub-lmt", owner, start);
   if (record.is_ipc) return has_all;
   wanted.snd_pos_id = allocate(type::kSenderPosition, "snd-pos", owner, start);
   wanted.snd_lmt_id = allocate(type::kSenderLimit, "snd-lmt", owner, start);
@@ -228,6 +247,11 @@ bool PublicationTable::allocate_counters(std::uint32_t publication, std::string_
 
 Outcome<void> PublicationTable::acquire_log(std::uint32_t publication) {
   auto& wanted = world_->publications.slot(publication).desired;
+  if (wanted.source_image != shm::kNoSlot) {
+    wanted.log = world_->images.slot(wanted.source_image).desired.log;
+    world_->logs.share(wanted.log);
+    return {};
+  }
   const PublicationRecord& record = world_->publications.record(publication);
   const PublicationParams& params = record.params;
   const int bits = wire::position_bits(wanted.term_length);

@@ -23,6 +23,8 @@ class PublicationTable {
     UdpChannel channel;                   // network only
     PublicationParams params;
     std::uint32_t endpoint{shm::kNoSlot}; // network only; the caller's reference passes to a publication that is made
+    std::uint32_t source_image{shm::kNoSlot};  // relays only: it is running
+    bool drops_when_slow{};
   };
   // Shares or makes the publication asked for and records the client's reference. Returns its slot; status() tells when its lane runs it.
   // `used_endpoint` says whether the endpoint reference was taken over. Errors: kInvalidChannel, kGeneric.
@@ -66,6 +68,7 @@ class PublicationTable {
   [[nodiscard]] Outcome<void> add_reference(std::uint32_t publication, std::int64_t client_id, std::int64_t registration_id);
   void drop_reference(std::uint32_t ref);
   void fill_slot(std::uint32_t publication, const Request& request);
+  void fill_source(std::uint32_t publication, std::uint32_t image);
   [[nodiscard]] bool allocate_counters(std::uint32_t publication, std::string_view uri);
   [[nodiscard]] Outcome<void> acquire_log(std::uint32_t publication);
   [[nodiscard]] std::uint32_t pick_lane() const noexcept;

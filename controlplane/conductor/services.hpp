@@ -4,6 +4,7 @@
 #include "controlplane/conductor/image_service.hpp"
 #include "controlplane/conductor/link_table.hpp"
 #include "controlplane/conductor/publication_table.hpp"
+#include "controlplane/conductor/relay_service.hpp"
 #include "controlplane/conductor/subscription_table.hpp"
 #include "controlplane/conductor/world.hpp"
 
@@ -18,7 +19,8 @@ struct Services {
         links{world_in},
         publications{world_in, endpoints, links},
         subscriptions{world_in, endpoints, links},
-        images{world_in, endpoints, subscriptions, links} {}
+        images{world_in, endpoints, subscriptions, links},
+        relays{world_in, endpoints, publications, subscriptions} {}
 
   World& world;
   ClientTable clients;
@@ -27,6 +29,7 @@ struct Services {
   PublicationTable publications;
   SubscriptionTable subscriptions;
   ImageService images;
+  RelayService relays;
   bool is_termination_requested{false};  // a TERMINATE_DRIVER that the validator let pass
 };
 

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 // What the conductor needs to know of the configuration, as plain values; controlplane/main.cpp fills it from the YAML file.
 namespace thalweg::conductor {
@@ -43,6 +45,17 @@ struct StreamDefaults {
   std::int64_t flow_control_receiver_timeout_ns{5'000'000'000};
 };
 
+// An image of `from` becomes a publication on `to`, without an application.
+struct RelaySettings {
+  std::string name;
+  std::string from;
+  std::string to;
+  std::int32_t stream_id{};
+  std::optional<std::int32_t> to_stream_id;        // none: the same
+  bool keeps_session{true};
+  bool drops_when_slow{};                          // false: it holds its image up
+};
+
 struct Settings {
   std::string directory;
   StreamDefaults streams;
@@ -53,6 +66,7 @@ struct Settings {
   std::int32_t reserved_session_id_low{-1};
   std::int32_t reserved_session_id_high{1000};
   bool is_termination_allowed{false};              // TERMINATE_DRIVER: the `allow` or the `deny` validator
+  std::vector<RelaySettings> relays;
   std::uint64_t random_seed{1};                    // session ids and initial term ids
 };
 

@@ -8,7 +8,7 @@ Outcome<void> SubscriptionTable::check_conflicts(const Request& request) const {
   for (const std::uint32_t index : world_->subscriptions.used()) {
     const auto& slot = world_->subscriptions.slot(index);
     const SubscriptionRecord& record = world_->subscriptions.record(index);
-    if (record.kind != SubscriptionKind::kNetwork || slot.endpoint != request.endpoint || slot.stream_id != request.stream_id) continue;
+    if (!is_on_wire(record.kind) || slot.endpoint != request.endpoint || slot.stream_id != request.stream_id) continue;
     if (record.params.session_id != request.params.session_id) continue;
     const auto conflict = [&](const char* option, bool existing) {
       return refuse_channel(fmt::format("option conflicts with existing subscription: {}={} existing={} channel={}", option, !existing, existing, request.uri));
@@ -128,7 +128,7 @@ void SubscriptionTable::remove_all_of(std::int64_t client_id) {
 
 bool SubscriptionTable::wants(std::uint32_t subscription, std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const {
   const auto& slot = world_->subscriptions.slot(subscription);
-  return slot.kind == static_cast<std::uint32_t>(SubscriptionKind::kNetwork) && slot.endpoint == endpoint && slot.stream_id == stream_id &&
+  return is_on_wire(static_cast<SubscriptionKind>(slot.kind)) && slot.endpoint == endpoint && slot.stream_id == stream_id &&
          (slot.has_session == 0 || slot.session_id == session_id);
 }
 
@@ -151,7 +151,7 @@ void SubscriptionTable::recover() {
     const auto uri = shm::ChannelUri::parse(record.uri);
     if (!uri) continue;
     if (auto params = parse_subscription_params(*uri, world_->settings.streams)) record.params = std::move(*params);
-    if (record.kind == SubscriptionKind::kNetwork) {
+    if (is_on_wire(record.kind)) {
       record.channel = world_->endpoints.record(slot.endpoint).channel;
     } else if (record.kind == SubscriptionKind::kSpy) {
       if (auto channel = parse_udp_channel(*uri)) {

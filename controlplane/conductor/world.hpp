@@ -46,7 +46,12 @@ struct PublicationRecord {
   std::uint32_t error_frames{};        // ERR frames passed on to clients so far
 };
 
-enum class SubscriptionKind : std::uint32_t { kNetwork = 1, kIpc, kSpy };
+enum class SubscriptionKind : std::uint32_t { kNetwork = 1, kIpc, kSpy, kRelay };
+// Those that images are made for.
+[[nodiscard]] constexpr bool is_on_wire(SubscriptionKind kind) noexcept { return kind == SubscriptionKind::kNetwork || kind == SubscriptionKind::kRelay; }
+
+// Who owns what relays need: no client has this id.
+inline constexpr std::int64_t kRelayClientId = -2;
 
 struct SubscriptionRecord {
   SubscriptionKind kind{SubscriptionKind::kNetwork};

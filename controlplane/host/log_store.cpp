@@ -133,6 +133,10 @@ void LogStore::on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, 
 
 void LogStore::release(std::uint32_t slot) {
   Record& record = table_.record(slot);
+  if (record.shares > 0) {
+    --record.shares;
+    return;
+  }
   is_pool_failing_ = false;
   switch (record.status) {
     case LogStatus::kCreating:
@@ -233,7 +237,9 @@ void LogStore::recover(const std::vector<std::uint32_t>& wanted) {
       record.error = std::move(file).error();
       record.status = LogStatus::kFailed;
     }
-    const bool is_wanted = is_pooled || std::find(wanted.begin(), wanted.end(), index) != wanted.end();
+    const auto users = std::count(wanted.begin(), wanted.end(), index);
+    if (users > 1) record.shares = static_cast<std::uint32_t>(users - 1);
+    const bool is_wanted = is_pooled || users > 0;
     if (is_pooled && table_.desired(index) == shm::Desired::kActive && record.status == LogStatus::kReady) count_pooled(desired.term_length, 1);
     if (table_.desired(index) == shm::Desired::kClosing) {
       record.status = LogStatus::kClosing;

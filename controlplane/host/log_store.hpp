@@ -47,6 +47,8 @@ class LogStore {
   [[nodiscard]] const std::string& path(std::uint32_t slot) const noexcept { return table_.record(slot).file.path; }
   // For the metadata page only. Precondition: kReady.
   [[nodiscard]] shm::LogBuffer buffer(std::uint32_t slot) const noexcept { return table_.record(slot).file.buffer(); }
+  // One more stream uses it: release() is called once more.
+  void share(std::uint32_t slot) noexcept { ++table_.record(slot).shares; }
   // The stream is over: unmapped by the steward, then deleted.
   void release(std::uint32_t slot);
 
@@ -67,6 +69,7 @@ class LogStore {
   struct Record {
     LogStatus status{LogStatus::kCreating};
     bool is_abandoned{};        // released while it was being created
+    std::uint32_t shares{};     // users beside the first
     LogFile file;
     Error error;
     std::uint64_t image_bytes{};  // counted against the limit on images

@@ -121,6 +121,7 @@ Appliance::Options TwoAppliances::options_of(const Options& options, bool is_a) 
   o.settings.streams.ipc_term_length = 64 << 10;
   o.settings.random_seed = is_a ? 11 : 12;
   o.logs.pool = options.pool;
+  if (!is_a) o.settings.relays = options.relays_b;
   pmd::PortOptions cable;
   cable.name = is_a ? "cable-a" : "cable-b";
   cable.peer = is_a ? "cable-b" : "cable-a";

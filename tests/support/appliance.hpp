@@ -30,6 +30,8 @@ class Appliance {
   // Ends a half as a crash does, without a word, and starts its successor on what it left.
   void restart_control_plane();
   void kill_data_plane() { plane.reset(); }
+  // For the next control plane.
+  [[nodiscard]] conductor::Settings& settings() noexcept { return options_.settings; }
   void start_data_plane();
 
   [[nodiscard]] const std::string& path() const noexcept { return options_.settings.directory; }
@@ -68,6 +70,7 @@ class TwoAppliances {
     pmd::ImpairmentOptions impair_a, impair_b;   // of what a, b receive on the cable
     std::uint32_t lanes{1};
     std::vector<host::LogStore::PoolSize> pool;
+    std::vector<conductor::RelaySettings> relays_b;
   };
   TwoAppliances() : TwoAppliances(Options{}) {}
   explicit TwoAppliances(const Options& options);
