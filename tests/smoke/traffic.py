@@ -8,6 +8,7 @@ import time
 
 from harness import BUILD, DEADLINE_S, Appliance, check, ended, exit_of, finish, next_progress, run_cases, wait_for
 
+CLAIMER = os.path.join(BUILD, "tests", "support", "claimer")
 IPC = "aeron:ipc"
 UDP = "aeron:udp?endpoint=localhost:24341"
 REPLY = "aeron:udp?endpoint=localhost:24342"
@@ -125,6 +126,26 @@ def shared_publishers_are_one_session(scratch):
             check(received["messages_received"] == 10_000, f"received {received}")
 
 
+def a_publisher_killed_inside_a_claim_holds_the_others_up_for_the_unblock_timeout_only(scratch):
+    timeouts = ("control-plane: {client-liveness-timeout: 2s, timer-interval: 100ms}\n"
+                "streams: {unblock-timeout: 2500ms}\n")
+    with Appliance(scratch, "a", timeouts) as a:
+        for channel in (IPC, UDP):
+            with ended(a.spawn("sub", "--channel", channel, "--verify", "--until-end", "--interval", "50ms")) as subscriber:
+                next_progress(subscriber, "sub")
+                claimer = subprocess.Popen([CLAIMER, a.directory, channel, "1001"], stdout=subprocess.PIPE, text=True)
+                with ended(claimer):
+                    check(claimer.stdout.readline() == "claimed\n", "the claimer did not claim")
+                    arguments = ("--channel", channel, "--shared", "--verify", "--rate", "500", "--interval", "50ms")
+                    with ended(a.spawn("pub", *arguments)) as publisher:
+                        wait_for(lambda: next_progress(publisher, "pub")["messages_sent"] > 0, "messages behind the claim", alive=publisher)
+                        check(next_progress(subscriber, "sub")["messages_received"] == 0, "messages passed the claim")
+                        claimer.kill()
+                        wait_for(lambda: next_progress(subscriber, "sub")["messages_received"] > 0, "messages after the time-out", alive=publisher)
+                        publisher.send_signal(signal.SIGINT)
+                        expect_whole(finish(subscriber, "sub"), finish(publisher, "pub")["messages_sent"])
+
+
 def verbs_notice_that_the_appliance_has_gone(scratch):
     with Appliance(scratch, "a") as a:
         with ended(a.spawn("sub", "--interval", "50ms")) as subscriber:
@@ -171,7 +192,7 @@ def the_samples_talk_to_each_other(scratch):
 CASES = [pings_are_answered_over_ipc_and_udp, lines_of_standard_input_come_out_as_they_went_in, whoever_stays_alone_says_so_and_ends_with_5,
          a_rate_is_not_exceeded, a_stopped_subscriber_stops_the_publisher_and_loses_nothing, control_c_ends_each_verb_with_a_summary,
          long_messages_are_put_together_again, two_subscribers_both_get_everything, shared_publishers_are_one_session,
-         verbs_notice_that_the_appliance_has_gone, the_benchmarks_measure_what_arrived, the_samples_talk_to_each_other]
+         a_publisher_killed_inside_a_claim_holds_the_others_up_for_the_unblock_timeout_only, verbs_notice_that_the_appliance_has_gone, the_benchmarks_measure_what_arrived, the_samples_talk_to_each_other]
 
 if __name__ == "__main__":
     sys.exit(run_cases(CASES))
