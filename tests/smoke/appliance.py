@@ -105,10 +105,30 @@ def bad_configuration_is_answered_with_places_and_nothing_is_started(scratch):
     check(not os.path.exists(scratch.path + "/x"), "a directory was made")
 
 
+def what_cannot_be_had_ends_the_start_with_what_would_help(scratch):
+    wishes = (("dataplane: {cpu-mode: exclusive, lanes: [{cpu: 0}]}", "CPU 0 is not isolated", "isolcpus=0"),
+              ("dataplane: {lanes: [{cpu: 1023}]}", "CPU 1023 is not in this process's CPU set", "taskset"),
+              ("ports: [{name: a, type: af_packet, device: nosuch0, address: 10.0.0.1/24}]", "port a: interface nosuch0 does not exist", "ip -br link"),
+              ("dataplane: {hugepages: 'on', packet-buffers: 16777216}", "hugepages:", "vm.nr_hugepages="))
+    with open("/sys/devices/system/cpu/isolated", encoding="utf-8") as file:
+        is_any_isolated = file.read().strip() != ""
+    for number, (yaml, what, hint) in enumerate(wishes):
+        if "exclusive" in yaml and is_any_isolated:
+            continue  # CPU 0 may be the one; the unit tests of the CPU plan know every kind of machine
+        path = os.path.join(scratch.path, f"{number}.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(yaml + "\n")
+        done = subprocess.run([COMMAND, "up", "--config", path, "--directory", f"{scratch.path}/x{number}"], capture_output=True, text=True, timeout=120, check=False)
+        text = done.stdout + done.stderr
+        check(done.returncode != 0, f"it started with {yaml}")
+        check(what in text and hint in text, f"{yaml}: unclear: {text}")
+
+
 CASES = [messages_arrive_over_ipc_and_the_loopback_port, a_clean_end_by_either_signal_leaves_no_process_and_no_buffer,
          without_deletion_only_small_files_stay, a_second_instance_in_the_same_directory_is_refused,
          a_killed_data_plane_comes_back_and_the_stream_goes_on, a_killed_control_plane_comes_back_and_the_stream_goes_on,
-         nobody_in_particular_can_run_it, bad_configuration_is_answered_with_places_and_nothing_is_started]
+         nobody_in_particular_can_run_it, bad_configuration_is_answered_with_places_and_nothing_is_started,
+         what_cannot_be_had_ends_the_start_with_what_would_help]
 
 if __name__ == "__main__":
     sys.exit(run_cases(CASES))
