@@ -106,7 +106,7 @@ Result<DeviceSpec> memif_spec(const PortOptions& options) {
   spec.drops_chains = true;
   spec.starts_when_peer_is_there = !options.is_memif_server;
   spec.unmaps_under_lanes = true;
-  if (options.is_memif_server) spec.memif_server_socket = options.memif_socket;
+  (options.is_memif_server ? spec.memif_server_socket : spec.memif_client_socket) = options.memif_socket;
   return spec;
 }
 

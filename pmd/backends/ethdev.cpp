@@ -11,6 +11,7 @@
 
 #include "dataplane/base/assert.hpp"
 #include "dataplane/base/time.hpp"
+#include "pmd/interrupt_thread.hpp"
 #include "pmd/backends/socket_table.hpp"
 #include "pmd/eal.hpp"
 #include "pmd/port_mac.hpp"
@@ -71,13 +72,11 @@ Result<std::unique_ptr<Port>> EthdevPort::create(const PortOptions& options, con
   if (auto configured = port->configure(options, pool); !configured) return tl::unexpected<Error>{std::move(configured.error())};
   if (spec.unmaps_under_lanes) watch_memif(*port);
   int result = 0;
-  if (spec.starts_when_peer_is_there) {
-    const QuietLog quiet;
+  port->where_the_driver_runs([&] {
+    if (spec.starts_when_peer_is_there) return port->start_when_peer_is_there();
     result = port->start_device();
-  } else {
-    result = port->start_device();
-  }
-  if (result != 0 && !spec.starts_when_peer_is_there) return device_failure("start " + spec.name, result);
+  });
+  if (result != 0) return device_failure("start " + spec.name, result);
   return port;
 }
 
@@ -86,10 +85,19 @@ EthdevPort::EthdevPort(const PortOptions& options, const DeviceSpec& spec, const
 
 EthdevPort::~EthdevPort() {
   if (spec_.unmaps_under_lanes) unwatch_memif(*this);
-  server_hold_.reset();
-  if (is_started_) api_.stop(port_);
-  if (is_configured_) api_.close(port_);
-  if (has_vdev_) api_.vdev_uninit(spec_.name.c_str());
+  where_the_driver_runs([this] {
+    server_hold_.reset();
+    if (is_started_) api_.stop(port_);
+    if (is_configured_) api_.close(port_);
+    if (has_vdev_) api_.vdev_uninit(spec_.name.c_str());
+  });
+}
+
+// A memif driver connects and disconnects on the interrupt thread, without a lock: so that is where such a device is started and stopped.
+template <typename Action>
+void EthdevPort::where_the_driver_runs(Action&& action) {
+  if (spec_.unmaps_under_lanes) return run_on_interrupt_thread(action);
+  action();
 }
 
 Result<void> EthdevPort::open_device() {
@@ -189,7 +197,6 @@ void EthdevPort::choose_receive_filter() {
 
 int EthdevPort::start_device() {
   was_up_ = false;
-  down_polls_ = 0;
   started_ns_ = monotonic_ns();
   set_started(true);  // before it is: a memif device may have its peer when start() returns
   if (const int result = api_.start(port_); result != 0) {
@@ -207,17 +214,26 @@ void EthdevPort::set_started(bool is_started) noexcept {
   if (!is_started) close_gates();
 }
 
-// The server of a memif client went: the driver has let go of the connection and will not look for another by itself. Twice in a row the link
-// has to be down, so that the driver's own thread is done with it; and a connection that is being made gets its time.
-void EthdevPort::restart_when_peer_went() noexcept {
+void EthdevPort::start_when_peer_is_there() noexcept {
+  // The driver's connect() waits for a place in the server's queue, and the thread it does so on serves every memif port.
+  if (!spec_.memif_client_socket.empty() && !does_memif_server_accept(spec_.memif_client_socket)) return;
   const QuietLog quiet;
-  if (is_started_) {
-    const std::int64_t patience_ns = was_up_ ? 0 : kConnectPatience_ns;
-    if (++down_polls_ < 2 || monotonic_ns() - started_ns_ < patience_ns) return;
-    set_started(false);
-    api_.stop(port_);
-  }
   static_cast<void>(start_device());
+}
+
+// The server of a memif client went: the driver has let go of the connection and will not look for another by itself. A connection that is
+// being made gets its time.
+void EthdevPort::restart_when_peer_went() noexcept {
+  if (is_started_ && !was_up_ && monotonic_ns() - started_ns_ < kConnectPatience_ns) return;
+  where_the_driver_runs([this] {
+    if (is_started_) {
+      rte_eth_link link{};
+      if (api_.link_get(port_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP) return;  // since the steward looked
+      set_started(false);
+      api_.stop(port_);
+    }
+    start_when_peer_is_there();
+  });
 }
 
 void EthdevPort::open_gates() noexcept {
@@ -245,8 +261,7 @@ bool EthdevPort::is_link_up() noexcept {
   const bool is_up = is_started_ && api_.link_get(port_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
   if (is_up) {
     was_up_ = true;
-    down_polls_ = 0;
-    return spec_.interface.empty() || has_carrier(spec_.interface);
+      return spec_.interface.empty() || has_carrier(spec_.interface);
   }
   if (spec_.starts_when_peer_is_there) restart_when_peer_went();
   return false;

@@ -28,6 +28,7 @@ struct DeviceSpec {
   bool starts_when_peer_is_there{};  // memif client: starting fails until the server is there, and again after it went
   bool unmaps_under_lanes{};         // memif: see MemifWatched
   std::string memif_server_socket;   // held by this port
+  std::string memif_client_socket;   // a server of another process listens on it
   std::string queue_hint;            // what to do when a receive queue cannot be set up; "" = more packet buffers
   std::string interface;             // kernel interface whose carrier is the link; "" = ask the driver
 };
@@ -63,7 +64,10 @@ class EthdevPort final : public Port, private MemifWatched {
   void choose_receive_filter();
   [[nodiscard]] int start_device();
   void set_started(bool is_started) noexcept;
+  void start_when_peer_is_there() noexcept;
   void restart_when_peer_went() noexcept;
+  template <typename Action>
+  void where_the_driver_runs(Action&& action);
   void open_gates() noexcept;
   void close_gates() noexcept;
   void put_lanes_out() noexcept override { close_gates(); }
@@ -80,7 +84,6 @@ class EthdevPort final : public Port, private MemifWatched {
   std::mutex device_mutex_;  // is_started_ and the gates, between the steward and the interrupt thread of a memif device
   bool needs_promiscuous_{};
   bool was_up_{};  // since the last start
-  std::uint32_t down_polls_{};
   std::int64_t started_ns_{};
   std::unique_ptr<MemifServerHold> server_hold_;
   std::deque<Queue> queues_;

@@ -1,13 +1,20 @@
 #include "pmd/backends/memif_socket.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <cstdlib>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 #include <map>
+#include <optional>
+#include <string_view>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,6 +27,7 @@
 namespace thalweg::pmd {
 namespace {
 
+constexpr std::uint32_t kListening = 10;  // TCP_LISTEN, which the kernel uses for sockets of every family
 constexpr std::size_t kSocketMax = sizeof(sockaddr_un::sun_path) - 2;
 
 bool is_path(const std::string& socket) noexcept { return socket.front() == '/'; }
@@ -83,6 +91,24 @@ void silence_listener(const std::string& socket) noexcept {
   ::closedir(descriptors);
 }
 
+// How many clients wait to be accepted by the listening socket that the kernel tells of; nullopt: it has another name.
+std::optional<std::uint32_t> clients_waiting(const nlmsghdr& message, const std::string& socket) noexcept {
+  const auto* const told = static_cast<const unix_diag_msg*>(NLMSG_DATA(&message));
+  auto left = static_cast<int>(NLMSG_PAYLOAD(&message, sizeof *told));
+  // The macros of <linux/rtnetlink.h> take no const.
+  auto* attribute = reinterpret_cast<rtattr*>(const_cast<unix_diag_msg*>(told) + 1);
+  const std::string name = is_path(socket) ? socket : std::string{'\0'} + socket;
+  bool is_this = false;
+  std::uint32_t waiting = 0;
+  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+    const std::string_view value{static_cast<const char*>(RTA_DATA(attribute)), RTA_PAYLOAD(attribute)};
+    if (attribute->rta_type == UNIX_DIAG_NAME) is_this = value.substr(0, name.size()) == name && value.find_first_not_of('\0', name.size()) == value.npos;
+    if (attribute->rta_type == UNIX_DIAG_RQLEN && value.size() >= sizeof(unix_diag_rqlen)) std::memcpy(&waiting, value.data(), sizeof waiting);
+  }
+  if (!is_this) return std::nullopt;
+  return waiting;
+}
+
 // Servers of this process by socket.
 std::map<std::string, unsigned>& holders() {
   static std::map<std::string, unsigned> the_holders;
@@ -90,6 +116,29 @@ std::map<std::string, unsigned>& holders() {
 }
 
 }  // namespace
+
+bool does_memif_server_accept(const std::string& socket) {
+  const Fd kernel{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)};
+  struct {
+    nlmsghdr header;
+    unix_diag_req query;
+  } request{};
+  request.header = {.nlmsg_len = sizeof request, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP, .nlmsg_seq = 0, .nlmsg_pid = 0};
+  request.query.sdiag_family = AF_UNIX;
+  request.query.udiag_states = 1U << kListening;
+  request.query.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_RQLEN;
+  if (::send(kernel.get(), &request, sizeof request, 0) != static_cast<ssize_t>(sizeof request)) return true;
+  alignas(nlmsghdr) std::array<std::byte, 16384> answer;
+  while (true) {
+    const ssize_t received = ::recv(kernel.get(), answer.data(), answer.size(), 0);
+    if (received <= 0) return true;
+    auto left = static_cast<unsigned>(received);
+    for (auto* message = reinterpret_cast<nlmsghdr*>(answer.data()); NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
+      if (message->nlmsg_type != SOCK_DIAG_BY_FAMILY) return true;  // the end, or an error
+      if (const auto waiting = clients_waiting(*message, socket); waiting && *waiting != 0) return false;
+    }
+  }
+}
 
 Result<void> check_memif_socket(const std::string& socket) {
   if (!socket.empty() && socket.size() <= kSocketMax) return {};

@@ -14,6 +14,10 @@ namespace thalweg::pmd {
 // Errors: kInUse (another process listens), kInvalidConfig (a file that is no socket), kPermission, kIo.
 [[nodiscard]] Result<void> prepare_memif_server(const std::string& socket);
 
+// Whether a client may connect at once. False: a client waits there already to be accepted, so the server does not run just now (stopped, or
+// in a debugger), and one more could have to wait with it. True also when nobody listens, or the kernel does not tell.
+[[nodiscard]] bool does_memif_server_accept(const std::string& socket);
+
 // A server's hold on its socket. The driver forgets the listening socket when the last server on it is closed, but leaves it open and
 // polled: a client that came then would be served out of freed memory. So the last holder, which must go before its device is closed, puts an
 // idle descriptor in its place.

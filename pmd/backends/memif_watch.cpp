@@ -9,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include "pmd/interrupt_thread.hpp"
 #include "pmd/eal.hpp"
 
 namespace thalweg::pmd {
@@ -35,6 +36,7 @@ void on_driver_done(void* /*argument*/) {
 
 void on_log_line(std::uint32_t log_type) noexcept {
   if (log_type != watch().log_type.load(std::memory_order_relaxed) || rte_thread_is_intr() == 0) return;
+  if (is_interrupt_thread_job()) return;  // ours, and the port that asked for it has put its own lanes out
   const std::lock_guard lock{watch().mutex};
   for (MemifWatched* const device : watch().devices) device->put_lanes_out();
   if (!watch().is_alarm_set) watch().is_alarm_set = rte_eal_alarm_set(1, on_driver_done, nullptr) == 0;

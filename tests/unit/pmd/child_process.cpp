@@ -64,6 +64,14 @@ void ChildProcess::kill() {
   output_ = -1;
 }
 
+void ChildProcess::freeze() const {
+  ::kill(pid_, SIGSTOP);
+  int status = 0;
+  ::waitpid(pid_, &status, WUNTRACED);
+}
+
+void ChildProcess::thaw() const { ::kill(pid_, SIGCONT); }
+
 int ChildProcess::stop() {
   if (pid_ <= 0) return -1;
   ::kill(pid_, SIGTERM);
@@ -80,6 +88,5 @@ int ChildProcess::stop() {
   }
   return -1;
 }
-
 
 }  // namespace thalweg::pmd::test

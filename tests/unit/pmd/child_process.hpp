@@ -18,6 +18,9 @@ class ChildProcess {
   [[nodiscard]] std::string read_line();
   // Ends it at once, with no chance to clean up.
   void kill();
+  // Stops it where it is, and lets it go on.
+  void freeze() const;
+  void thaw() const;
   // Asks it to end and answers its exit code, -1 when it did not end by itself.
   [[nodiscard]] int stop();
 

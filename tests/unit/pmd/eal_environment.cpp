@@ -1,5 +1,7 @@
 #include "tests/unit/pmd/eal_environment.hpp"
 
+#include <mutex>
+
 #include "dataplane/base/time.hpp"
 
 namespace thalweg::pmd::test {
@@ -8,7 +10,12 @@ namespace {
 std::unique_ptr<Eal> running;
 std::vector<std::string> lines;
 
-void keep_line(void*, LogLevel, const char* text, std::size_t length) { lines.emplace_back(text, length); }
+// DPDK's interrupt thread logs too.
+void keep_line(void*, LogLevel, const char* text, std::size_t length) {
+  static std::mutex mutex;
+  const std::lock_guard lock{mutex};
+  lines.emplace_back(text, length);
+}
 
 }  // namespace
 

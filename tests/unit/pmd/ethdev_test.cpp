@@ -207,9 +207,7 @@ TEST_F(Ethdev, a_device_that_waits_for_its_peer_is_a_link_that_is_down) {
   EXPECT_TRUE((*port)->is_link_up());
   device_.link_status = RTE_ETH_LINK_DOWN;
   device_.calls.clear();
-  EXPECT_FALSE((*port)->is_link_up());
-  EXPECT_FALSE(was_called("stop")) << "once down may be the driver still at work";
-  EXPECT_FALSE((*port)->is_link_up());
+  EXPECT_FALSE((*port)->is_link_up()) << "this look restarts it";
   EXPECT_EQ(device_.calls.front(), "stop");
   EXPECT_TRUE(was_called("start"));
 }

@@ -180,6 +180,26 @@ TEST_P(MemifBothWays, a_peer_killed_in_full_flight_disturbs_no_lane) {
   lane.join();
 }
 
+// Connecting to a server that does not run ends only when it runs again, once its queue is full.
+TEST_F(Memif, a_server_that_is_stopped_keeps_no_client_waiting) {
+  for (const Socket kind : {Socket::kAbstract, Socket::kPath}) {
+    const auto peer = peer_of(Role::kClient, kind);
+    peer->freeze();
+    PortOptions wanted = options(Role::kClient, kind);
+    const auto port = make(wanted);
+    std::vector<std::unique_ptr<Port>> others;
+    for (int other = 0; other < 4; ++other) {
+      wanted.name = "other" + std::to_string(other);
+      wanted.memif_id = 100 + static_cast<std::uint32_t>(other);
+      others.push_back(make(wanted));
+      EXPECT_FALSE(others.back()->is_link_up());
+    }
+    EXPECT_FALSE(port->is_link_up());
+    peer->thaw();
+    expect_exchange(*port);
+  }
+}
+
 TEST_F(Memif, a_socket_file_left_by_a_killed_server_is_taken_over) {
   {
     const auto dead = peer_of(Role::kClient, Socket::kPath);
