@@ -79,7 +79,7 @@ struct PortReason {
   std::string_view help;
 };
 constexpr std::array<PortReason, 6> kPortReasons{{
-    {"rx_missed", &shm::PortSlot::rx_missed, "the device had no free descriptor: the lane came too late, or ring-size is too small"},
+    {"rx_missed", &shm::PortSlot::rx_missed, "no room where frames wait for the lane: raise ring-size (devices), or socket-rcvbuf and net.core.rmem_max (kernel and loopback ports)"},
     {"rx_no_buffer", &shm::PortSlot::rx_no_buffer, "no packet buffer for a received frame: dataplane.packet-buffers is too small"},
     {"rx_errors", &shm::PortSlot::rx_errors, "the device received broken frames: cable, switch or peer"},
     {"tx_errors", &shm::PortSlot::tx_errors, "the device or the kernel did not take a frame"},

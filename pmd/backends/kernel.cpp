@@ -53,6 +53,7 @@ std::uint16_t KernelPort::tx_burst(std::uint16_t queue, rte_mbuf** frames, std::
 
 PortStatistics KernelPort::statistics() noexcept {
   PortStatistics sum;
+  sum.rx_missed = table_.overflows();
   for (const SocketQueue& queue : queues_) queue.counters.add_to(sum);
   return sum;
 }

@@ -139,6 +139,7 @@ std::uint16_t LoopbackPort::tx_burst(std::uint16_t queue, rte_mbuf** frames, std
 
 PortStatistics LoopbackPort::statistics() noexcept {
   PortStatistics sum;
+  sum.rx_missed = table_.overflows();
   for (const SocketQueue& queue : queues_) queue.counters.add_to(sum);
   return sum;
 }

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -37,6 +38,14 @@ tl::unexpected<Error> bind_failure(const wire::UdpEndpoint& local, int code) {
       return fail_errno(ErrorCode::kInvalidArgument, what, code, "no interface of this host has the address: ip address show");
     default: return fail_errno(ErrorCode::kIo, what, code);
   }
+}
+
+// 0 when there is no socket, or a kernel that does not tell (before Linux 4.12).
+std::uint64_t overflows_of(int fd) noexcept {
+  std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
+  socklen_t length = sizeof memory;
+  if (fd < 0 || ::getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) != 0) return 0;
+  return memory[SK_MEMINFO_DROPS];
 }
 
 bool set_int(int fd, int level, int option, int value) noexcept { return ::setsockopt(fd, level, option, &value, sizeof value) == 0; }
@@ -159,6 +168,17 @@ Result<wire::UdpEndpoint> SocketTable::reserve(const Port::BindOptions& options)
   return options.local;
 }
 
+std::uint64_t SocketTable::overflows() const noexcept {
+  std::uint64_t sum = closed_overflows_;
+  for (std::uint32_t slot = 0, left = size_; slot < kSlots && left != 0; ++slot) {
+    const std::uint64_t word = entries_[slot].key.load(std::memory_order_relaxed);
+    if (word == kEmpty || word == kTombstone) continue;
+    --left;
+    sum += overflows_of(entries_[slot].fd.load(std::memory_order_relaxed));
+  }
+  return sum;
+}
+
 void SocketTable::unbind(const wire::UdpEndpoint& local) {
   std::uint32_t slot = find(local);
   if (slot == kNone) return;
@@ -173,6 +193,7 @@ void SocketTable::unbind(const wire::UdpEndpoint& local) {
   }
   --size_;
   if (fd < 0) return;
+  closed_overflows_ += overflows_of(fd);
   ::epoll_ctl(epoll_[entry.queue.load(std::memory_order_relaxed)].get(), EPOLL_CTL_DEL, fd, nullptr);
   THALWEG_ASSERT(::dup3(dead_.get(), fd, O_CLOEXEC) == fd);  // closes the socket: the address is free when we return
   parked_fds_.push_back(fd);

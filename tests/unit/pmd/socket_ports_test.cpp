@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <functional>
+
 #include "dataplane/base/random.hpp"
 #include "tests/unit/pmd/eal_environment.hpp"
 
@@ -368,6 +370,29 @@ TEST_F(Kernel, addresses_this_host_does_not_have_are_refused) {
   const auto refused = port_->bind({.local = {0xC6336401, 40000}});  // TEST-NET-2
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+}
+
+// The kernel throws away what finds a socket's buffer full, and tells nobody but who asks.
+void expect_overflows_counted(Port& port, const std::function<std::size_t(std::size_t)>& receive) {
+  constexpr std::size_t kCount = 1000;
+  const auto ours = port.bind({.local = {kLocalhost, 0}, .is_receive = true, .socket_rcvbuf = 4096});
+  ASSERT_TRUE(ours);
+  const Stranger stranger;
+  for (std::size_t i = 0; i < kCount; ++i) stranger.send(*ours, "more than the buffer holds");
+  const std::uint64_t missed = port.statistics().rx_missed;
+  EXPECT_GT(missed, 0U);
+  ASSERT_LT(missed, kCount);
+  EXPECT_EQ(receive(kCount - missed), kCount - missed) << "the rest arrived";
+  port.unbind(*ours);
+  EXPECT_EQ(port.statistics().rx_missed, missed) << "it never goes backwards";
+}
+
+TEST_F(Kernel, what_a_full_socket_loses_is_counted) {
+  expect_overflows_counted(*port_, [this](std::size_t count) { return receive_payloads(*port_, count).size(); });
+}
+
+TEST_F(Loopback, what_a_full_socket_loses_is_counted) {
+  expect_overflows_counted(*port_, [this](std::size_t count) { return receive_payloads(*port_, count).size(); });
 }
 
 TEST_F(Kernel, sockets_are_asked_only_at_the_interval) {
