@@ -111,18 +111,19 @@ inline Insert Image::insert(std::span<const std::byte> datagram, unsigned connec
     return refuse(Insert::kUnderrun, shm::LaneCounter::kUnderRuns);
   }
   refresh(connection, now_ns);
-  c_.counters.add(shm::LaneCounter::kDataFramesReceived);
   if (position == s.high_water && s.rebuild_position == position) {  // in order, no gap: nothing to look up
+    c_.counters.add(shm::LaneCounter::kDataFramesReceived);
     copy_in(datagram.first(extent.copied), position, end);
     s.high_water = s.tracked_until = s.rebuild_position = end;
     return Insert::kInserted;
   }
   if (planted(Bug::kDuplicateOverwrites)) copy_in(datagram.first(extent.copied), position, end);
-  if (position < s.rebuild_position) return Insert::kInserted;  // duplicate
-  if (!learn_of(position)) [[unlikely]] {
+  if (position >= s.rebuild_position && !learn_of(position)) [[unlikely]] {
     s.announced = std::max(s.announced, end);
-    return Insert::kTooFar;
+    return refuse(Insert::kTooFar, shm::LaneCounter::kDropBehindGap);
   }
+  c_.counters.add(shm::LaneCounter::kDataFramesReceived);
+  if (position < s.rebuild_position) return Insert::kInserted;  // duplicate
   GapList gaps{s, c_.log};
   if (gaps.is_empty_at(position)) {
     copy_in(datagram.first(extent.copied), position, end);

@@ -245,6 +245,8 @@ TEST(Insert, what_lies_behind_a_wide_gap_waits_until_the_gap_was_zeroed_in_steps
   constexpr std::int32_t term = 1 << 20;
   ImageBench i{{.term_length = term, .is_dirty = true}};
   EXPECT_EQ(i.data(3 * kCleanBytesPerTurn), Insert::kTooFar);
+  EXPECT_EQ(i.count(LaneCounter::kDropBehindGap), 1U);
+  EXPECT_EQ(i.count(LaneCounter::kDataFramesReceived), 0U) << "a datagram ends in one place";
   EXPECT_EQ(i.state().high_water, kCleanBytesPerTurn);
   EXPECT_EQ(i.state().announced, 3 * kCleanBytesPerTurn + 96);
   EXPECT_TRUE(i.image.has_gap());
@@ -258,6 +260,8 @@ TEST(Insert, what_lies_behind_a_wide_gap_waits_until_the_gap_was_zeroed_in_steps
   EXPECT_EQ(i.state().high_water, 3 * kCleanBytesPerTurn + 96) << "the datagram that was not taken is a gap too";
   EXPECT_EQ(i.state().gap_count, 1);
   EXPECT_EQ(i.data(3 * kCleanBytesPerTurn), Insert::kInserted);
+  EXPECT_EQ(i.count(LaneCounter::kDropBehindGap), 1U);
+  EXPECT_EQ(i.count(LaneCounter::kDataFramesReceived), 1U);
   EXPECT_TRUE(i.ends_and_gaps_are_zero());
 }
 
