@@ -108,6 +108,8 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   const config::Config& config = loaded.config;
   auto hugetlbfs = prepare_hugetlbfs(config, directory);
   if (!hugetlbfs) return report(hugetlbfs.error());
+  // The instance's files exist and are ours: nothing below needs more than their owner may. Before threads are started, which inherit it.
+  if (auto given_up = keep_capabilities({}); !given_up) log::warn("capabilities_kept", {{"text", given_up.error().message}});
   auto& header = files.registry->header;
   host::Worker worker{[&header] { shm::wake(header.control_wake); }};
   conductor::Settings settings = conductor_settings(config, directory);

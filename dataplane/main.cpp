@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -19,6 +20,8 @@
 #include "dataplane/core/dataplane.hpp"
 #include "dataplane/options_from_config.hpp"
 #include "dataplane/shm/cnc.hpp"
+#include "pmd/interrupt_thread.hpp"
+#include "pmd/port_factory.hpp"
 
 // thalweg-dataplane: EAL, ports, lanes and steward of one instance. Arguments, signals, start and end of the process.
 namespace thalweg {
@@ -140,6 +143,20 @@ void announce(const core::DataplaneOptions& options, const core::Dataplane& plan
                                    {"pages", eal.uses_hugepages() ? "huge" : "ordinary"}});
 }
 
+// Ports are made: from here on only what they still need, and what becoming another user takes. The lanes inherit it, the thread on which
+// drivers run their own does the same, the log's gave up everything when it started.
+Result<void> give_up_capabilities(const core::DataplaneOptions& options, bool becomes_user) {
+  std::vector<int> kept;
+  for (const pmd::PortOptions& port : options.ports) {
+    const std::vector<int> needed = pmd::capabilities_after_start(port.kind);
+    kept.insert(kept.end(), needed.begin(), needed.end());
+  }
+  if (becomes_user) kept.insert(kept.end(), {CAP_SETUID, CAP_SETGID});
+  Result<void> driver_thread;
+  pmd::run_on_interrupt_thread([&] { driver_thread = keep_capabilities(kept); });
+  return driver_thread ? keep_capabilities(kept) : driver_thread;
+}
+
 int serve(const config::Config& config, const std::string& directory) {
   const core::DataplaneOptions options = dataplane_options(config, directory);
   pmd::EalOptions eal_wanted = eal_options(config, options);
@@ -152,9 +169,11 @@ int serve(const config::Config& config, const std::string& directory) {
   const shm::CountersReader counters{instance->cnc.counter_metadata(), instance->cnc.counter_values()};
   auto plane = core::Dataplane::create(options, *instance->registry, counters);
   if (!plane) return report(plane.error());
+  const bool becomes_user = !config.instance.user.empty();
+  if (auto given_up = give_up_capabilities(options, becomes_user); !given_up) log::warn("capabilities_kept", {{"text", given_up.error().message}});
   (*plane)->watch_commands(shm::ManyToOneRing{instance->cnc.to_driver()});
   if (auto started = (*plane)->start(); !started) return report(started.error());
-  if (!config.instance.user.empty()) {
+  if (becomes_user) {
     if (auto became = become_user(config.instance.user); !became) return report(became.error());
   }
   announce(options, **plane, **eal);

@@ -1,5 +1,7 @@
 #include "pmd/port_factory.hpp"
 
+#include <linux/capability.h>
+
 #include "pmd/backends/devices.hpp"
 #include "pmd/backends/ethdev.hpp"
 #include "pmd/backends/kernel.hpp"
@@ -42,6 +44,18 @@ Result<std::unique_ptr<Port>> make_port(const PortOptions& options, PortContext&
     if (auto started = port->start_capture({.path = options.capture_file, .byte_limit = kStartCaptureBytes}); !started)
       return tl::unexpected<Error>{std::move(started.error()).with_context("port " + options.name)};
   return port;
+}
+
+std::vector<int> capabilities_after_start(shm::PortKind kind) {
+  switch (kind) {
+    case shm::PortKind::kLoopback:
+    case shm::PortKind::kKernel: return {CAP_NET_BIND_SERVICE};  // endpoints with port numbers below 1024
+    case shm::PortKind::kAfXdp: return {CAP_NET_ADMIN, CAP_BPF, CAP_SYS_ADMIN};  // to take its program off the interface; SYS_ADMIN to find it
+    case shm::PortKind::kAfPacket:
+    case shm::PortKind::kTap: return {CAP_NET_ADMIN};  // flags and filters of the interface
+    case shm::PortKind::kPci: return {CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK};  // filters and flows (mlx5), memory mapped for DMA later
+    default: return {};
+  }
 }
 
 }  // namespace thalweg::pmd

@@ -24,4 +24,7 @@ struct PortContext {
 // kNoSpace (memory), kUnsupported. Steward.
 [[nodiscard]] Result<std::unique_ptr<Port>> make_port(const PortOptions& options, PortContext& context);
 
+// What ports of a kind still need of the process's capabilities (<linux/capability.h>) once they are made, until they are gone.
+[[nodiscard]] std::vector<int> capabilities_after_start(shm::PortKind kind);
+
 }  // namespace thalweg::pmd

@@ -1,8 +1,10 @@
 #include "dataplane/base/privileges.hpp"
 
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -29,6 +31,24 @@ Result<void> become_user(const std::string& user) {
   if (parent_death_signal != 0) {
     ::prctl(PR_SET_PDEATHSIG, parent_death_signal);
     if (::getppid() != parent) static_cast<void>(::raise(parent_death_signal));  // it died in between
+  }
+  return {};
+}
+
+Result<void> keep_capabilities(const std::vector<int>& kept) {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+  if (::syscall(SYS_capget, &header, sets.data()) != 0) return fail_errno(ErrorCode::kPermission, "read this thread's capabilities", errno);
+  std::array<std::uint32_t, _LINUX_CAPABILITY_U32S_3> wanted{};
+  for (const int one : kept) wanted[CAP_TO_INDEX(static_cast<unsigned>(one))] |= CAP_TO_MASK(static_cast<unsigned>(one));
+  for (std::size_t i = 0; i < sets.size(); ++i) {
+    sets[i].permitted &= wanted[i];
+    sets[i].effective &= wanted[i];
+    sets[i].inheritable = 0;  // takes the ambient ones along
+  }
+  // Without it, root would have them all again after an exec.
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::syscall(SYS_capset, &header, sets.data()) != 0) {
+    return fail_errno(ErrorCode::kPermission, "give up capabilities", errno);
   }
   return {};
 }

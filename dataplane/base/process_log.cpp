@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "dataplane/base/privileges.hpp"
+
 namespace thalweg::process_log {
 namespace {
 
@@ -45,7 +47,7 @@ Result<void> set_level(const std::string& level) {
 }
 
 Result<void> start(const std::string& level, const std::string& format) {
-  spdlog::init_thread_pool(kQueueLines, 1);
+  spdlog::init_thread_pool(kQueueLines, 1, [] { static_cast<void>(keep_capabilities({})); });  // it writes to stderr and does nothing else
   auto logger = spdlog::create_async_nb<spdlog::sinks::stderr_sink_mt>("thalweg");
   spdlog::set_default_logger(logger);
   is_json = format == "json";

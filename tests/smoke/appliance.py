@@ -93,6 +93,28 @@ def nobody_in_particular_can_run_it(scratch):
         move_messages(a, CHANNEL, 1000)
 
 
+def capabilities(pid, name):
+    """The set `name` of each thread of a process."""
+    sets = []
+    for path in glob.glob(f"/proc/{pid}/task/*/status"):
+        with open(path, encoding="utf-8") as status:
+            sets += [int(line.split()[1], 16) for line in status if line.startswith(name + ":")]
+    return sets
+
+
+def root_keeps_only_the_capabilities_that_are_needed(scratch):
+    if os.getuid() != 0:
+        return  # nothing to give up
+    bind_low_ports = 1 << 10  # CAP_NET_BIND_SERVICE, for endpoints on loopback and kernel ports
+    with Appliance(scratch, "a") as a:
+        for name, allowed in (("thalweg-datapla", bind_low_ports), ("thalweg-control", 0)):
+            for which in ("CapEff", "CapPrm"):
+                found = capabilities(a.children()[name], which)
+                check(len(found) > 1, f"{name} has {len(found)} threads")
+                check(all(one & ~allowed == 0 for one in found), f"{which} of the threads of {name}: {[hex(one) for one in found]}")
+        move_messages(a, "aeron:udp?endpoint=localhost:933", 1000)  # needs the one that is kept
+
+
 def bad_configuration_is_answered_with_places_and_nothing_is_started(scratch):
     path = os.path.join(scratch.path, "bad.yaml")
     with open(path, "w", encoding="utf-8") as file:
@@ -127,8 +149,8 @@ def what_cannot_be_had_ends_the_start_with_what_would_help(scratch):
 CASES = [messages_arrive_over_ipc_and_the_loopback_port, a_clean_end_by_either_signal_leaves_no_process_and_no_buffer,
          without_deletion_only_small_files_stay, a_second_instance_in_the_same_directory_is_refused,
          a_killed_data_plane_comes_back_and_the_stream_goes_on, a_killed_control_plane_comes_back_and_the_stream_goes_on,
-         nobody_in_particular_can_run_it, bad_configuration_is_answered_with_places_and_nothing_is_started,
-         what_cannot_be_had_ends_the_start_with_what_would_help]
+         nobody_in_particular_can_run_it, root_keeps_only_the_capabilities_that_are_needed,
+         bad_configuration_is_answered_with_places_and_nothing_is_started, what_cannot_be_had_ends_the_start_with_what_would_help]
 
 if __name__ == "__main__":
     sys.exit(run_cases(CASES))

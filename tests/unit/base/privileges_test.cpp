@@ -1,13 +1,17 @@
 #include "dataplane/base/privileges.hpp"
 
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
+#include <string>
 #include <thread>
 
 namespace thalweg {
@@ -62,6 +66,41 @@ TEST(BecomeUser, another_user_than_root_cannot_become_somebody_else) {
     if (!become_user("nobody")) return false;
     const auto back = become_user("root");
     return become_user("nobody").has_value() && !back && back.error().code == ErrorCode::kPermission;
+  }));
+}
+
+// The set `name` (CapEff, CapPrm, ...) of the calling thread.
+std::uint64_t capabilities(const char* name) {
+  std::ifstream status{"/proc/thread-self/status"};
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind(std::string{name} + ":", 0) == 0) return std::stoull(line.substr(line.find('\t')), nullptr, 16);
+  }
+  return UINT64_MAX;
+}
+
+TEST(KeepCapabilities, gives_up_all_but_the_named_ones_also_for_threads_to_come) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  EXPECT_TRUE(holds_in_child([] {
+    constexpr std::uint64_t kOnly = 1ULL << CAP_NET_BIND_SERVICE;
+    if (!keep_capabilities({CAP_NET_BIND_SERVICE})) return false;
+    std::uint64_t inherited = 0;
+    std::thread{[&inherited] { inherited = capabilities("CapEff"); }}.join();
+    return capabilities("CapEff") == kOnly && capabilities("CapPrm") == kOnly && inherited == kOnly;
+  }));
+}
+
+TEST(KeepCapabilities, what_was_never_there_is_not_gained) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to have any in the first place";
+  EXPECT_TRUE(holds_in_child([] {
+    return keep_capabilities({}) && keep_capabilities({CAP_NET_ADMIN, CAP_BPF}) && capabilities("CapEff") == 0 && capabilities("CapPrm") == 0;
+  }));
+}
+
+TEST(KeepCapabilities, no_program_run_later_gets_them_back) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  EXPECT_TRUE(holds_in_child([] {
+    if (!keep_capabilities({})) return false;
+    return std::system("grep -q '^CapEff:[[:space:]]*0*$' /proc/self/status") == 0;
   }));
 }
 
