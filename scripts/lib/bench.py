@@ -204,6 +204,9 @@ def goodput(context):
         for loss, target in ((1, 0.90), (5, 0.75), (10, 0.60)):
             results.append(Result(f"goodput at {loss} % loss, our repair, window {window} KiB", "MB/s", of(loss, 1, window), target, clean, at_most=False))
             results.append(Result(f"goodput at {loss} % loss, stock rules, window {window} KiB", "MB/s", of(loss, 0, window), None, clean))
+    for is_ours, name, target in ((1, "our repair", 100_000), (0, "stock rules", None)):
+        taken = context.programs.samples("lane_bench", f"recovery/{is_ours}", "recovery_p99_ns")
+        results.append(Result(f"repair of a single loss, 20 us each way, p99, {name}", "ns", taken, target))
     return results
 
 
