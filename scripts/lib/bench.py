@@ -190,6 +190,8 @@ def lanes(context):
     for kind, count, target, base in (("connected", 1000, 1.1, "connected"), ("untouched", 1000, None, "connected"), ("unconnected", 4095, 1.1, "unconnected")):
         alone = statistics.median(of(f"lane_path_idle_{base}/288/0"))
         results.append(Result(f"one busy stream beside {count} idle {kind}", "ns/message", of(f"lane_path_idle_{kind}/288/{count}"), target, alone))
+    few = statistics.median(of("lane_crowd/64/64"))
+    results.append(Result("64 busy streams among 4,096 publications and 16,384 images", "ns/message", of("lane_crowd/4096/16384"), 1.15, few))
     return results
 
 

@@ -99,13 +99,13 @@ int Subscriber::poll(std::int64_t limit_bytes) {
 
 // ---- FakeControl ----
 
-FakeControl::FakeControl(const std::string& name) {
+FakeControl::FakeControl(const std::string& name, std::int32_t counters) {
   std::string pattern = "/dev/shm/thalweg-test-" + name + "-XXXXXX";
   THALWEG_ASSERT(::mkdtemp(pattern.data()) != nullptr);
   directory_ = pattern;
   for (const char* sub : {"pool", "publications", "images"}) std::filesystem::create_directory(directory_ + "/" + sub);
   shm::CncLayout layout;
-  layout.counter_values_length = 1 << 20;
+  layout.counter_values_length = counters * shm::kCounterValueLength;
   cnc_ = must(shm::CncFile::create(directory_, layout, ::getpid(), epoch_ms()));
   manager_ = std::make_unique<shm::CountersManager>(cnc_.counter_metadata(), cnc_.counter_values(), 0);
   registry_ = must(shm::RegistryFile::create(directory_));

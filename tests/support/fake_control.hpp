@@ -63,7 +63,7 @@ class Subscriber {
 class FakeControl {
  public:
   // Creates the instance directory with registry and cnc.
-  explicit FakeControl(const std::string& name);
+  explicit FakeControl(const std::string& name, std::int32_t counters = 8'192);
   ~FakeControl();
   FakeControl(const FakeControl&) = delete;
   FakeControl& operator=(const FakeControl&) = delete;

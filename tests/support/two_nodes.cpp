@@ -44,7 +44,7 @@ class FilteredPort final : public pmd::Port {
 
 }  // namespace
 
-TwoNodes::TwoNodes(const Options& options) : options_{options} {
+TwoNodes::TwoNodes(const Options& options) : a{"a", options.counters}, b{"b", options.counters}, options_{options} {
   make(a);
   make(b);
 }

@@ -19,7 +19,7 @@ struct Node {
   std::unique_ptr<core::Dataplane> plane;
   std::shared_ptr<FrameFilter> filter{std::make_shared<FrameFilter>()};
 
-  explicit Node(const std::string& name) : control{name} {}
+  Node(const std::string& name, std::int32_t counters) : control{name, counters} {}
   void step(std::int64_t now_ns) {
     control.step();
     plane->step(now_ns);
@@ -35,6 +35,7 @@ class TwoNodes {
     pmd::Checksums checksums{pmd::Checksums::kAuto};
     std::uint32_t lanes{1};
     bool has_filters{true};         // false: nothing between the lanes and the cable that a data plane would not have
+    std::int32_t counters{8'192};   // of each node
     bool has_second_cable{};        // port 2: 10.0.1.1 and 10.0.1.2, polled by the last lane
     std::int64_t step_ns{10'000};
   };
@@ -67,8 +68,8 @@ class TwoNodes {
   [[nodiscard]] bool try_inject(Node& to, std::span<const std::byte> frame, std::uint32_t port = 0);
   [[nodiscard]] Node& peer_of(const Node& node) noexcept { return &node == &a ? b : a; }
 
-  Node a{"a"};
-  Node b{"b"};
+  Node a;
+  Node b;
   std::int64_t now_ns{1'000'000'000};
 
  private:
