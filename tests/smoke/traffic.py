@@ -146,6 +146,17 @@ def a_publisher_killed_inside_a_claim_holds_the_others_up_for_the_unblock_timeou
                         expect_whole(finish(subscriber, "sub"), finish(publisher, "pub")["messages_sent"])
 
 
+def a_relay_passes_everything_on_and_shows_in_the_list(scratch):
+    relays = f"relays: [{{name: on, from: '{UDP}', to: '{REPLY}', stream: 1001, to-stream: 7}}]\n"
+    with Appliance(scratch, "a", relays) as a:
+        with ended(a.spawn("sub", "--channel", REPLY, "--stream", "7", "--verify", "--until-end")) as subscriber:
+            with ended(a.spawn("pub", "--channel", UDP, "--verify", "--rate", "50000", "--count", "100000", "--wait", "60s")) as publisher:
+                is_shown = lambda: [s for s in a.run("stream", "list")["streams"] if s["kind"] == "relay" and s["is_connected"] and s["stream_id"] == 7]
+                wait_for(is_shown, "connected relay in the list", alive=publisher)
+                finish(publisher, "pub")
+                expect_whole(finish(subscriber, "sub"), 100_000)
+
+
 def verbs_notice_that_the_appliance_has_gone(scratch):
     with Appliance(scratch, "a") as a:
         with ended(a.spawn("sub", "--interval", "50ms")) as subscriber:
@@ -192,7 +203,8 @@ def the_samples_talk_to_each_other(scratch):
 CASES = [pings_are_answered_over_ipc_and_udp, lines_of_standard_input_come_out_as_they_went_in, whoever_stays_alone_says_so_and_ends_with_5,
          a_rate_is_not_exceeded, a_stopped_subscriber_stops_the_publisher_and_loses_nothing, control_c_ends_each_verb_with_a_summary,
          long_messages_are_put_together_again, two_subscribers_both_get_everything, shared_publishers_are_one_session,
-         a_publisher_killed_inside_a_claim_holds_the_others_up_for_the_unblock_timeout_only, verbs_notice_that_the_appliance_has_gone, the_benchmarks_measure_what_arrived, the_samples_talk_to_each_other]
+         a_publisher_killed_inside_a_claim_holds_the_others_up_for_the_unblock_timeout_only,
+         a_relay_passes_everything_on_and_shows_in_the_list, verbs_notice_that_the_appliance_has_gone, the_benchmarks_measure_what_arrived, the_samples_talk_to_each_other]
 
 if __name__ == "__main__":
     sys.exit(run_cases(CASES))
