@@ -25,6 +25,14 @@ static_assert(kTextsOffset % kPageLength == 0 && sizeof(Registry) % kPageLength 
 
 std::string path_in(const std::string& directory) { return directory + "/registry.dat"; }
 
+// Senders know receivers by their id alone (wire-protocol 2.7), so those of different drivers must differ: each instance counts up from a
+// random start. Odd and positive: the count does not come to 0, which in an RTTM means everybody.
+std::uint64_t first_receiver_id() noexcept {
+  std::uint64_t random = 0;
+  if (::getentropy(&random, sizeof random) != 0) random = static_cast<std::uint64_t>(epoch_ns());
+  return random >> 1 | 1U;
+}
+
 template <typename T>
 void construct(T& object) noexcept {
   ::new (static_cast<void*>(std::addressof(object))) T;
@@ -91,7 +99,7 @@ Result<RegistryFile> RegistryFile::create(const std::string& directory) {
   registry.header.version = kRegistryVersion;
   registry.header.header_length = sizeof(RegistryHeader);
   registry.header.length = sizeof(Registry);
-  registry.header.next_receiver_id.store(1, std::memory_order_relaxed);
+  registry.header.next_receiver_id.store(first_receiver_id(), std::memory_order_relaxed);
   if (::renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) != 0) {
     const int error = errno;
     ::unlink(unfinished.c_str());

@@ -53,6 +53,22 @@ TEST_F(RegistryTest, file_appears_complete_private_and_only_its_texts_are_holes)
   EXPECT_FALSE(std::filesystem::exists(directory_->file("registry.dat.new")));
 }
 
+// proves 3.1/3
+TEST_F(RegistryTest, receiver_ids_begin_elsewhere_in_each_instance_and_are_never_0) {
+  std::set<std::uint64_t> starts{(*file_)->header.next_receiver_id.load()};
+  {
+    test::TemporaryDirectory another{"registry"};
+    const auto created = RegistryFile::create(another.path());
+    ASSERT_TRUE(created) << created.error().message;
+    starts.insert((**created).header.next_receiver_id.load());
+  }
+  EXPECT_EQ(starts.size(), 2U);
+  for (const std::uint64_t start : starts) {
+    EXPECT_GT(start, 0U);
+    EXPECT_LE(start, static_cast<std::uint64_t>(INT64_MAX));
+  }
+}
+
 TEST_F(RegistryTest, every_table_starts_with_its_defaults) {
   const Registry& r = **file_;
   EXPECT_EQ(r.header.magic, kRegistryMagic);
