@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint32_t kUdpIpHeaders = 28;
 constexpr std::size_t kPortsMax = 64;  // registry tables
 constexpr std::size_t kLanesMax = 64;
+constexpr std::int64_t kFreeSessionIdsMin = 65'536;  // far more than there can be publications
 
 std::string path_of(std::string_view list, std::size_t index, std::string_view key = {}) {
   return std::string{list} + "[" + std::to_string(index) + "]" + (key.empty() ? "" : "." + std::string{key});
@@ -270,6 +271,9 @@ void check_timeouts(const Config& config, Findings& findings) {
   exceeds("streams.connection-timeout", s.connection_timeout_ns, "streams.status-message-timeout", s.status_message_timeout_ns);
   if (c.reserved_session_id_low > c.reserved_session_id_high) {
     findings.error_at("control-plane.reserved-session-id-low", "control-plane.reserved-session-id-low must not exceed reserved-session-id-high");
+  } else if (std::int64_t{c.reserved_session_id_high} - c.reserved_session_id_low >= (std::int64_t{1} << 32) - kFreeSessionIdsMin) {
+    findings.error_at("control-plane.reserved-session-id-low",
+                      "control-plane.reserved-session-id-low to reserved-session-id-high must leave at least " + std::to_string(kFreeSessionIdsMin) + " ids");
   }
 }
 

@@ -92,11 +92,11 @@ Outcome<void> PublicationTable::check_clash(const Request& request) const {
 
 std::int32_t PublicationTable::take_session_id(std::uint32_t endpoint, bool is_ipc, std::int32_t stream_id) {
   const Settings& settings = world_->settings;
+  const auto is_reserved = [&](std::int32_t id) { return id >= settings.reserved_session_id_low && id <= settings.reserved_session_id_high; };
   std::int32_t candidate = next_session_id_;
-  if (candidate >= settings.reserved_session_id_low && candidate <= settings.reserved_session_id_high) {
-    candidate = wire::wrapping_add(settings.reserved_session_id_high, 1);
+  while (is_reserved(candidate) || is_session_used(endpoint, is_ipc, stream_id, candidate)) {
+    candidate = wire::wrapping_add(is_reserved(candidate) ? settings.reserved_session_id_high : candidate, 1);
   }
-  while (is_session_used(endpoint, is_ipc, stream_id, candidate)) candidate = wire::wrapping_add(candidate, 1);
   next_session_id_ = wire::wrapping_add(candidate, 1);
   return candidate;
 }

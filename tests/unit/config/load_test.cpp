@@ -25,6 +25,43 @@ TEST(Load, an_empty_file_gives_the_built_in_defaults) {
   EXPECT_TRUE(loaded.origins.empty());
 }
 
+TEST(Load, the_defaults_of_streams_are_those_of_the_wire_protocol) {
+  const Loaded loaded = load_text("", "f.yaml");
+  const Streams& s = loaded.config.streams;
+  EXPECT_EQ(s.mtu_bytes, 1408U);                                       // proves 5.13/9, 7/1
+  EXPECT_EQ(s.ipc_mtu_bytes, 1408U);                                   // proves 5.8/5, 7/1
+  EXPECT_EQ(s.term_length_bytes, 16U << 20);                           // proves 5.13/8, 7/2
+  EXPECT_EQ(s.ipc_term_length_bytes, 64U << 20);                       // proves 5.8/5, 7/2
+  EXPECT_EQ(s.publication_window_bytes, 0U) << "half a term";
+  EXPECT_EQ(s.receiver_window_bytes, 128U << 10);                      // proves 7/3
+  EXPECT_EQ(s.status_message_timeout_ns, 200'000'000);                 // proves 7/4
+  EXPECT_EQ(s.linger_ns, 5'000'000'000);                               // proves 7/5
+  EXPECT_EQ(s.connection_timeout_ns, 5'000'000'000);
+  EXPECT_EQ(s.unblock_timeout_ns, 15'000'000'000);                     // proves 7/6
+  EXPECT_EQ(s.image_liveness_timeout_ns, 10'000'000'000);              // proves 7/7
+  EXPECT_EQ(s.untethered_window_limit_timeout_ns, 5'000'000'000);      // proves 7/8
+  EXPECT_EQ(s.untethered_linger_timeout_ns, 5'000'000'000);
+  EXPECT_EQ(s.untethered_resting_timeout_ns, 10'000'000'000);
+  EXPECT_EQ(s.nak_delay_ns, 1'000);                                    // proves 7/9
+  EXPECT_EQ(s.nak_retry_ratio, 100U);
+  EXPECT_EQ(s.nak_multicast_max_backoff_ns, 10'000'000);
+  EXPECT_EQ(s.nak_multicast_group_size, 10U);
+  EXPECT_EQ(s.retransmit_delay_ns, 0);                                 // proves 7/10
+  EXPECT_EQ(s.retransmit_linger_ns, 10'000'000);
+  EXPECT_EQ(s.max_resend, 16U);
+  EXPECT_TRUE(s.is_reliable && s.is_rejoin && s.is_tethered && s.is_sparse);  // proves 7/12
+  EXPECT_FALSE(s.spies_simulate_connection);
+  EXPECT_EQ(s.socket_rcvbuf_bytes, 128U << 10);                        // proves 7/15
+  EXPECT_EQ(s.socket_sndbuf_bytes, 0U);
+  const ControlPlane& c = loaded.config.control_plane;
+  EXPECT_EQ(c.reserved_session_id_low, -1);                            // proves 7/13
+  EXPECT_EQ(c.reserved_session_id_high, 1000);
+  EXPECT_EQ(c.client_liveness_timeout_ns, 10'000'000'000);             // proves 7/14
+  EXPECT_EQ(c.driver_timeout_ns, 10'000'000'000);
+  EXPECT_EQ(c.timer_interval_ns, 1'000'000'000);
+  EXPECT_EQ(c.counters_free_to_reuse_timeout_ns, 1'000'000'000);
+}
+
 TEST(Load, every_kind_of_value_is_decoded) {
   const Loaded loaded = load_text(R"(
 instance: {directory: /dev/shm/x, group: traders, delete-on-start: true}
@@ -181,7 +218,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "f.yaml:1:11: error: streams.unblock-timeout 5s must be longer than control-plane.client-liveness-timeout 10s\n"},
         BadFile{"liveness_timeout", "control-plane: {client-liveness-timeout: 20s}\n",
                 "f.yaml:1:17: error: streams.unblock-timeout 15s must be longer than control-plane.client-liveness-timeout 20s\n"},
-        BadFile{"timer_interval", "control-plane: {timer-interval: 11s}\n",
+        BadFile{"timer_interval", "control-plane: {timer-interval: 11s}\n",  // proves 3.14/11
                 "f.yaml:1:17: error: control-plane.client-liveness-timeout 10s must be longer than control-plane.timer-interval 11s\n"
                 "f.yaml:1:17: error: control-plane.driver-timeout 10s must be longer than control-plane.timer-interval 11s\n"
                 "f.yaml:1:17: error: streams.untethered-window-limit-timeout 5s must be longer than control-plane.timer-interval 11s\n"
@@ -189,9 +226,11 @@ INSTANTIATE_TEST_SUITE_P(
                 "f.yaml:1:17: error: streams.untethered-resting-timeout 10s must be longer than control-plane.timer-interval 11s\n"},
         BadFile{"session_range", "control-plane: {reserved-session-id-low: 5, reserved-session-id-high: 4}\n",
                 "f.yaml:1:17: error: control-plane.reserved-session-id-low must not exceed reserved-session-id-high\n"},
+        BadFile{"session_range_of_all", "control-plane: {reserved-session-id-low: -2147483648, reserved-session-id-high: 2147483000}\n",
+                "f.yaml:1:17: error: control-plane.reserved-session-id-low to reserved-session-id-high must leave at least 65536 ids\n"},
         BadFile{"pool_twice", "memory: {pool: [{term-length: 1MiB, count: 1}, {term-length: 1024KiB, count: 2}]}\n",
                 "f.yaml:1:48: error: the term length 1MiB is listed twice\n"},
-        BadFile{"rules_run_beside_mistakes_elsewhere", "logging: {level: loud}\nstreams: {unblock-timeout: 5s}\n",
+        BadFile{"rules_run_beside_mistakes_elsewhere", "logging: {level: loud}\nstreams: {unblock-timeout: 5s}\n",  // proves 7/6
                 "f.yaml:1:18: error: 'level' needs one of error, warn, info, debug; found 'loud'\n"
                 "f.yaml:2:11: error: streams.unblock-timeout 5s must be longer than control-plane.client-liveness-timeout 10s\n"}),
     [](const auto& test) { return std::string{test.param.name}; });
