@@ -79,6 +79,7 @@ TEST_F(IdleTest, idle_publications_do_not_take_turns) {
   EXPECT_LE(nodes->a.plane->lane(0).active_count(), 100U) << "timer ticks wake a few, no more";
 }
 
+// proves 2.1/4
 TEST_F(IdleTest, a_publication_whose_window_opens_goes_on_within_50_us) {
   connect({.term_length = 64 << 10}, {.window_length = 8 << 10});
   while (publisher().offer(bytes(std::string(1'000, 'x')))) {}
@@ -90,7 +91,7 @@ TEST_F(IdleTest, a_publication_whose_window_opens_goes_on_within_50_us) {
   EXPECT_LE(nodes->now_ns - begin_ns, 2 * 100'000) << "an image sees consumption within 100 us, a window opens the sender at once";
 }
 
-// proves 5.7/3
+// proves 2.1/4, 5.7/3
 TEST_F(IdleTest, a_spy_that_reads_on_moves_the_limit_of_a_resting_publication) {
   connect();
   Subscriber& spy = nodes->a.control.subscriber(nodes->a.control.add_ipc_subscriber(publication));  // on a network publication: a spy

@@ -220,7 +220,7 @@ Summary summarize(const Items& items, const Stream& stream, Get&& get) {
   return s;
 }
 
-// proves 1.3/3, 2.4/1, 2.4/2, 2.6/1, 2.10/8, 2.10/14, 2.12/1, 9.1/1
+// proves 1.3/3, 2.4/1, 2.4/2, 2.6/1, 2.10/8, 2.10/14, 2.12/1, 9.1/1, 9.1/2
 TEST_P(SenderReplay, sends_what_the_reference_driver_sent) {
   replay();
   const Summary theirs = summarize(recorded, *stream, [](const Datagram& d) { return is_from_publisher(d) ? &d.payload : nullptr; });

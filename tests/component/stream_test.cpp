@@ -6,7 +6,7 @@ namespace {
 
 constexpr std::int32_t kTerm = 64 << 10;
 
-// proves 5.2/1, 5.2/2, 9.3/1
+// proves 2.4/9, 5.2/1, 5.2/2, 9.3/1
 TEST_F(StreamTest, a_message_crosses_the_cable_after_setup_and_status_message) {
   connect();
   expect_transfer(make_messages(10));

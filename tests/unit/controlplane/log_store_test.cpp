@@ -244,6 +244,7 @@ TEST_F(Logs, large_logs_lie_on_huge_pages_and_keep_their_place_over_a_restart) {
 }
 
 // What a flood of forged SETUPs may cost (design, section 9).
+// proves 7/21
 TEST_F(Logs, images_stop_at_their_limit_and_streams_of_this_machine_go_on) {
   constexpr std::int32_t kTermLength = 64 << 10;
   log_options.image_limit_bytes = 3 * shm::log_file_length(kTermLength, shm::kDefaultPageSize);

@@ -66,6 +66,13 @@ TEST(Route, an_interface_asked_for_decides) {
   EXPECT_EQ(make_table().send(ip(224, 0, 1, 1), ip(10, 1, 2, 0), 24)->port, 1U);
 }
 
+// proves 5.13/2
+TEST(Route, an_interface_that_no_port_has_is_the_kernels_or_an_error) {
+  EXPECT_EQ(make_table().send(ip(10, 1, 2, 77), ip(172, 16, 0, 1))->port, 3U);  // whose bind says no, if the host has it not
+  const RouteTable alone{{{.index = 0, .name = "a", .kind = PortKind::kPatch, .address = ip(10, 0, 0, 1), .prefix_length = 24, .gateway = 0}}};
+  EXPECT_FALSE(alone.send(ip(10, 0, 0, 2), ip(172, 16, 0, 1)));
+}
+
 TEST(Route, multicast_goes_to_the_first_wire_and_needs_no_gateway) {
   const auto group = make_table().send(ip(224, 10, 9, 8));
   ASSERT_TRUE(group);

@@ -366,6 +366,7 @@ TEST_F(Kernel, chained_frames_are_gathered) {
   EXPECT_EQ(stranger.receive(), "headtail");
 }
 
+// proves 5.13/2
 TEST_F(Kernel, addresses_this_host_does_not_have_are_refused) {
   const auto refused = port_->bind({.local = {0xC6336401, 40000}});  // TEST-NET-2
   ASSERT_FALSE(refused);

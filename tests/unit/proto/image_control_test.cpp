@@ -15,7 +15,7 @@ wire::StatusMessage parse_sm(const Bytes& d) {
 
 // ---- status messages ----
 
-// proves 3.4/6, 3.4/7, 3.7/1
+// proves 3.1/2, 3.4/6, 3.4/7, 3.7/1
 TEST(StatusMessage, the_first_one_goes_out_at_once_with_the_join_position_and_the_window) {
   ImageBench i{{.join_position = 3 * kTerm + 64}};
   const auto sent = i.send(0);
@@ -107,7 +107,7 @@ TEST(StatusMessage, is_tried_again_when_the_transport_refuses) {
   EXPECT_EQ(i.turn(kMs), Lines{"sm@8448"});
 }
 
-// proves 3.4/11, 3.4/14, 3.7/4, 3.7/7, 3.9/3, 8/2
+// proves 3.2/8, 3.4/11, 3.4/14, 3.7/4, 3.7/7, 3.9/3, 8/2
 TEST(StatusMessage, goes_to_every_connection_that_was_alive_within_5_s) {
   ImageBench i;
   i.image.on_setup(1, {0x0A000001, 5000}, kStart_ns);
@@ -471,7 +471,7 @@ TEST(RoundTrip, replies_that_are_not_ours_are_ignored) {
   EXPECT_EQ(i.state().srtt_ns, 0);
 }
 
-// proves 3.2/11, 3.2/12
+// proves 3.1/2, 3.2/11, 3.2/12
 TEST(RoundTrip, a_senders_request_is_answered_if_it_is_for_us) {
   ImageBench i;
   i.image.on_rtt_request({true, kSession, kStream, 55, 0, 0}, i.sink);
@@ -484,7 +484,7 @@ TEST(RoundTrip, a_senders_request_is_answered_if_it_is_for_us) {
 
 // ---- rejection ----
 
-// proves 1.8/4, 1.8/5, 3.4/14, 3.5/1, 3.13/2, 3.13/3, 3.13/4, 3.13/5
+// proves 1.8/4, 1.8/5, 3.1/2, 3.4/14, 3.5/1, 3.13/2, 3.13/3, 3.13/4, 3.13/5
 TEST(Rejected, error_frames_take_the_place_of_status_messages_and_data_is_dropped) {
   ImageBench i;
   i.start();

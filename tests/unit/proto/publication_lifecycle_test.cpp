@@ -121,7 +121,7 @@ TEST(PublisherLimit, a_mad_raw_tail_is_clamped) {
 
 // ---- network life cycle ----
 
-// proves 2.9/2, 2.9/3, 2.9/5, 2.9/7, 2.9/8, 2.9/9
+// proves 2.6/6, 2.9/2, 2.9/3, 2.9/5, 2.9/7, 2.9/8, 2.9/9
 TEST(Closing, drains_lingers_and_is_done_when_the_linger_time_is_over) {
   PublicationBench p;
   p.connect();

@@ -143,7 +143,7 @@ TEST(Heartbeat, is_sent_after_50_us_by_a_sender_whose_window_is_used_up) {
   EXPECT_EQ(p.turn(kMs + 150 * kUs + 2), Lines{"heartbeat@64"});
 }
 
-// proves 2.6/3
+// proves 2.6/3, 2.6/6, 2.9/3
 TEST(Heartbeat, does_not_say_end_of_stream_while_the_window_holds_data_back) {
   PublicationBench p;
   p.connect(64);
@@ -376,6 +376,7 @@ TEST(Data, shorter_datagrams_go_out_up_to_the_bytes_of_32_full_ones) {
 
 struct Fragments { std::size_t payload; std::vector<std::uint32_t> lengths; };
 class Fragmentation : public ::testing::TestWithParam<Fragments> {};
+// proves 1.1/2
 TEST_P(Fragmentation, splits_a_message_as_the_table_of_1_14_says) {
   PublicationBench p;
   p.connect();
@@ -409,7 +410,7 @@ TEST(Data, an_empty_message_is_not_a_heartbeat) {
 constexpr std::int32_t kLongestClaim = wire::longest_claim(kTerm, 1408);
 struct Acceptance { std::int64_t distance; std::int32_t window; bool accepted; LaneCounter refusal; };
 class StatusMessages : public ::testing::TestWithParam<Acceptance> {};
-// proves 2.11/1, 2.11/2, 2.11/6
+// proves 1.6/7, 2.11/1, 2.11/2, 2.11/6
 TEST_P(StatusMessages, are_accepted_within_half_a_term_of_the_sender_position_and_a_pad_behind_it_only) {
   const std::int64_t start = 4 * kTerm;
   PublicationBench p{{.start_position = start}};
