@@ -171,6 +171,7 @@ int serve(const config::Config& config, const std::string& directory) {
   if (!plane) return report(plane.error());
   const bool becomes_user = !config.instance.user.empty();
   if (auto given_up = give_up_capabilities(options, becomes_user); !given_up) log::warn("capabilities_kept", {{"text", given_up.error().message}});
+  (*plane)->catch_crashes();
   (*plane)->watch_commands(shm::ManyToOneRing{instance->cnc.to_driver()});
   if (auto started = (*plane)->start(); !started) return report(started.error());
   if (becomes_user) {

@@ -11,9 +11,9 @@ namespace {
 
 constexpr std::int64_t kDriverTimeout_ms = 10'000;  // client-protocol 1.4
 
-std::string_view state_name(shm::Observed observed, bool is_current, shm::Lifecycle lifecycle) {
+std::string_view state_name(shm::Observed observed, bool is_current, bool is_quarantined, shm::Lifecycle lifecycle) {
   if (!is_current) return "waiting";
-  if (observed == shm::Observed::kFailed) return "failed";
+  if (observed == shm::Observed::kFailed) return is_quarantined ? "quarantined" : "failed";
   switch (lifecycle) {
     case shm::Lifecycle::kNone: return "waiting";
     case shm::Lifecycle::kActive: return "active";
@@ -120,7 +120,7 @@ StreamView publication_view(const Instance& instance, const Links& links, std::u
   view.session_id = wanted.session_id;
   view.stream_id = wanted.stream_id;
   view.channel = instance.text(wanted.text);
-  view.state = state_name(slot.observed.ObservedHead::state.load(std::memory_order_relaxed), is_answered(slot), state.lifecycle);
+  view.state = state_name(slot.observed.ObservedHead::state.load(std::memory_order_relaxed), is_answered(slot), shm::is_quarantined(slot), state.lifecycle);
   view.is_connected = state.is_connected != 0;
   view.position = std::max(instance.counter(wanted.pub_pos_id).value_or(state.producer_position), state.producer_position);
   view.limit = state.publisher_limit;
@@ -153,7 +153,7 @@ StreamView image_view(const Instance& instance, const Links& links, std::uint32_
   const std::uint32_t text = wanted.text == shm::kNoSlot && wanted.endpoint < endpoints.size() ? endpoints[wanted.endpoint].desired.text : wanted.text;
   view.channel = instance.text(text);
   view.source = format_endpoint(wanted.source_address, wanted.source_port);
-  view.state = state_name(slot.observed.ObservedHead::state.load(std::memory_order_relaxed), is_answered(slot), state.lifecycle);
+  view.state = state_name(slot.observed.ObservedHead::state.load(std::memory_order_relaxed), is_answered(slot), shm::is_quarantined(slot), state.lifecycle);
   view.is_connected = state.lifecycle == shm::Lifecycle::kActive;
   view.position = state.rebuild_position;
   view.limit = state.next_sm_position + state.next_sm_window;

@@ -31,7 +31,7 @@ Exit list(Context& context, const Filter& filter) {
     if (filter.session && *filter.session != s.session_id) continue;
     if (filter.stream && *filter.stream != s.stream_id) continue;
     if (filter.is_backlogged && s.backlog_bytes == 0) continue;
-    const Style style = s.state == "failed" ? Style::kBad : s.state == "active" ? Style::kGood : Style::kFaint;
+    const Style style = s.state == "failed" || s.state == "quarantined" ? Style::kBad : s.state == "active" ? Style::kGood : Style::kFaint;
     table.add({s.kind, s.session_id, s.stream_id, Cell{s.state}.styled(style), s.is_connected, s.position, s.backlog_bytes, s.window_left_bytes,
                s.consumers, s.held_by.empty() ? Cell{} : Cell{s.held_by}.styled(Style::kWarn),
                s.source.empty() ? Cell{} : Cell{s.source}, s.channel});

@@ -217,6 +217,7 @@ void Conductor::tick() {
   services_.publications.tick();
   services_.relays.poll();
   services_.images.report_losses();
+  services_.images.release_quarantined();
   world_.logs.refill();
   const std::int64_t failed = world_.logs.failed_deletions();
   world_.system(shm::SystemCounter::kFreeFails).add(failed - failed_deletions_counted_);

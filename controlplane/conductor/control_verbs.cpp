@@ -64,6 +64,23 @@ Json describe_ports(const World& world) {
   return ports;
 }
 
+// Streams that the data plane does not touch any more, because it crashed on them.
+template <typename Table>
+void add_quarantined(Json& list, const Table& table, const char* kind) {
+  for (const std::uint32_t index : table.used()) {
+    const auto& slot = table.slot(index);
+    if (!shm::is_quarantined(slot)) continue;
+    list.push_back({{"kind", kind}, {"session_id", slot.desired.session_id}, {"stream_id", slot.desired.stream_id}, {"crashes", slot.observed.crashes.get(slot.desired.generation)}});
+  }
+}
+
+Json describe_quarantined(const World& world) {
+  Json list = Json::array();
+  add_quarantined(list, world.publications, "publication");
+  add_quarantined(list, world.images, "image");
+  return list;
+}
+
 Json describe_status(const World& world, bool is_ready) {
   const auto& header = world.registry->header;
   return {{"version", THALWEG_VERSION},
@@ -79,6 +96,7 @@ Json describe_status(const World& world, bool is_ready) {
           {"subscriptions", world.subscriptions.used().size()},
           {"images", world.images.used().size()},
           {"endpoints", world.endpoints.used().size()},
+          {"quarantined", describe_quarantined(world)},
           {"logs", world.logs.used().size()},
           {"log_bytes", world.logs.bytes_mapped()}};
 }

@@ -63,7 +63,7 @@ void ImageService::service_setup(std::uint32_t lane, std::uint32_t index) {
   if (!check) world_->report(check.error());
   if (!is_endpoint_there || !check) return answer_setup(lane, index, SetupState::kRefused);
   const auto subscriptions = matching_subscriptions(setup.endpoint, setup.stream_id, setup.session_id);
-  if (subscriptions.empty()) return answer_setup(lane, index, SetupState::kRefused);
+  if (subscriptions.empty() || has_quarantined(setup)) return answer_setup(lane, index, SetupState::kRefused);
   create(lane, index, subscriptions);
 }
 
@@ -218,10 +218,14 @@ void ImageService::service(std::uint32_t image) {
   const shm::Observed observed = host::observed_state(slot);
   if (record.status == Status::kStarting && observed == shm::Observed::kActive) record.status = Status::kActive;
   if (observed == shm::Observed::kFailed) {  // the lane holds nothing of it
-    world_->report(slot_error(slot.observed.error));
-    if (!record.is_end_told) announce_end(image);
-    destroy(image);
-    return;
+    if (!record.is_end_told) {
+      world_->report(slot_error(slot.observed.error));
+      announce_end(image);
+    }
+    if (!shm::is_quarantined(slot)) return destroy(image);
+    const std::vector<std::uint32_t> links = record.links;
+    for (const std::uint32_t link : links) links_->close(link);
+    return;  // it stays, so that the next SETUP does not bring back what crashes us; see release_quarantined()
   }
   if (observed == shm::Observed::kActive && slot.observed.is_unavailable.load(std::memory_order_acquire) != 0 && !record.is_end_told) announce_end(image);
   if (observed == shm::Observed::kDone) {
@@ -293,6 +297,23 @@ Outcome<void> ImageService::reject(std::uint32_t image, std::string_view reason)
   wanted.is_rejected.store(1, std::memory_order_release);  // publishes reject_text to the lane
   world_->bells.ring(shm::SlotKind::kImage, image);
   return {};
+}
+
+bool ImageService::has_quarantined(const shm::SetupSlot& setup) const {
+  return std::any_of(world_->images.used().begin(), world_->images.used().end(), [&](std::uint32_t image) {
+    const auto& slot = world_->images.slot(image);
+    const bool is_same = slot.desired.endpoint == setup.endpoint && slot.desired.stream_id == setup.stream_id && slot.desired.session_id == setup.session_id;
+    return is_same && shm::is_quarantined(slot);
+  });
+}
+
+void ImageService::release_quarantined() {
+  const std::vector<std::uint32_t> images = world_->images.used();
+  for (const std::uint32_t image : images) {
+    const auto& slot = world_->images.slot(image);
+    if (!shm::is_quarantined(slot) || host::observed_state(slot) != shm::Observed::kFailed || !world_->images.record(image).links.empty()) continue;
+    if (matching_subscriptions(slot.desired.endpoint, slot.desired.stream_id, slot.desired.session_id).empty()) destroy(image);
+  }
 }
 
 void ImageService::report_losses() {

@@ -25,10 +25,13 @@ class ImageService {
   [[nodiscard]] Outcome<void> reject(std::uint32_t image, std::string_view reason);
   // Writes what lanes lost into the loss report.
   void report_losses();
+  // Lets go of quarantined images that no subscription would want any more. At intervals.
+  void release_quarantined();
   // After a restart, when endpoints and logs are there again.
   void recover();
 
  private:
+  [[nodiscard]] bool has_quarantined(const shm::SetupSlot& setup) const;
   [[nodiscard]] Outcome<void> check_setup(const shm::SetupSlot& setup) const;
   [[nodiscard]] std::vector<std::uint32_t> matching_subscriptions(std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const;
   void create(std::uint32_t lane, std::uint32_t index, const std::vector<std::uint32_t>& subscriptions);

@@ -49,6 +49,7 @@ void PublicationTable::service(std::uint32_t publication) {
     return;
   }
   if (observed == shm::Observed::kActive && slot.observed.error_frames != record.error_frames) announce_errors(publication);
+  if (observed == shm::Observed::kFailed && record.status == Status::kActive) return announce_failure(publication);
   const Lifecycle lifecycle = slot.observed.state.lifecycle;
   const bool is_over = observed == shm::Observed::kDone || (observed == shm::Observed::kActive && (lifecycle == Lifecycle::kLinger || lifecycle == Lifecycle::kDone));
   if (is_over && !record.is_end_told) announce_end(publication);
@@ -73,6 +74,29 @@ void PublicationTable::announce_end(std::uint32_t publication) {
     links_->announce_unavailable(link, record.is_ipc ? std::string_view{"aeron:ipc"} : std::string_view{world_->subscriptions.record(subscription).uri});
     links_->close(link);
   }
+}
+
+// The data plane does not take up again what it had: nobody moves the stream any more, so its publishers are told that nobody receives.
+void PublicationTable::announce_failure(std::uint32_t publication) {
+  auto& slot = world_->publications.slot(publication);
+  const CommandError error = slot_error(slot.observed.error);
+  world_->report(error);
+  const std::uint32_t log = slot.desired.log;
+  if (log != shm::kNoSlot && world_->logs.status(log) == host::LogStatus::kReady) {
+    world_->logs.buffer(log).store<std::int32_t>(shm::meta::kIsConnected, 0);
+  }
+  shm::OnPublicationError message;
+  message.registration_id = slot.desired.registration_id;
+  message.session_id = slot.desired.session_id;
+  message.stream_id = slot.desired.stream_id;
+  message.receiver_id = -1;
+  message.address_type = 1;
+  store_be32(message.address, 0x7F000001U);
+  message.code = static_cast<std::int32_t>(error.code);
+  message.text = error.text;
+  world_->clients_out.publication_error(message);
+  announce_end(publication);
+  fail(publication, error);
 }
 
 void PublicationTable::announce_errors(std::uint32_t publication) {
@@ -199,7 +223,8 @@ void PublicationTable::recover() {
     wanted.reference_count = static_cast<std::uint32_t>(std::count_if(
         world_->refs.used().begin(), world_->refs.used().end(), [&](std::uint32_t ref) { return world_->refs.slot(ref).publication == index; }));
     const bool is_closing = world_->publications.desired(index) == shm::Desired::kClosing;
-    record.status = is_closing ? Status::kClosing : host::observed_state(slot) == shm::Observed::kActive ? Status::kActive : Status::kStarting;
+    const bool was_active = host::observed_state(slot) == shm::Observed::kActive || shm::is_quarantined(slot);
+    record.status = is_closing ? Status::kClosing : was_active ? Status::kActive : Status::kStarting;
     if (!is_closing && wanted.reference_count == 0) {
       record.status = Status::kClosing;
       world_->publications.close(index);

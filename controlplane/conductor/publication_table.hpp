@@ -76,6 +76,7 @@ class PublicationTable {
   void fail(std::uint32_t publication, CommandError error);
   void announce_end(std::uint32_t publication);
   void announce_errors(std::uint32_t publication);
+  void announce_failure(std::uint32_t publication);
   void destroy(std::uint32_t publication);
 
   World* world_;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "dataplane/core/crash_guard.hpp"
 #include "dataplane/core/crossing.hpp"
 #include "pmd/eal.hpp"
 
@@ -213,6 +214,11 @@ void Dataplane::attach() {
   steward_->attach();
 }
 
+void Dataplane::catch_crashes() {
+  core::catch_crashes(registry_, tables_);
+  work_of_this_thread(&registry_.header.steward_in_work);
+}
+
 Result<void> Dataplane::start() {
   clock_.start();
   attach();
@@ -238,6 +244,7 @@ Result<void> Dataplane::start() {
 
 void Dataplane::run_lane(std::uint32_t index, std::atomic<std::int32_t>& ready) {
   ::prctl(PR_SET_NAME, ("lane " + std::to_string(index)).c_str());
+  work_of_this_thread(&registry_.lanes[index].in_work);
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // a park of 1 us must not become the default 50 us
   const CpuSet cpus = plan_.lanes[index].cpu ? CpuSet{{*plan_.lanes[index].cpu}} : plan_.steward;
   const auto pinned = pin_this_thread(cpus);

@@ -29,6 +29,8 @@ class Dataplane {
 
   // Lanes that rest wake the conductor for commands in this ring, so that it need not look at it all the time. Before start().
   void watch_commands(const shm::ManyToOneRing& commands) noexcept { shared_.commands = commands; }
+  // Counts crashes of this process against the stream they are about, see core/crash_guard.hpp. Main thread, before start().
+  void catch_crashes();
   // Takes up all that the registry holds and starts one thread per lane. Afterwards the data plane is active in the registry.
   [[nodiscard]] Result<void> start();
   // Steward's loop: returns within about 50 ms of `stop`.

@@ -55,6 +55,7 @@ unsigned Lane::turn(std::int64_t now_ns) noexcept {
   if (!shared_.crossings.empty()) work += receive_crossed(now_ns);
   work += serve_images(now_ns);
   work += serve_publications(now_ns);
+  turn_away();
   work += flush();
   if (now_ns - last_housekeep_ns_ >= kHousekeepInterval_ns) housekeep(now_ns);
   return work;
@@ -76,6 +77,7 @@ void Lane::housekeep(std::int64_t now_ns) noexcept {
     last_dispatcher_tick_ns_ = now_ns;
   }
   tick_streams(now_ns);
+  turn_away();
   last_housekeep_ns_ = now_ns;
   slot_.heartbeat_ns.store(now_ns, std::memory_order_release);
   duty_.housekeeping += TscClock::read_tsc() - begin;

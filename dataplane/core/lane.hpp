@@ -162,6 +162,11 @@ class Lane {
   void nudge(ImageEntry& entry) noexcept;
   void unlist(ImageEntry& entry) noexcept;
   void unlist(PublicationEntry& entry) noexcept;
+  // Says in the registry what this lane turns to: whom to blame if it crashes there (see crash_guard.hpp).
+  void turn_to(const ImageEntry& entry) noexcept { turn_to({shm::SlotKind::kImage, entry.index}); }
+  void turn_to(const PublicationEntry& entry) noexcept { turn_to({shm::SlotKind::kPublication, entry.index}); }
+  void turn_to(shm::SlotRef ref) noexcept { slot_.in_work.store(ref.pack(), std::memory_order_relaxed); }
+  void turn_away() noexcept { slot_.in_work.store(0, std::memory_order_relaxed); }
   unsigned flush() noexcept;
   void housekeep(std::int64_t now_ns) noexcept;
   void tick_streams(std::int64_t now_ns) noexcept;

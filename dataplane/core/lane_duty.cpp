@@ -20,6 +20,7 @@ unsigned Lane::serve_images(std::int64_t now_ns) noexcept {
 }
 
 unsigned Lane::serve(ImageEntry& entry, std::int64_t now_ns) noexcept {
+  turn_to(entry);
   const proto::SubscriberPositions subscribers = tables_.positions(entry);
   const auto sink_for = [this, &entry, now_ns](std::size_t connection) noexcept {
     return DestinationSink{destination_of(entry, connection), now_ns};
@@ -105,6 +106,7 @@ DestinationSink Lane::sink_of(PublicationEntry& entry, std::int64_t now_ns) noex
 }
 
 unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {
+  turn_to(entry);
   bool has_moved = false;
   bool is_refused = false;
   if (entry.endpoint != nullptr) {

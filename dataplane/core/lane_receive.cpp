@@ -222,6 +222,7 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
     endpoint.cached_stream = stream;
   }
   ImageEntry& image = *endpoint.cached_image;
+  turn_to(image);
   image.stream.insert(datagram.payload, 0, now_ns);
   wake(image);
 }
@@ -237,6 +238,7 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
   switch (decision.what) {
     case proto::Dispatch::kImage: {
       ImageEntry& image = tables_.images[decision.image];
+      turn_to(image);
       image.stream.on_setup(0, endpoint.remote.port != 0 ? endpoint.remote : datagram.source, now_ns);
       wake(image);
       return;
@@ -366,6 +368,7 @@ void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
     counters_.add(kDropUnknownStream);
     return;
   }
+  turn_to(*entry);
   DestinationSink sink = sink_of(*entry, now_ns);
   bool is_valid = true;
   if (type == wire::FrameType::kStatusMessage) {

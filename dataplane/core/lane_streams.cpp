@@ -145,6 +145,7 @@ void Lane::on_setup_answer(std::uint32_t index) noexcept {
 void Lane::on_publication(std::uint32_t index, std::int64_t now_ns) noexcept {
   shm::PublicationSlot& slot = registry_.publications[index];
   PublicationEntry& entry = tables_.publications[index];
+  turn_to({shm::SlotKind::kPublication, index});
   const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
   if (wanted == shm::Desired::kFree) return;
   const bool is_held = entry.is_used && entry.generation == slot.desired.generation;
@@ -259,6 +260,7 @@ void Lane::tell(PublicationEntry& entry) noexcept {
 }
 
 void Lane::tick(PublicationEntry& entry, std::int64_t now_ns) noexcept {
+  turn_to(entry);
   entry.stream.tick(tables_.positions(entry.first_link), now_ns);
   tell(entry);
   if (entry.is_used) wake(entry);
@@ -284,6 +286,7 @@ void Lane::finish(PublicationEntry& entry) noexcept {
 void Lane::on_image(std::uint32_t index, std::int64_t now_ns) noexcept {
   shm::ImageSlot& slot = registry_.images[index];
   ImageEntry& entry = tables_.images[index];
+  turn_to({shm::SlotKind::kImage, index});
   const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
   if (wanted == shm::Desired::kFree) return;
   if (entry.is_used && entry.generation == slot.desired.generation) {
@@ -384,6 +387,7 @@ void Lane::leave_dispatcher(ImageEntry& entry) noexcept {
 }
 
 void Lane::tick(ImageEntry& entry, std::int64_t now_ns) noexcept {
+  turn_to(entry);
   entry.stream.tick(tables_.positions(entry), now_ns);
   tell(entry);
   if (entry.is_used && entry.told < shm::Lifecycle::kLinger) wake(entry);

@@ -367,10 +367,36 @@ Result<std::uint32_t> Steward::lane_of_relay(const shm::PublicationSlot& slot, s
                                                std::to_string(lane_of_endpoint));
 }
 
+template <typename Slot>
+bool Steward::may_touch(Slot& slot, shm::SlotRef ref) {
+  if (!shm::is_quarantined(slot)) return true;
+  fail_slot(slot, shm::ClientError::kGeneric,
+            "quarantined: the data plane crashed " + std::to_string(shm::kCrashesMax) + " times at work on this stream, session " +
+                std::to_string(slot.desired.session_id) + " stream " + std::to_string(slot.desired.stream_id) + " (its log is broken, or we are)");
+  ring(ref.kind, ref.index);
+  return false;
+}
+
+// Says in the registry whom to blame for a crash, as long as it lives.
+class Steward::InWork {
+ public:
+  InWork(shm::Registry& registry, shm::SlotRef ref) noexcept
+      : word_{registry.header.steward_in_work}, before_{word_.exchange(ref.pack(), std::memory_order_relaxed)} {}
+  InWork(const InWork&) = delete;
+  InWork& operator=(const InWork&) = delete;
+  ~InWork() { word_.store(before_, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint32_t>& word_;
+  std::uint32_t before_;
+};
+
 void Steward::on_publication(std::uint32_t index) {
   shm::PublicationSlot& slot = registry_.publications[index];
   if (slot.desired.state.load(std::memory_order_acquire) == shm::Desired::kFree) return;
   if (is_answered(slot, shm::Observed::kDone) || is_answered(slot, shm::Observed::kFailed)) return;
+  if (!may_touch(slot, {shm::SlotKind::kPublication, index})) return;
+  const InWork in_work{registry_, {shm::SlotKind::kPublication, index}};
   const bool is_ipc = (slot.desired.flags & shm::PublicationFlags::kIpc) != 0;
   Result<std::uint32_t> lane = slot.desired.lane % static_cast<std::uint32_t>(lanes_.size());
   if (!is_ipc) lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kSend);
@@ -391,6 +417,8 @@ void Steward::on_image(std::uint32_t index) {
   shm::ImageSlot& slot = registry_.images[index];
   if (slot.desired.state.load(std::memory_order_acquire) == shm::Desired::kFree) return;
   if (is_answered(slot, shm::Observed::kDone) || is_answered(slot, shm::Observed::kFailed)) return;
+  if (!may_touch(slot, {shm::SlotKind::kImage, index})) return;
+  const InWork in_work{registry_, {shm::SlotKind::kImage, index}};
   Result<std::uint32_t> lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kReceive);
   if (lane) {
     if (auto log = ready_log(slot.desired.log, slot.desired.term_length); !log) lane = tl::unexpected{log.error()};

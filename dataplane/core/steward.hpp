@@ -35,6 +35,7 @@ class Steward {
   [[nodiscard]] std::uint32_t mapped_log_count() const noexcept { return mapped_logs_; }
 
  private:
+  class InWork;
   void scan(bool everything);
   void take(shm::SlotRef ref);
   void on_log(std::uint32_t index);
@@ -56,6 +57,9 @@ class Steward {
   unsigned reap_endpoints();
   void post(std::uint32_t lane, const LaneMessage& message);
   unsigned drain_outboxes();
+  // False: the data plane crashed on the stream too often and does not touch it any more; the control plane is told.
+  template <typename Slot>
+  [[nodiscard]] bool may_touch(Slot& slot, shm::SlotRef ref);
   void ring(shm::SlotKind kind, std::uint32_t index);
   void watch(std::int64_t now_ns);
   void watch_port(std::uint32_t index);

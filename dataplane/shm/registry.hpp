@@ -39,6 +39,7 @@ inline constexpr std::uint32_t kSetupsPerLane = 256;      // bound on what a flo
 inline constexpr std::uint32_t kTextsMax = 24576;         // channel URIs, one 4096-byte page each, allocated when used
 inline constexpr std::uint32_t kBellCapacity = 4096;      // power of two
 inline constexpr std::uint32_t kNoSlot = 0xFFFFFFFF;
+inline constexpr std::uint32_t kCrashesMax = 3;           // of the data plane at work on one stream: from then on it is quarantined
 
 enum class SlotKind : std::uint8_t { kNone, kEndpoint, kPublication, kImage, kInterest, kLink, kLog, kSetup, kPort, kLane, kCapture, kRescan };
 // What rides in a door-bell ring: kind in the top byte, slot index below.
@@ -107,6 +108,26 @@ struct SlotError {
   char text[188]{};        // terminated
 };
 
+// How often the data plane crashed at work on the stream that a slot holds. Each stream starts at zero: the count carries the generation of
+// the slot it is about. Written by a crashing thread and nobody else.
+class CrashCount {
+ public:
+  [[nodiscard]] std::uint32_t get(std::uint32_t generation) const noexcept {
+    const std::uint32_t word = word_.load(std::memory_order_acquire);
+    return word >> kCountBits == (generation & kGenerationMask) ? word & kCountMax : 0;
+  }
+  void add(std::uint32_t generation) noexcept {
+    const std::uint32_t count = get(generation);
+    word_.store((generation & kGenerationMask) << kCountBits | (count < kCountMax ? count + 1 : count), std::memory_order_release);
+  }
+
+ private:
+  static constexpr std::uint32_t kCountBits = 8;
+  static constexpr std::uint32_t kCountMax = (1U << kCountBits) - 1;
+  static constexpr std::uint32_t kGenerationMask = 0xFFFFFFFF >> kCountBits;
+  std::atomic<std::uint32_t> word_{};
+};
+
 // ---- endpoints: one UDP socket address in use (wire-protocol 5.10) ----
 enum class EndpointKind : std::uint32_t { kSend = 1, kReceive = 2 };
 struct alignas(kCacheLine) EndpointSlot {
@@ -149,6 +170,7 @@ struct alignas(kCacheLine) LogSlot {
     std::int64_t id{};                 // file name: pool/<id>, publications/<id> or images/<id> (.logbuffer)
     std::uint32_t page_size{};
     std::uint32_t on_hugepages{};
+    std::uint32_t is_sparse{};         // its pages are not to be touched before they are used
   } desired;
   struct alignas(kCacheLine) Seen : ObservedHead {  // written by the steward: kActive = mapped, kDone = unmapped
     SlotError error;
@@ -211,7 +233,8 @@ struct alignas(kCacheLine) PublicationSlot {
     std::int64_t error_receiver_id{};
     std::int64_t error_group_tag{-1};
     std::uint16_t error_source_port{};
-    std::uint16_t padding[3]{};
+    std::uint16_t padding{};
+    CrashCount crashes;
     SlotError error;
     PublicationState state;
   } observed;
@@ -252,7 +275,7 @@ struct alignas(kCacheLine) ImageSlot {
   } desired;
   struct alignas(kCacheLine) Seen : ObservedHead {
     std::atomic<std::uint32_t> is_unavailable{};  // left DRAINING: clients are to be told (3.11)
-    std::uint32_t padding{};
+    CrashCount crashes;
     SlotError error;
     ImageState state;
   } observed;
@@ -344,6 +367,7 @@ struct alignas(kCacheLine) LaneSlot {
   std::atomic<std::uint64_t> turns{};
   std::atomic<std::uint64_t> turn_ns_max{};
   alignas(kCacheLine) std::atomic<std::int64_t> watched_ns{};  // monotonic: when it last looked whether the conductor is wanted
+  std::atomic<std::uint32_t> in_work{};       // packed SlotRef of the stream it works on, 0 = none: whom to blame for a crash
   alignas(kCacheLine) std::array<std::uint64_t, kLaneCounterCount> counters{};  // single writer; read with relaxed atomic_ref
   BellRing to_control;                        // written by this lane
   std::array<SetupSlot, kSetupsPerLane> setups;
@@ -423,6 +447,7 @@ struct alignas(4096) RegistryHeader {
   alignas(kCacheLine) std::atomic<std::uint32_t> control_wake{};   // futex words: bumped by whoever may make a system call
   alignas(kCacheLine) std::atomic<std::uint32_t> control_asleep{};  // the conductor waits on control_wake, or is about to
   alignas(kCacheLine) std::atomic<std::uint32_t> steward_wake{};
+  std::atomic<std::uint32_t> steward_in_work{};  // as LaneSlot::in_work
   BellRing control_to_steward;
   BellRing steward_to_control;
 };
@@ -479,6 +504,12 @@ class RegistryFile {
   std::vector<bool> is_text_used_;  // kept here: looking at a page in the file would allocate it
   std::vector<std::uint32_t> spare_texts_;  // free, their pages kept: most texts live for one command
 };
+
+// Whether a publication or an image is not to be touched any more, because the data plane crashed on it too often.
+template <typename Slot>
+[[nodiscard]] bool is_quarantined(const Slot& slot) noexcept {
+  return slot.observed.crashes.get(slot.desired.generation) >= kCrashesMax;
+}
 
 // Wakes a process waiting on a futex word of the registry (shared futex), and waits on one for at most timeout_ns.
 void wake(std::atomic<std::uint32_t>& word) noexcept;

@@ -71,6 +71,14 @@ TEST_F(Inspect, streams_are_filtered_and_an_empty_list_says_so) {
   EXPECT_EQ(here({"stream", "list", "--backlogged", "--json"}).json()["streams"].size(), 1U);
 }
 
+TEST_F(Inspect, a_stream_the_data_plane_crashed_on_is_quarantined) {
+  shm::PublicationSlot& slot = add_stalled_publication();
+  slot.observed.ObservedHead::state.store(shm::Observed::kFailed);
+  EXPECT_EQ(here({"stream", "list", "--json"}).json()["streams"][0]["state"], "failed");
+  for (std::uint32_t i = 0; i < shm::kCrashesMax; ++i) slot.observed.crashes.add(slot.desired.generation);
+  EXPECT_EQ(here({"stream", "list", "--json"}).json()["streams"][0]["state"], "quarantined");
+}
+
 TEST_F(Inspect, a_slot_nobody_has_answered_yet_is_waiting) {
   shm::PublicationSlot& slot = add_stalled_publication();
   slot.desired.generation = 2;

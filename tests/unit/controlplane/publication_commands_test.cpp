@@ -391,6 +391,33 @@ TEST_F(PublicationCommands, one_that_its_corrupt_log_ended_is_an_error_to_be_see
   EXPECT_NE(errors().find("its log held a frame that does not belong there: stream=77"), std::string::npos) << errors();
 }
 
+// As a data plane does that crashed on the stream too often.
+void quarantine(auto& slot) {
+  for (std::uint32_t i = 0; i < shm::kCrashesMax; ++i) slot.observed.crashes.add(slot.desired.generation);
+  std::strcpy(slot.observed.error.text, "quarantined: it crashed us");
+  static_cast<shm::ObservedHead&>(slot.observed).state.store(shm::Observed::kFailed);
+}
+
+TEST_F(PublicationCommands, one_that_is_quarantined_is_told_to_everybody_and_served_by_nobody) {
+  const std::int64_t id = add_publication(kUdp, 77);
+  run();
+  skip_all();
+  const std::uint32_t index = world().publications.used().front();
+  quarantine(registry().publications[index]);
+  data_plane->ring_all();
+  run();
+  const auto told = expect<shm::OnPublicationError>(shm::Response::kPublicationError);
+  EXPECT_EQ(told.registration_id, id);
+  EXPECT_EQ(told.text, "quarantined: it crashed us");
+  EXPECT_NE(errors().find("quarantined"), std::string::npos) << errors();
+  add_publication(kUdp, 77);
+  run();
+  EXPECT_EQ(world().publications.used().size(), 2U) << "who comes now gets another one";
+  remove_publication(id);
+  run();
+  EXPECT_EQ(world().publications.used().size(), 1U);
+}
+
 // proves 5.5/12
 TEST_F(PublicationCommands, destinations_are_refused_as_not_supported_yet) {
   const std::int64_t id = add_publication(kUdp);

@@ -255,6 +255,32 @@ TEST_F(Subscriptions, a_lane_that_refuses_an_image_ends_it_cleanly) {
   EXPECT_TRUE(world().links.used().empty());
 }
 
+TEST_F(Subscriptions, a_quarantined_image_keeps_its_stream_away_as_long_as_somebody_subscribes) {
+  const std::int64_t id = add_subscription(kUdp);
+  skip_all();
+  set_up();
+  run();
+  skip_all();
+  const std::uint32_t index = only_image();
+  auto& slot = registry().images[index];
+  for (std::uint32_t i = 0; i < shm::kCrashesMax; ++i) slot.observed.crashes.add(slot.desired.generation);
+  std::strcpy(slot.observed.error.text, "quarantined: it crashed us");
+  slot.observed.ObservedHead::state.store(shm::Observed::kFailed);
+  data_plane->ring_all();
+  run();
+  EXPECT_EQ(expect<shm::OnUnavailableImage>(Response::kUnavailableImage).correlation_id, slot.desired.correlation_id);
+  EXPECT_NE(errors().find("quarantined"), std::string::npos) << errors();
+  set_up();
+  EXPECT_EQ(only_image(), index) << "its next SETUP brings nothing back";
+  expect_nothing();
+  set_up(8);
+  EXPECT_EQ(world().images.used().size(), 2U) << "other sessions are served";
+  skip_all();
+  remove_subscription(id);
+  tick();
+  EXPECT_FALSE(world().images.is_used(index)) << "nobody is left who would want it";
+}
+
 // proves 3.13/1
 TEST_F(Subscriptions, reject_reaches_the_lane_once_and_unknown_images_are_an_error) {
   add_subscription(kUdp);
