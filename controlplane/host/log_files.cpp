@@ -60,7 +60,15 @@ std::optional<LogFile> create_on_hugepages(const LogFileSpec& spec, const std::s
     ::unlink(path.c_str());
     return std::nullopt;
   }
-  return LogFile{std::move(*mapping), path, length, kHugePageSize, spec.term_length, true};
+  return LogFile{std::move(*mapping), path, length, kHugePageSize, spec.term_length, true, length};
+}
+
+Result<void> allocate_or_delete(const LogFileSpec& spec, const LogFile& file, std::uint64_t from, std::uint64_t bytes) {
+  auto allocated = shm::MappedFile::allocate(file.path, from, bytes);
+  if (allocated) return {};
+  static_cast<void>(delete_log_file(file.path));  // it is there, and ours
+  if (allocated.error().code != ErrorCode::kNoSpace) return allocated;
+  return no_space(file.length, spec.directory, usable_bytes(spec.directory).value_or(0));
 }
 
 }  // namespace
@@ -83,15 +91,26 @@ Result<LogFile> create_log_file(const LogFileSpec& spec) {
     const std::uint64_t length = shm::log_file_length(spec.term_length, shm::kDefaultPageSize);
     const auto usable = allocatable_bytes(spec.directory);
     if (usable && *usable < length) return no_space(length, spec.directory, *usable);
-    auto mapping = shm::MappedFile::create(path, {.length = length, .mode = 0666, .allocate = true, .populate = false});
+    const std::uint64_t first = std::min(length, kLogStepBytes);
+    auto mapping = shm::MappedFile::create(path, {.length = length, .mode = 0666, .allocate = true, .populate = false, .allocate_bytes = first});
     if (!mapping) {
       if (mapping.error().code == ErrorCode::kNoSpace) return no_space(length, spec.directory, usable.value_or(0));
       return tl::unexpected{std::move(mapping).error()};
     }
-    file = LogFile{std::move(*mapping), path, length, shm::kDefaultPageSize, spec.term_length, false};
+    file = LogFile{std::move(*mapping), path, length, shm::kDefaultPageSize, spec.term_length, false, first};
+    if (first < length) {  // the metadata are written below
+      if (auto end = allocate_or_delete(spec, *file, length - shm::kLogMetadataLength, shm::kLogMetadataLength); !end) return tl::unexpected{std::move(end).error()};
+    }
   }
   if (spec.metadata) init_metadata(*file, *spec.metadata);
   return std::move(*file);
+}
+
+Result<void> allocate_more(const LogFileSpec& spec, LogFile& file) {
+  const std::uint64_t bytes = std::min(kLogStepBytes, file.length - file.allocated_bytes);
+  if (auto allocated = allocate_or_delete(spec, file, file.allocated_bytes, bytes); !allocated) return allocated;
+  file.allocated_bytes += bytes;
+  return {};
 }
 
 Result<LogFile> open_log_file(const std::string& directory, shm::LogUse use, std::int64_t id, std::int32_t term_length) {
@@ -107,7 +126,7 @@ Result<LogFile> open_log_file(const std::string& directory, shm::LogUse use, std
   if (length != shm::log_file_length(term_length, page_size)) {
     return fail(ErrorCode::kIo, fmt::format("{}: length {} does not fit term length {}", link, length, term_length));
   }
-  return LogFile{std::move(*mapping), is_link ? std::string{real} : link, length, page_size, term_length, is_link};
+  return LogFile{std::move(*mapping), is_link ? std::string{real} : link, length, page_size, term_length, is_link, length};
 }
 
 void init_metadata(const LogFile& file, shm::LogMetadata metadata) noexcept {

@@ -29,16 +29,23 @@ struct LogFile {
   std::uint32_t page_size{};
   std::int32_t term_length{};
   bool is_on_hugepages{};
+  std::uint64_t allocated_bytes{};   // from the start; less than the length while a large one is being made
   [[nodiscard]] shm::LogBuffer buffer() const noexcept { return shm::LogBuffer{mapping.data(), length, term_length}; }
 };
 
 // The pool number in the name of a file on huge pages; 0: it was never in the pool.
 [[nodiscard]] std::int64_t pool_id_of(const std::string& path_on_hugepages) noexcept;
 
-// Creates a zeroed, really allocated log and, where given, its metadata. A large term goes to `hugetlbfs` when pages are free there, with
+// What is allocated of a log in one step, so that other work comes in between: 3 GiB take a second.
+inline constexpr std::uint64_t kLogStepBytes = 256U << 20;
+
+// Creates a zeroed, really allocated log and, where given, its metadata; of a log beyond kLogStepBytes the first step, and allocate_more()
+// is called until allocated_bytes is its length. A large term goes to `hugetlbfs` when pages are free there, with
 // a symbolic link in the instance directory. A file left under the same name by a crashed predecessor is replaced.
 // Errors: kNoSpace ("insufficient usable storage for new log of length=<n>"), kPermission, kIo. Spec: client-protocol 6.5, 7.1.
 [[nodiscard]] Result<LogFile> create_log_file(const LogFileSpec& spec);
+// Allocates the next step; after an error the file is gone. Errors: as create_log_file().
+[[nodiscard]] Result<void> allocate_more(const LogFileSpec& spec, LogFile& file);
 // Maps the log of a stream that outlived its control plane. Errors: kNotFound, kIo.
 [[nodiscard]] Result<LogFile> open_log_file(const std::string& directory, shm::LogUse use, std::int64_t id, std::int32_t term_length);
 // Fills in the metadata of a pool log. Does not block.

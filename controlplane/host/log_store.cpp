@@ -88,12 +88,30 @@ void LogStore::fail_pooled(std::uint32_t slot, const Error& error) {
   count_pooled(table_.slot(slot).desired.term_length, -1);
 }
 
+// A log on its way through the worker, shared with it.
+struct LogStore::Making {
+  std::uint32_t slot;
+  LogFileSpec spec;
+  std::optional<Result<LogFile>> result;
+};
+
 void LogStore::create(std::uint32_t slot, LogFileSpec spec) {
-  const shm::LogUse use = spec.use;
-  const std::int64_t id = spec.id;
-  auto result = std::make_shared<std::optional<Result<LogFile>>>();
-  worker_->submit([result, spec = std::move(spec)] { *result = create_log_file(spec); },
-                  [this, slot, use, id, result] { on_created(slot, use, id, std::move(**result)); });
+  table_.slot(slot).desired.is_sparse = spec.metadata && spec.metadata->sparse ? 1 : 0;
+  const auto making = std::make_shared<Making>(Making{slot, std::move(spec), std::nullopt});
+  worker_->submit([making] { making->result = create_log_file(making->spec); }, [this, making] { go_on_making(making); });
+}
+
+// A large log is made in steps that line up behind the others' work each time.
+void LogStore::go_on_making(const std::shared_ptr<Making>& making) {
+  Result<LogFile>& result = *making->result;
+  const bool is_complete = !result || result->allocated_bytes == result->length || table_.record(making->slot).is_abandoned;
+  if (is_complete) return on_created(making->slot, making->spec.use, making->spec.id, std::move(result));
+  worker_->submit(
+      [making] {
+        auto allocated = allocate_more(making->spec, **making->result);
+        if (!allocated) making->result = tl::unexpected{std::move(allocated).error()};
+      },
+      [this, making] { go_on_making(making); });
 }
 
 void LogStore::on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, Result<LogFile> created) {

@@ -88,7 +88,9 @@ class LogStore {
   [[nodiscard]] Pool* pool_of(std::int32_t term_length) noexcept;
   void count_pooled(std::int32_t term_length, int change) noexcept;
   void fail_pooled(std::uint32_t slot, const Error& error);
+  struct Making;
   void create(std::uint32_t slot, LogFileSpec spec);
+  void go_on_making(const std::shared_ptr<Making>& making);
   void on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, Result<LogFile> created);
   void destroy(std::uint32_t slot);
   void delete_strays();

@@ -11,6 +11,11 @@ namespace thalweg::core {
 namespace {
 
 constexpr std::uint32_t kSessionsPerEndpoint = 4096;   // of one receive endpoint, live and pending: bounds what a peer can make us remember
+// A log up to this length is populated and unmapped at once, which takes 25 ms at most; larger ones in steps between which others are served.
+// A large log that is sparse gets its first step only: its pages fault in when they are used.
+constexpr std::uint64_t kLogAtOnceBytes = 64U << 20;
+constexpr std::uint64_t kFillBytes = 2U << 20;
+constexpr std::uint64_t kUnmapBytes = 64U << 20;
 constexpr unsigned kRenameTries = 3;                   // more than a log is ever renamed
 
 // Sums up what made a slot fail for the client that waits for it.
@@ -26,7 +31,7 @@ shm::ClientError client_error_of(ErrorCode code) noexcept {
 // A pool log may be renamed while we open it: its new name is read and tried again.
 Result<shm::MappedFile> open_log(const std::string& directory, const shm::LogSlot::Wanted& wanted) {
   for (unsigned n = 1;; ++n) {
-    auto file = shm::MappedFile::open(shm::log_path(directory, wanted.use, wanted.id), shm::MappedFile::Access::kReadWrite, true);
+    auto file = shm::MappedFile::open(shm::log_path(directory, wanted.use, wanted.id), shm::MappedFile::Access::kReadWrite);
     if (file || file.error().code != ErrorCode::kNotFound || n == kRenameTries) return file;
   }
 }
@@ -72,6 +77,7 @@ unsigned Steward::step(std::int64_t now_ns) {
     last_watch_ns_ = now_ns;
     watch(now_ns);
   }
+  if (work == 0) work = work_at_logs();
   if (has_rung_) {
     has_rung_ = false;
     shm::wake(registry_.header.control_wake);
@@ -153,6 +159,8 @@ void Steward::on_log(std::uint32_t index) {
   if (wanted == shm::Desired::kActive) {
     if (maps_[index].data() != nullptr && is_answered(slot, shm::Observed::kActive)) return;
     const auto mapped = map_log(index);
+    // The pool keeps logs that are ready to the last page; a stream that waits for its log waits for no page more than it needs.
+    if (mapped && slot.desired.use == shm::LogUse::kPool && is_filling(index)) return;
     if (mapped) {
       answer(slot, shm::Observed::kActive);
     } else {
@@ -160,12 +168,56 @@ void Steward::on_log(std::uint32_t index) {
     }
     ring(shm::SlotKind::kLog, index);
   } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
-    if (maps_[index].data() != nullptr) --mapped_logs_;
-    maps_[index].reset();
-    shared_.tables->logs[index] = {};
-    answer(slot, shm::Observed::kDone);
-    ring(shm::SlotKind::kLog, index);
+    unmap_log(index);
   }
+}
+
+bool Steward::is_filling(std::uint32_t index) const noexcept {
+  return std::any_of(fillings_.begin(), fillings_.end(), [index](const Filling& filling) { return filling.index == index; });
+}
+
+void Steward::unmap_log(std::uint32_t index) {
+  if (std::find(unmappings_.begin(), unmappings_.end(), index) != unmappings_.end()) return;
+  std::erase_if(fillings_, [index](const Filling& filling) { return filling.index == index; });
+  shared_.tables->logs[index] = {};
+  if (maps_[index].length() > kLogAtOnceBytes) {
+    unmappings_.push_back(index);
+  } else {
+    unmapped(index);
+  }
+}
+
+void Steward::unmapped(std::uint32_t index) {
+  if (maps_[index].data() != nullptr) --mapped_logs_;
+  maps_[index].reset();
+  answer(registry_.logs[index], shm::Observed::kDone);
+  ring(shm::SlotKind::kLog, index);
+}
+
+unsigned Steward::work_at_logs() {
+  if (!fillings_.empty()) {
+    Filling& filling = fillings_.front();
+    maps_[filling.index].populate(filling.next, kFillBytes);
+    filling.next += kFillBytes;
+    if (filling.next < maps_[filling.index].length()) return 1;
+    const std::uint32_t index = filling.index;
+    fillings_.pop_front();
+    shm::LogSlot& slot = registry_.logs[index];
+    if (!is_answered(slot, shm::Observed::kActive)) {
+      answer(slot, shm::Observed::kActive);
+      ring(shm::SlotKind::kLog, index);
+    }
+    return 1;
+  }
+  if (unmappings_.empty()) return 0;
+  const std::uint32_t index = unmappings_.front();
+  if (maps_[index].length() > kUnmapBytes) {
+    static_cast<void>(maps_[index].shrink(kUnmapBytes));
+    return 1;
+  }
+  unmappings_.pop_front();
+  unmapped(index);
+  return 1;
 }
 
 Result<void> Steward::map_log(std::uint32_t index) {
@@ -176,6 +228,7 @@ Result<void> Steward::map_log(std::uint32_t index) {
   }
   if (maps_[index].data() != nullptr) --mapped_logs_;
   maps_[index].reset();
+  std::erase_if(fillings_, [index](const Filling& filling) { return filling.index == index; });
   auto file = open_log(options_.directory, wanted);
   if (!file) return tl::unexpected{std::move(file.error()).with_context("map log")};
   if (file->length() != wanted.file_length || file->length() < shm::log_file_length(wanted.term_length, 1)) {
@@ -184,6 +237,10 @@ Result<void> Steward::map_log(std::uint32_t index) {
   shared_.tables->logs[index] = shm::LogBuffer{file->data(), file->length(), wanted.term_length};
   maps_[index] = std::move(*file);
   ++mapped_logs_;
+  const bool is_large = maps_[index].length() > kLogAtOnceBytes;
+  maps_[index].populate(0, is_large ? kFillBytes : maps_[index].length());
+  if (is_large) maps_[index].populate(maps_[index].length() - shm::kLogMetadataLength, shm::kLogMetadataLength);
+  if (is_large && wanted.is_sparse == 0) fillings_.push_back({index, kFillBytes});
   return {};
 }
 

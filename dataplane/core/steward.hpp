@@ -47,6 +47,11 @@ class Steward {
   void on_link(std::uint32_t index);
   void on_capture(std::uint32_t index);
   [[nodiscard]] Result<void> map_log(std::uint32_t index);
+  [[nodiscard]] bool is_filling(std::uint32_t index) const noexcept;
+  void unmap_log(std::uint32_t index);
+  void unmapped(std::uint32_t index);
+  // One step at the large logs: faults pages in, unmaps. Only when nobody waits for anything else. Returns the work done.
+  unsigned work_at_logs();
   [[nodiscard]] Result<std::unique_ptr<Endpoint>> open_endpoint(std::uint32_t index);
   [[nodiscard]] Result<std::vector<std::uint32_t>> ports_for(const shm::EndpointSlot::Wanted& wanted) const;
   [[nodiscard]] Result<wire::UdpEndpoint> bind_all(const std::vector<std::uint32_t>& ports, pmd::Port::BindOptions options);
@@ -72,6 +77,12 @@ class Steward {
   std::vector<std::unique_ptr<Lane>>& lanes_;
   std::vector<std::deque<LaneMessage>> outboxes_;       // by lane: what its inbox had no room for, in order
   std::vector<shm::MappedFile> maps_;                   // by log slot
+  struct Filling {
+    std::uint32_t index;
+    std::uint64_t next;                                 // first byte not faulted in yet
+  };
+  std::deque<Filling> fillings_;                        // large logs that are populated in steps
+  std::deque<std::uint32_t> unmappings_;                // large logs that are unmapped in steps
   std::vector<std::unique_ptr<Endpoint>> endpoints_;    // by endpoint slot
   std::vector<std::uint32_t> closing_;                  // endpoint slots whose lanes were told
   std::vector<std::uint8_t> lane_of_publication_, lane_of_image_;

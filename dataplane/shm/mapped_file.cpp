@@ -6,12 +6,15 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "dataplane/base/units.hpp"
 
 namespace thalweg::shm {
 namespace {
+
+constexpr std::uint64_t kUnmapUnit = 2U << 20;  // a multiple of every page size that logs lie on
 
 // Closes a descriptor at the end of the scope; the mapping outlives it.
 class Descriptor {
@@ -48,16 +51,19 @@ std::uint64_t bytes_to_allocate(const MappedFile::CreateOptions& options) noexce
   return options.allocate_bytes != 0 ? options.allocate_bytes : options.length;
 }
 
+int allocate_blocks(int fd, std::uint64_t from, std::uint64_t bytes) noexcept {
+  int error = 0;
+  do {
+    error = ::posix_fallocate(fd, static_cast<off_t>(from), static_cast<off_t>(bytes));
+  } while (error == EINTR);
+  return error;
+}
+
 // Gives the file its length and its blocks. Returns errno, 0 for success.
 int resize(int fd, const MappedFile::CreateOptions& options) noexcept {
   if (::ftruncate(fd, static_cast<off_t>(options.length)) != 0) return errno;
   const std::uint64_t bytes = bytes_to_allocate(options);
-  if (bytes == 0) return 0;
-  int error = 0;
-  do {
-    error = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
-  } while (error == EINTR);
-  return error;
+  return bytes == 0 ? 0 : allocate_blocks(fd, 0, bytes);
 }
 
 tl::unexpected<Error> no_space(int fd, const std::string& path, std::uint64_t length, int error) {
@@ -93,6 +99,21 @@ void MappedFile::reset() noexcept {
   length_ = 0;
 }
 
+void MappedFile::populate(std::uint64_t from, std::uint64_t bytes) noexcept {
+  constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, which Debian 12's <sys/mman.h> knows and older ones do not
+  if (from < length_) static_cast<void>(::madvise(data_ + from, std::min(bytes, length_ - from), kPopulateWrite));
+}
+
+bool MappedFile::shrink(std::uint64_t bytes) noexcept {
+  if (bytes >= length_) {
+    reset();
+    return true;
+  }
+  const std::uint64_t kept = align_up(length_ - bytes, kUnmapUnit);
+  if (kept < length_ && ::munmap(data_ + kept, length_ - kept) == 0) length_ = kept;
+  return false;
+}
+
 std::byte* MappedFile::release() noexcept {
   length_ = 0;
   return std::exchange(data_, nullptr);
@@ -118,6 +139,15 @@ Result<MappedFile> MappedFile::create(const std::string& path, const CreateOptio
   file.data_ = static_cast<std::byte*>(address);
   file.length_ = options.length;
   return file;
+}
+
+Result<void> MappedFile::allocate(const std::string& path, std::uint64_t from, std::uint64_t bytes) {
+  const Descriptor fd{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
+  if (fd.get() < 0) return fail_errno(code_of(errno), "open " + path, errno);
+  const int error = allocate_blocks(fd.get(), from, bytes);
+  if (error == 0) return {};
+  if (code_of(error) == ErrorCode::kNoSpace) return no_space(fd.get(), path, bytes, error);
+  return fail_errno(code_of(error), "allocate " + path, error);
 }
 
 Result<MappedFile> MappedFile::open(const std::string& path, Access access, bool populate) {

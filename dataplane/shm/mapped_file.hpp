@@ -25,12 +25,19 @@ class MappedFile {
   // Creates exclusively, zero-filled. Errors: kInUse (exists), kNoSpace (with how much is needed), kIo, kPermission.
   [[nodiscard]] static Result<MappedFile> create(const std::string& path, const CreateOptions& options);
   // Errors: kNotFound, kPermission, kIo. An empty file maps to an empty span.
+  // Gives blocks to [from, from + bytes) of a file that was made without. Errors: kNoSpace, kNotFound, kPermission, kIo.
+  [[nodiscard]] static Result<void> allocate(const std::string& path, std::uint64_t from, std::uint64_t bytes);
   [[nodiscard]] static Result<MappedFile> open(const std::string& path, Access access, bool populate = false);
 
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::uint64_t length() const noexcept { return length_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   void reset() noexcept;
+  // Faults the pages of [from, from + bytes) in for writing, as far as the file goes and the kernel can (since Linux 5.14; before, they fault
+  // when they are used).
+  void populate(std::uint64_t from, std::uint64_t bytes) noexcept;
+  // Unmaps up to `bytes` from the end, a multiple of the page size; true: nothing is left. What takes long for a large mapping, in steps.
+  bool shrink(std::uint64_t bytes) noexcept;
   // Gives the mapping up without unmapping it: the caller owns [data, data + length).
   std::byte* release() noexcept;
 

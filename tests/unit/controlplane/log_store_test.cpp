@@ -6,7 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "tests/unit/controlplane/fixture.hpp"
 
@@ -77,6 +79,48 @@ TEST_F(Logs, a_log_from_the_pool_is_clean_and_has_the_stream_s_metadata) {
     skip_all();
   }
   EXPECT_EQ(files_in("publications"), 0U);
+}
+
+TEST_F(Logs, a_large_log_lets_smaller_ones_overtake_it) {
+  start();
+  const auto add = [this](std::int64_t client, const std::string& channel, std::int32_t stream_id) {
+    shm::AddPublication command;
+    command.stream_id = stream_id;
+    command.client_id = client;
+    command.correlation_id = next_id();
+    command.channel = channel;
+    send(shm::Command::kAddPublication, command);
+  };
+  add(kClient, "aeron:ipc?term-length=128m", 1);
+  add(kOther, "aeron:ipc?term-length=64k", 2);
+  run_without_worker();
+  ASSERT_EQ(world().logs.used().size(), 2U);
+  for (int steps = 0; steps < 2; ++steps) {  // one of the large, the small
+    ASSERT_TRUE(worker->run_one());
+    run_without_worker();
+  }
+  std::map<std::int32_t, host::LogStatus> status;
+  for (const std::uint32_t publication : world().publications.used()) {
+    const auto& wanted = world().publications.slot(publication).desired;
+    status[wanted.stream_id] = world().logs.status(wanted.log);
+  }
+  EXPECT_EQ(status[1], host::LogStatus::kCreating);
+  EXPECT_EQ(status[2], host::LogStatus::kReady);
+  run();
+  struct stat file {};
+  for (const auto& entry : fs::directory_iterator{settings.directory + "/publications"}) {
+    ASSERT_EQ(::stat(entry.path().c_str(), &file), 0);
+    EXPECT_GE(file.st_blocks * 512, file.st_size) << "all of it is allocated";
+  }
+}
+
+TEST_F(Logs, a_sparse_log_is_told_to_the_steward) {
+  start();
+  add_publication("aeron:ipc?sparse=true");
+  EXPECT_EQ(registry().logs[world().logs.used().front()].desired.is_sparse, 1U);
+  add_publication("aeron:ipc?sparse=false|session-id=7", 11);
+  const auto& logs = world().logs.used();
+  EXPECT_EQ(std::count_if(logs.begin(), logs.end(), [this](std::uint32_t log) { return registry().logs[log].desired.is_sparse == 0; }), 1);
 }
 
 TEST_F(Logs, a_publication_dropped_while_its_log_is_made_leaves_no_file) {

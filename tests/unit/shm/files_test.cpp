@@ -38,6 +38,26 @@ TEST(MappedFile, is_created_zero_filled_and_really_allocated) {
   EXPECT_EQ(allocated_bytes(half->path()), 1U << 19);
 }
 
+TEST(MappedFile, is_allocated_populated_and_unmapped_in_steps) {
+  const TemporaryDirectory directory;
+  constexpr std::uint64_t kLength = 8U << 20;
+  auto file = MappedFile::create(directory.file("a"), {.length = kLength, .allocate_bytes = kLength / 2});
+  ASSERT_TRUE(file);
+  EXPECT_EQ(allocated_bytes(file->path()), kLength / 2);
+  ASSERT_TRUE(MappedFile::allocate(file->path(), kLength / 2, kLength / 2));
+  EXPECT_EQ(allocated_bytes(file->path()), kLength);
+  file->populate(0, kLength / 2);
+  file->populate(kLength / 2, kLength);       // ends with the file
+  file->populate(2 * kLength, kLength);       // nothing is there
+  file->data()[0] = std::byte{1};
+  EXPECT_FALSE(file->shrink(kLength / 2));
+  EXPECT_EQ(file->length(), kLength / 2);
+  EXPECT_EQ(file->data()[0], std::byte{1}) << "the rest is as it was";
+  EXPECT_TRUE(file->shrink(kLength));
+  EXPECT_EQ(file->data(), nullptr);
+  EXPECT_EQ(MappedFile::allocate(directory.file("none"), 0, 1).error().code, ErrorCode::kNotFound);
+}
+
 TEST(MappedFile, writes_are_seen_by_every_mapping_and_survive_them) {
   const TemporaryDirectory directory;
   {
