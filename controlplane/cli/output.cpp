@@ -227,6 +227,8 @@ Exit Output::fail(std::string_view verb, const Error& error) {
 }
 
 void Output::flush() {
+  if (is_cutting_) out_ << "\x1b[?7h";
+  is_cutting_ = false;
   if (options_.is_json && !document_.is_null()) {
     out_ << document_.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
     document_ = nullptr;
@@ -235,7 +237,9 @@ void Output::flush() {
 }
 
 void Output::begin_round() {
-  if (!options_.is_json && options_.is_terminal) out_ << "\x1b[H\x1b[2J";
+  if (options_.is_json || !options_.is_terminal) return;
+  out_ << "\x1b[H\x1b[2J\x1b[?7l";  // home, erase; a line that is too long is cut: wrapped lines would push the round off the screen
+  is_cutting_ = true;
 }
 
 }  // namespace thalweg::cli

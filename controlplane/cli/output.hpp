@@ -113,6 +113,7 @@ class Output {
   std::ostream& err_;
   Options options_;
   nlohmann::ordered_json document_;
+  bool is_cutting_{};  // the terminal cuts lines that are too long, until the next flush()
 };
 
 // Rounded for people: 1536 -> "1.5KiB", 1'500'000 ns -> "1.5ms", 12'345'678 -> "12.3M".

@@ -159,10 +159,21 @@ class Supervisor {
       is_ready_ = true;
       if (options_.on_ready) options_.on_ready();
     } else if (now - started_ns_ > options_.ready_timeout_ns) {
-      result_ = fail(ErrorCode::kTimeout, "the instance was not ready within " + format_duration_ns(options_.ready_timeout_ns),
-                     "the log lines above say what it waits for");
+      const std::string missing = options_.waits_for ? options_.waits_for(pids()) : "";
+      result_ = fail(ErrorCode::kTimeout,
+                     "the instance was not ready within " + format_duration_ns(options_.ready_timeout_ns) + (missing.empty() ? "" : ": it waits for " + missing),
+                     "the log lines above say more");
       stop();
+    } else if (options_.waits_for && now - started_ns_ > options_.silence_ns) {
+      tell_what_is_missing();
     }
+  }
+
+  void tell_what_is_missing() {
+    std::string missing = options_.waits_for(pids());
+    if (missing == told_) return;
+    told_ = std::move(missing);
+    log("waiting for " + told_);
   }
 
   void wait_for_event(std::int64_t now) {
@@ -248,6 +259,7 @@ class Supervisor {
   Signals signals_;
   std::vector<Child> children_;
   Result<void> result_;
+  std::string told_;  // what we last said that we wait for
   std::int64_t started_ns_{};
   std::int64_t kill_at_ns_{};
   std::int64_t first_signal_ns_{};  // 0: none, the end has another reason, and any signal hurries it

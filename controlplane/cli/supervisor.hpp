@@ -30,6 +30,8 @@ struct SupervisorOptions {
   // A signal within this time after the first is the same wish told twice, as timeout(1) and process managers do; a later one kills.
   std::int64_t patience_ns{kSecond_ns};
   std::function<bool(const std::vector<pid_t>&)> is_ready;  // asked every 10 ms with the children's pids until it says yes
+  std::function<std::string(const std::vector<pid_t>&)> waits_for;  // what is_ready misses; told to `log` when it takes long, and when it changes
+  std::int64_t silence_ns{2 * kSecond_ns};               // how long that is not worth a line
   std::function<void()> on_ready;
   std::function<void(const std::string&)> log;           // one line about a child's life
 };

@@ -54,6 +54,20 @@ bool is_instance_ready(const std::string& directory, const std::vector<pid_t>& p
   return is_up(header.control_plane, pids[0]) && is_up(header.data_plane, pids[1]);
 }
 
+// The first thing that is_instance_ready() misses.
+std::string missing_part(const std::string& directory, const std::vector<pid_t>& pids) {
+  const auto registry = shm::RegistryFile::open(directory, shm::MappedFile::Access::kReadOnly);
+  if (!registry) {
+    const bool is_other = registry.error().code == ErrorCode::kVersion;
+    return is_other ? "thalweg-controlplane of this release: " + registry.error().message : "thalweg-controlplane to make " + directory + "/registry.dat";
+  }
+  const shm::RegistryHeader& header = (*registry)->header;
+  if (!is_process(header.control_plane, pids[0])) return "thalweg-controlplane to take over " + directory;
+  if (!is_process(header.data_plane, pids[1])) return "thalweg-dataplane to start: ports and memory";
+  if (header.data_plane.state.load(std::memory_order_acquire) != shm::Observed::kActive) return "thalweg-dataplane to take up the streams";
+  return "thalweg-controlplane to let clients in";
+}
+
 void announce(Context& context, const std::string& directory, std::int64_t started_ns) {
   const auto registry = shm::RegistryFile::open(directory, shm::MappedFile::Access::kReadOnly);
   const std::uint32_t lanes = registry ? lane_count(**registry) : 0;
@@ -89,6 +103,7 @@ Exit up(Context& context, UpOptions options) {
   const std::int64_t started_ns = monotonic_ns();
   supervisor.ready_timeout_ns = options.ready_timeout_ns;
   supervisor.is_ready = [&](const std::vector<pid_t>& pids) { return is_instance_ready(directory, pids); };
+  supervisor.waits_for = [&directory](const std::vector<pid_t>& pids) { return missing_part(directory, pids); };
   supervisor.on_ready = [&] { announce(context, directory, started_ns); };
   supervisor.log = [&](const std::string& text) { context.out.note("thalweg up: " + text); };
   const auto ended = supervise(supervisor);

@@ -71,6 +71,19 @@ TEST_F(Inspect, streams_are_filtered_and_an_empty_list_says_so) {
   EXPECT_EQ(here({"stream", "list", "--backlogged", "--json"}).json()["streams"].size(), 1U);
 }
 
+TEST(Output, a_round_on_a_terminal_cuts_what_is_too_long_for_a_line) {
+  std::ostringstream out;
+  std::ostringstream err;
+  Output terminal{out, err, {.is_json = false, .has_colour = false, .is_terminal = true}};
+  terminal.begin_round();
+  terminal.line("long");
+  terminal.flush();
+  EXPECT_EQ(out.str(), "\x1b[H\x1b[2J\x1b[?7llong\n\x1b[?7h");
+  terminal.line("after it");
+  terminal.flush();
+  EXPECT_EQ(out.str().find("\x1b[?7h"), out.str().rfind("\x1b[?7h")) << "once";
+}
+
 TEST_F(Inspect, a_stream_the_data_plane_crashed_on_is_quarantined) {
   shm::PublicationSlot& slot = add_stalled_publication();
   slot.observed.ObservedHead::state.store(shm::Observed::kFailed);

@@ -155,6 +155,20 @@ TEST_F(SupervisorTest, an_instance_that_is_not_ready_in_time_is_ended) {
   EXPECT_NE(ended.error().message.find("30ms"), std::string::npos);
 }
 
+TEST_F(SupervisorTest, what_a_start_waits_for_is_told_once_and_again_when_it_changes) {
+  options_.ready_timeout_ns = kSecond_ns;
+  options_.silence_ns = 0;
+  add_child("one", kDaemon);
+  int asked = 0;
+  options_.is_ready = [&asked](const std::vector<pid_t>&) { return asked >= 6; };
+  options_.waits_for = [&asked](const std::vector<pid_t>&) { return std::string{++asked < 4 ? "the moon" : "the sun"}; };
+  on_line_ = [](const std::string&) {};
+  options_.on_ready = [] { ::kill(::getpid(), SIGTERM); };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("waiting for the moon"), 1);
+  EXPECT_EQ(lines_with("waiting for the sun"), 1);
+}
+
 TEST_F(SupervisorTest, a_program_that_is_not_there_is_named_and_nothing_is_left_running) {
   add_child("one", kDaemon);
   options_.children.push_back({"two", "/nonexistent/program", {}, {}});
