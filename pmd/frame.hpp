@@ -55,6 +55,11 @@ inline void write_udp_headers(std::byte* p, const wire::UdpEndpoint& source, con
   store_be16(udp + 6, 0);
 }
 
+// A group may be joined on several interfaces of a socket port: where a datagram came in, our address there, stands in the last bytes of the
+// source MAC, which such a port has no other use for.
+inline void write_interface(std::byte* frame, std::uint32_t address) noexcept { store_be32(frame + 8, address); }
+[[nodiscard]] inline std::uint32_t read_interface(const std::byte* frame) noexcept { return load_be32(frame + 8); }
+
 // Changes the source address of a parsed frame and its IP checksum with it (RFC 1624, equation 3). The UDP
 // checksum is left out from then on: such a frame does not leave this process.
 inline void rewrite_source(rte_mbuf* frame, std::uint32_t from, std::uint32_t to) noexcept {

@@ -78,10 +78,25 @@ class Port {
     std::int32_t socket_rcvbuf{};
     std::int32_t socket_sndbuf{};
     std::uint8_t ttl{};
+    std::uint32_t interface_address{};  // a multicast `remote` is sent to by this interface of ours
     std::uint16_t queue{};  // rx queue that shall get this address's frames, where the port can choose (loopback, kernel)
   };
   [[nodiscard]] virtual Result<wire::UdpEndpoint> bind(const BindOptions& options) = 0;
   virtual void unbind(const wire::UdpEndpoint& local) = 0;
+
+  // Multicast: from here on what is sent to `group` comes in; lanes still look at each datagram's address and port. Poll-mode ports set
+  // up the device's filter, socket ports join with a socket on the group's address, which lanes also send from. Several may join one group:
+  // each join() is paired with a leave(). Errors: kInUse, kPermission, kInvalidArgument (no such interface), kNoSpace, kIo. Steward.
+  struct GroupOptions {
+    wire::UdpEndpoint group;
+    std::uint32_t interface_address{};   // host order: ours on the network where the group is wanted
+    std::int32_t socket_rcvbuf{};
+    std::int32_t socket_sndbuf{};
+    std::uint8_t ttl{};                  // of what is sent from the group's socket; 0: 1
+    std::uint16_t queue{};
+  };
+  [[nodiscard]] virtual Result<void> join(const GroupOptions& options);
+  virtual void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address);
 
   // Writes what the port sends and receives to a nanosecond pcapng file; one capture at a time. What make_port() makes can be captured.
   // Errors: kUnsupported, kInUse (one is running), kNotFound, kPermission, kInvalidArgument (not a regular file), kIo. Steward.
@@ -94,6 +109,10 @@ class Port {
  protected:
   Port() = default;
 };
+
+// A port that receives every group has nothing to do.
+inline Result<void> Port::join(const GroupOptions& /*options*/) { return {}; }
+inline void Port::leave(const wire::UdpEndpoint& /*group*/, std::uint32_t /*interface_address*/) {}
 
 inline Result<void> Port::start_capture(const CaptureOptions& /*options*/) {
   return fail(ErrorCode::kUnsupported, "this port cannot be captured");

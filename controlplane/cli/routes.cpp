@@ -68,7 +68,8 @@ Result<void> read_interface(std::string_view text, Addresses& addresses) {
     addresses.interface_prefix = static_cast<std::uint32_t>(std::stoi(prefix));
     text = text.substr(0, slash);
   }
-  const auto address = parse_ipv4(text.substr(0, text.find(':')));
+  text = text.substr(0, text.find(':'));
+  const auto address = text == "localhost" ? std::optional{std::uint32_t{0x7F000001}} : parse_ipv4(text);
   if (!address) return fail(ErrorCode::kInvalidChannel, "interface=" + whole + " is not an IPv4 address with an optional prefix");
   addresses.interface = *address;
   return {};
@@ -124,7 +125,6 @@ std::string why_receive(const core::RoutePort& port, std::uint32_t address) {
   if (address == 0) return "0.0.0.0 listens on every port";
   if (port.address == address) return "port " + port.name + " owns " + format_ipv4(address);
   if (port.kind == shm::PortKind::kLoopback) return "loopback address";
-  if (wire::is_multicast_ipv4(address)) return port.kind == shm::PortKind::kKernel ? "no port of ours carries this group: the kernel" : "first port with an address takes multicast";
   return "no port of ours owns " + format_ipv4(address) + ": the kernel";
 }
 
@@ -138,12 +138,25 @@ class Answer {
     if (!route) return none(role, "send", destination, route.error());
     add(role, "send", destination, ports_[route->port], format_ipv4(route->next_hop), route->source == 0 ? Cell{} : Cell{format_ipv4(route->source)}, route->why);
   }
-  void receive(std::string_view role, std::uint32_t address, const Addresses& given) {
-    const auto found = routes_.receive(address, given.interface);
+  void receive(std::string_view role, std::uint32_t address) {
+    const auto found = routes_.receive(address);
     if (!found) return none(role, "receive", address, found.error());
     for (const std::uint32_t index : *found) {
       const core::RoutePort& port = ports_[index];
-      add(role, "receive", address, port, {}, {}, given.interface != 0 && address != 0 && port.address == given.interface ? "the interface asked for is port " + port.name : why_receive(port, address));
+      add(role, "receive", address, port, {}, {}, why_receive(port, address));
+    }
+  }
+  // Both sides join a group: senders the control group, receivers the data group.
+  void group(std::uint32_t address, const Addresses& given) {
+    const auto route = routes_.group(given.interface, given.interface_prefix, core::read_host_interfaces());
+    for (const std::string_view role : {"publication", "subscription"}) {
+      const bool is_sender = role == "publication";
+      if (!route) {
+        none(role, is_sender ? "send" : "receive", address, route.error());
+      } else {
+        const Cell via{format_ipv4(route->interface_address)};
+        add(role, is_sender ? "send" : "receive", address, ports_[route->port], is_sender ? Cell{format_ipv4(address)} : Cell{}, via, route->why);
+      }
     }
   }
   [[nodiscard]] const Table& table() const noexcept { return table_; }
@@ -179,11 +192,13 @@ Exit get(Context& context, const RouteOptions& options) {
   auto ports = find_ports(context, options);
   if (!ports) return context.out.fail("route get", ports.error());
   Answer answer{std::move(*ports)};
-  if (addresses->endpoint) {
+  if (addresses->endpoint && wire::is_multicast_ipv4(*addresses->endpoint)) {
+    answer.group(*addresses->endpoint, *addresses);
+  } else if (addresses->endpoint) {
     answer.send("publication", *addresses->endpoint, *addresses);
-    answer.receive("subscription", *addresses->endpoint, *addresses);
+    answer.receive("subscription", *addresses->endpoint);
   } else {
-    answer.receive("publication", *addresses->control, *addresses);  // multi-destination: here it learns of its receivers
+    answer.receive("publication", *addresses->control);  // multi-destination: here it learns of its receivers
   }
   context.out.print(answer.table());
   return answer.has_hole() ? Exit::kProblems : Exit::kOk;

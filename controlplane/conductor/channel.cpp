@@ -142,7 +142,10 @@ void set_resolved(UdpChannel& channel, const std::string& host, std::uint32_t ad
 Outcome<void> finish_channel(UdpChannel& channel) {
   channel.is_multicast = channel.endpoint && wire::is_multicast_ipv4(channel.endpoint->address);
   if (channel.is_multicast && (channel.endpoint->address & 1U) == 0) {
-    return refuse_channel(fmt::format("multicast endpoint={}: the last byte of the data address must be odd: channel={}", channel.endpoint->text, channel.uri));
+    return refuse_channel(fmt::format("multicast endpoint={}: the last byte of the data address must be odd (the next address carries control frames): channel={}", channel.endpoint->text, channel.uri));
+  }
+  if (channel.is_multicast && channel.endpoint->port == 0) {
+    return refuse_channel(fmt::format("multicast endpoint={}: the port must be 1 to 65535: channel={}", channel.endpoint->text, channel.uri));
   }
   const bool has_port_0 = (channel.endpoint && channel.endpoint->port == 0) || (channel.control && channel.control->port == 0);
   if ((!channel.endpoint && !channel.control) || has_port_0) {

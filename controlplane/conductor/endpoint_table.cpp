@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "dataplane/base/units.hpp"
+#include "dataplane/wire/ip.hpp"
 
 namespace thalweg::conductor {
 namespace {
@@ -33,12 +34,20 @@ void fill(shm::EndpointSlot::Wanted& wanted, const EndpointTable::Request& reque
   wanted.socket_rcvbuf = request.socket_rcvbuf;
   wanted.registration_id = request.registration_id;
   const bool is_send = request.kind == EndpointKind::kSend;
+  if (channel.is_multicast) {  // the control group follows from the data group; `control` has no say (5.3)
+    const ChannelAddress& group = *channel.endpoint;
+    wanted.local_address = is_send ? 0 : group.address;
+    wanted.local_port = is_send ? channel.interface_port : group.port;
+    wanted.remote_address = is_send ? group.address : wire::control_group(group.address);
+    wanted.remote_port = group.port;
+    return;
+  }
   const auto& local = is_send ? channel.control : channel.endpoint;
   const auto& remote = is_send ? channel.endpoint : channel.control;
   if (local) {
     wanted.local_address = local->address;
     wanted.local_port = local->port;
-  } else if (is_send && !channel.is_multicast) {
+  } else if (is_send) {
     wanted.local_address = channel.interface_address;
     wanted.local_port = channel.interface_port;
   }

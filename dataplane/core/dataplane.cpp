@@ -15,6 +15,7 @@ namespace thalweg::core {
 
 namespace {
 
+constexpr std::uint32_t kLocalhost = 0x7F000001;   // groups on a loopback port without an address of its own
 constexpr std::int64_t kStewardSleep_ns = 50 * kMillisecond_ns;   // half the heartbeat interval the contract asks for
 
 std::uint32_t next_pool_id() noexcept {
@@ -103,12 +104,16 @@ Result<void> Dataplane::make_ports(Cables cables) {
     routes.push_back({i, o.name, o.kind, o.address, o.prefix_length, o.gateway});
     FrameRules rules;
     rules.mac = mac_word(ports_[i].port->mac());
-    rules.address = o.address;
+    rules.address = o.kind == shm::PortKind::kLoopback && o.address == 0 ? kLocalhost : o.address;
     rules.vlan = o.vlan;
     rules.port = static_cast<std::uint8_t>(i);
     rules.checks_mac = ports_[i].port->capabilities().needs_arp;
     rules.verifies_udp_checksum = uses_checksums(o, *ports_[i].port);
+    rules.is_kernel = o.kind == shm::PortKind::kKernel;
+    rules.hears_itself = o.kind == shm::PortKind::kLoopback;
     shared_.frame_rules.push_back(rules);
+    rules.checks_mac = rules.verifies_udp_checksum = rules.hears_itself = false;
+    shared_.loop_rules.push_back(rules);
     publish_port(i);
   }
   routes_ = RouteTable{std::move(routes)};

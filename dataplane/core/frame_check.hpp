@@ -18,6 +18,8 @@ struct FrameRules {
   std::uint8_t port{};               // index in the port table
   bool checks_mac{};                 // false on ports without MAC addresses of their own (loopback, kernel)
   bool verifies_udp_checksum{};
+  bool is_kernel{};                  // kernel port: where a group's datagram came in is told by the frame (pmd::read_interface)
+  bool hears_itself{};               // loopback port: what we send to a group comes back through the kernel
 };
 
 struct Datagram {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "dataplane/base/assert.hpp"
+
 namespace thalweg::core {
 
 namespace {
@@ -11,6 +13,7 @@ constexpr std::size_t kEchoMax = 1472;        // payload of an echo we answer: f
 constexpr std::size_t kUnreachableQuote = 8;  // bytes of the datagram quoted behind its IP header (RFC 792)
 constexpr std::size_t kHeadersMax = wire::kEthernetHeaderLength + wire::kVlanTagLength + wire::kIpv4HeaderLength;
 constexpr std::size_t kIcmpHeaderLength = 8;
+constexpr std::size_t kIgmpMax = 1024;        // a report of as many records as igmp_host makes
 constexpr std::uint8_t kTtl = 64;
 constexpr std::uint8_t kCodePortUnreachable = 3;
 
@@ -23,7 +26,7 @@ void finish_icmp(std::byte* icmp, std::size_t length) noexcept {
 
 }  // namespace
 
-IpHost::IpHost(const Options& options, Output& output) : options_{options}, output_{output} {}
+IpHost::IpHost(const Options& options, Output& output) : options_{options}, output_{output}, igmp_{options.igmp, *this} {}
 
 std::optional<wire::MacAddress> IpHost::resolve(std::uint32_t next_hop, std::int64_t now_ns) noexcept {
   if (wire::is_multicast_ipv4(next_hop)) return wire::multicast_mac(next_hop);
@@ -48,8 +51,36 @@ bool IpHost::hold(std::uint32_t next_hop, rte_mbuf* frame) noexcept {
   return true;
 }
 
-void IpHost::announce() noexcept {
-  send_arp(wire::kBroadcastMac, {wire::ArpPacket::kRequest, options_.mac, options_.address, wire::MacAddress{}, options_.address});
+void IpHost::announce(std::int64_t now_ns) noexcept {
+  if (options_.address != 0) {
+    send_arp(wire::kBroadcastMac, {wire::ArpPacket::kRequest, options_.mac, options_.address, wire::MacAddress{}, options_.address});
+  }
+  igmp_.report_all(now_ns);
+}
+
+bool IpHost::join(std::uint32_t group, std::int64_t now_ns) noexcept {
+  ++epoch_;
+  return igmp_.join(group, now_ns);
+}
+
+void IpHost::leave(std::uint32_t group, std::int64_t now_ns) noexcept {
+  ++epoch_;
+  igmp_.leave(group, now_ns);
+}
+
+bool IpHost::on_igmp(const wire::Ipv4View& ip, std::int64_t now_ns) noexcept {
+  const auto message = ip.ttl == 1 ? wire::IgmpView::parse(ip.payload) : std::nullopt;
+  return message && igmp_.on_message(*message, ip.destination, now_ns);
+}
+
+void IpHost::send_igmp(std::uint32_t destination, std::span<const std::byte> message) noexcept {
+  constexpr std::size_t kRouterAlertLength = 4;
+  std::array<std::byte, kHeadersMax + kRouterAlertLength + kIgmpMax> frame{};
+  THALWEG_DCHECK(message.size() <= kIgmpMax);
+  std::size_t at = put_ethernet(frame.data(), wire::multicast_mac(destination), wire::kEtherTypeIpv4);
+  at += wire::build_ipv4(frame.data() + at, wire::kIpProtocolIgmp, 1, options_.address, destination, message.size(), true);
+  std::memcpy(frame.data() + at, message.data(), message.size());
+  output_.send_frame({frame.data(), std::max(at + message.size(), kFrameMin)});
 }
 
 bool IpHost::on_arp(std::span<const std::byte> payload, std::int64_t now_ns) noexcept {
@@ -106,6 +137,7 @@ bool IpHost::send_port_unreachable(const wire::EthernetView& ethernet, std::span
 }
 
 void IpHost::tick(std::int64_t now_ns) noexcept {
+  igmp_.tick(now_ns);
   for (std::uint32_t n = std::min(used_, kTickMax); n > 0; --n) {
     tick_at_ = tick_at_ + 1 < used_ ? tick_at_ + 1 : 0;
     if (neighbours_[tick_at_].is_used) tick_one(neighbours_[tick_at_], now_ns);

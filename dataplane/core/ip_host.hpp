@@ -5,22 +5,25 @@
 #include <span>
 
 #include "dataplane/core/flat_map.hpp"
+#include "dataplane/core/igmp_host.hpp"
 #include "dataplane/wire/ip.hpp"
 
 struct rte_mbuf;
 
-// The small IP host of one port of ours: ARP (RFC 826, RFC 5227 announcements), ICMP echo and "port unreachable" (RFC 792), VLAN tags.
+// The small IP host of one port of ours: ARP (RFC 826, RFC 5227 announcements), ICMP echo and "port unreachable" (RFC 792), IGMP
+// (igmp_host.hpp), VLAN tags.
 // Bytes in, bytes out: frames wait here as opaque handles and are never looked into, so no EAL is needed to test it.
 // Thread: the lane that polls the port.
 namespace thalweg::core {
 
-class IpHost {
+class IpHost final : private IgmpHost::Output {
  public:
   struct Options {
     wire::MacAddress mac;
     std::uint32_t address{};                // host order
     std::uint32_t prefix_length{24};
     std::optional<std::uint16_t> vlan;
+    IgmpHost::Options igmp{};
   };
   // What the host wants done. Called for ARP and ICMP and for frames that waited, never per data frame.
   class Output {
@@ -33,6 +36,7 @@ class IpHost {
   };
   struct Statistics {
     std::uint64_t arp_requests{}, arp_replies{}, icmp_replies{};
+    IgmpHost::Statistics igmp;
   };
 
   static constexpr std::uint32_t kNeighboursMax = 1024;       // 4 times the hosts of a /24
@@ -49,15 +53,22 @@ class IpHost {
   [[nodiscard]] std::optional<wire::MacAddress> resolve(std::uint32_t next_hop, std::int64_t now_ns) noexcept;
   // Keeps `frame` until `next_hop` is known. False: its queue is full, the caller keeps the frame.
   [[nodiscard]] bool hold(std::uint32_t next_hop, rte_mbuf* frame) noexcept;
-  // Bumped when any neighbour's MAC changes, is refreshed or forgotten: whoever remembered one asks again.
+  // Bumped when any neighbour's MAC changes, is refreshed or forgotten, or a group is joined or left: whoever remembered asks again.
   [[nodiscard]] std::uint32_t epoch() const noexcept { return epoch_; }
 
-  // Start-up and link-up: tells the neighbours where we are.
-  void announce() noexcept;
+  // One member more or less of a multicast group. False: too many groups are joined.
+  bool join(std::uint32_t group, std::int64_t now_ns) noexcept;
+  void leave(std::uint32_t group, std::int64_t now_ns) noexcept;
+  [[nodiscard]] bool has_group(std::uint32_t group) noexcept { return igmp_.has(group); }
+
+  // Start-up and link-up: tells the neighbours where we are, and which groups we want.
+  void announce(std::int64_t now_ns) noexcept;
   // `payload`: behind the Ethernet header. False: malformed or not worth an answer (nothing is done).
   bool on_arp(std::span<const std::byte> payload, std::int64_t now_ns) noexcept;
   // An ICMP message to our address. True: answered.
   bool on_icmp(const wire::EthernetView& ethernet, const wire::Ipv4View& ip, std::int64_t now_ns) noexcept;
+  // An IGMP message; from outside the link (TTL other than 1) it is not believed (RFC 3376 4). True: acted on.
+  bool on_igmp(const wire::Ipv4View& ip, std::int64_t now_ns) noexcept;
   // Answers a datagram that nobody listens for. `packet`: from its IP header on. True: answered, false: limited or not allowed (RFC 1122 3.2.2).
   bool send_port_unreachable(const wire::EthernetView& ethernet, std::span<const std::byte> packet, std::int64_t now_ns) noexcept;
   // Retries, refreshes, ageing. Bounded: looks at kTickMax neighbours a call.
@@ -65,7 +76,11 @@ class IpHost {
   // Gives all waiting frames back through discard().
   void discard_all() noexcept;
 
-  [[nodiscard]] const Statistics& statistics() const noexcept { return statistics_; }
+  [[nodiscard]] Statistics statistics() const noexcept {
+    Statistics all = statistics_;
+    all.igmp = igmp_.statistics();
+    return all;
+  }
   [[nodiscard]] const Options& options() const noexcept { return options_; }
 
  private:
@@ -83,6 +98,7 @@ class IpHost {
     std::array<rte_mbuf*, kQueueMax> waiting{};
   };
 
+  void send_igmp(std::uint32_t destination, std::span<const std::byte> message) noexcept override;
   Neighbour* find(std::uint32_t address) noexcept;
   Neighbour* add(std::uint32_t address) noexcept;
   void forget(Neighbour& neighbour) noexcept;
@@ -104,6 +120,7 @@ class IpHost {
   std::uint32_t icmp_allowance_{kIcmpPerSecond};
   std::int64_t icmp_second_ns_{};
   Statistics statistics_;
+  IgmpHost igmp_;
 };
 
 }  // namespace thalweg::core

@@ -33,6 +33,8 @@ void Lane::add_port(const LanePort::Options& options, bool is_own) {
     crossing_ports_.push_back(std::make_unique<CrossingPort>(*options.port, static_cast<std::uint16_t>(options.index), *ring));
     own.port = crossing_ports_.back().get();
   }
+  // Kernel sockets hear each other's multicast, and the lane that owns a port loops what crosses to it.
+  own.loop = is_own && !shared_.frame_rules[options.index].is_kernel ? &looped_ : nullptr;
   contexts_[options.index] = std::make_unique<LanePort>(own, frames_of(options.pool), counters_);
   staged_.push_back(contexts_[options.index].get());
   if (is_own) polled_.push_back(contexts_[options.index].get());
@@ -53,6 +55,7 @@ unsigned Lane::turn(std::int64_t now_ns) noexcept {
   unsigned work = inbox_.is_empty() ? 0 : take_messages(now_ns);
   for (LanePort* context : polled_) work += receive(*context, now_ns);
   if (!shared_.crossings.empty()) work += receive_crossed(now_ns);
+  if (!looped_.is_empty()) work += receive_looped(now_ns);
   work += serve_images(now_ns);
   work += serve_publications(now_ns);
   turn_away();
@@ -167,6 +170,7 @@ void Lane::drop_frames() noexcept {
     context->host().discard_all();
     context->stage().discard();
   }
+  looped_.discard();
   for (const auto& frames : frames_) frames->give_back();
   for (std::size_t from = 0; from < shared_.crossings.size(); ++from) {
     rte_ring* const ring = shared_.crossings[from][options_.index];

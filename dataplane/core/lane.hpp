@@ -26,6 +26,12 @@ struct LaneMessage {
   bool is_closing{};     // kEndpoint: let go of it; kPort: the link went down
 };
 
+// How a lane finds endpoints: by address and port, and members of a group by the interface of ours that it came in by as well.
+[[nodiscard]] inline Key address_key(const wire::UdpEndpoint& address) noexcept { return {0, std::uint64_t{address.address} << 16 | address.port}; }
+[[nodiscard]] inline Key group_key(std::uint32_t interface_address, const wire::UdpEndpoint& group) noexcept {
+  return {std::uint64_t{1} << 32 | interface_address, std::uint64_t{group.address} << 16 | group.port};
+}
+
 // What all lanes of a data plane share. Everything but the registry and the entries of a lane's own streams is constant once lanes run.
 struct LaneShared {
   shm::Registry* registry{};
@@ -34,6 +40,7 @@ struct LaneShared {
   StreamTables* tables{};
   const RouteTable* routes{};
   std::vector<FrameRules> frame_rules;            // by port index
+  std::vector<FrameRules> loop_rules;             // the same for copies of our own multicast
   std::vector<std::uint32_t> lane_of_port;        // by port index
   std::vector<std::vector<rte_ring*>> crossings;  // [from][to]; null on the diagonal
 };
@@ -89,6 +96,8 @@ class Lane {
   bool take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   void take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept;
   bool deliver(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  void deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  unsigned receive_looped(std::int64_t now_ns) noexcept;
   void hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   Endpoint* look_up(const FrameRules& rules, const wire::UdpEndpoint& destination) noexcept;
   void refuse(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
@@ -109,6 +118,8 @@ class Lane {
   void take_message(const LaneMessage& message, std::int64_t now_ns) noexcept;
   void on_endpoint(Endpoint& endpoint, bool is_closing) noexcept;
   void open_endpoint(Endpoint& endpoint) noexcept;
+  void join_group(Endpoint& endpoint) noexcept;
+  void leave_group(Endpoint& endpoint) noexcept;
   void on_link_change(std::uint32_t port, bool is_up) noexcept;
   [[nodiscard]] FramePool& frames_of(rte_mempool* pool);
   [[nodiscard]] Endpoint* endpoint_at(std::uint32_t slot) const noexcept {
@@ -184,8 +195,9 @@ class Lane {
   std::vector<std::unique_ptr<pmd::Port>> crossing_ports_;
   std::vector<LanePort*> polled_;                     // own ports
   std::vector<LanePort*> staged_;                     // own ports and those that cross
+  LoopQueue looped_;
 
-  // Demultiplexing: (address, port) -> endpoint.
+  // Demultiplexing: (address, port) -> endpoint; groups: (interface, group, port) -> first member.
   FlatMap<Endpoint*> endpoints_{shm::kEndpointsMax};
   static constexpr std::uint64_t kNoAddress = ~std::uint64_t{0};
   std::uint64_t cached_address_{kNoAddress};

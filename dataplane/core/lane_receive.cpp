@@ -4,14 +4,13 @@
 
 #include "dataplane/core/crossing.hpp"
 #include "dataplane/core/lane.hpp"
+#include "pmd/frame.hpp"
 
 namespace thalweg::core {
 
 using enum shm::LaneCounter;
 
 namespace {
-
-Key address_key(std::uint32_t address, std::uint16_t port) noexcept { return {0, std::uint64_t{address} << 16 | port}; }
 
 std::span<const std::byte> bytes_of(const rte_mbuf* frame) noexcept {
   return {rte_pktmbuf_mtod(frame, const std::byte*), frame->data_len};
@@ -68,6 +67,13 @@ unsigned Lane::receive_crossed(std::int64_t now_ns) noexcept {
   return total;
 }
 
+// Copies of what we sent to groups with members here.
+unsigned Lane::receive_looped(std::int64_t now_ns) noexcept {
+  return looped_.drain([this, now_ns](rte_mbuf* frame) {
+    if (take_frame(shared_.loop_rules[frame->port], nullptr, frame, now_ns)) rte_pktmbuf_free(frame);
+  });
+}
+
 // A frame that a stream of another lane sends by a port of ours; only its destination MAC is missing.
 void Lane::send_crossed(rte_mbuf* frame, std::int64_t now_ns) noexcept {
   LanePort* const context = context_of(frame->port);
@@ -76,12 +82,13 @@ void Lane::send_crossed(rte_mbuf* frame, std::int64_t now_ns) noexcept {
     rte_pktmbuf_free(frame);
     return;
   }
+  const std::size_t tag = context->options().vlan != 0 ? wire::kVlanTagLength : 0;
+  const std::uint32_t destination = load_be32(rte_pktmbuf_mtod(frame, const std::byte*) + wire::kEthernetHeaderLength + tag + 16);
+  if (wire::is_multicast_ipv4(destination)) context->loop_to_members(destination, frame);
   if (!context->needs_arp()) {
     context->push_or_drop(frame);
     return;
   }
-  const std::size_t tag = context->options().vlan != 0 ? wire::kVlanTagLength : 0;
-  const std::uint32_t destination = load_be32(rte_pktmbuf_mtod(frame, const std::byte*) + wire::kEthernetHeaderLength + tag + 16);
   const std::uint32_t next_hop = context->next_hop(destination);
   if (const auto mac = context->host().resolve(next_hop, now_ns)) {
     context->release(frame, *mac);
@@ -122,15 +129,16 @@ void Lane::take_unusual(LanePort* context, const Unusual& unusual, std::int64_t 
     return;
   }
   const wire::Ipv4View ip = wire::Ipv4View::parse(unusual.rest);
-  const bool is_answered = ip.protocol == wire::kIpProtocolIcmp && context->host().on_icmp(unusual.ethernet, ip, now_ns);
+  const bool is_answered = ip.protocol == wire::kIpProtocolIcmp ? context->host().on_icmp(unusual.ethernet, ip, now_ns)
+                                                                : ip.protocol == wire::kIpProtocolIgmp && context->host().on_igmp(ip, now_ns);
   if (!is_answered) counters_.add(kDropOtherProtocol);
 }
 
 Endpoint* Lane::look_up(const FrameRules& rules, const wire::UdpEndpoint& destination) noexcept {
-  if (Endpoint** found = endpoints_.find(address_key(destination.address, destination.port))) return *found;
+  if (Endpoint** found = endpoints_.find(address_key(destination))) return *found;
   const bool is_ours = !rules.checks_mac || destination.address == rules.address;
   if (!is_ours) return nullptr;
-  Endpoint** const any = endpoints_.find(address_key(0, destination.port));
+  Endpoint** const any = endpoints_.find(address_key({0, destination.port}));
   return any == nullptr ? nullptr : *any;
 }
 
@@ -139,6 +147,10 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
   const std::uint64_t address =
       std::uint64_t{datagram.destination.address} << 16 | datagram.destination.port | std::uint64_t{rules.port} << 48;
   if (address != cached_address_) {
+    if (wire::is_multicast_ipv4(datagram.destination.address)) {
+      deliver_to_group(rules, datagram, frame, now_ns);
+      return true;
+    }
     Endpoint* const found = look_up(rules, datagram.destination);
     if (found == nullptr) [[unlikely]] {
       refuse(rules, context, datagram, frame, now_ns);
@@ -152,6 +164,25 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
   flow_.keep(rules, *frame, datagram, endpoint);
   hand_over(endpoint, datagram, now_ns);
   return true;
+}
+
+// Every member gets it: members of a group are on the lane that polls its port. With one member the flow cache knows the way.
+void Lane::deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept {
+  const std::uint32_t interface = rules.is_kernel ? pmd::read_interface(rte_pktmbuf_mtod(frame, const std::byte*)) : rules.address;
+  Endpoint** const first = endpoints_.find(group_key(interface, datagram.destination));
+  if (first == nullptr) {
+    counters_.add(kDropUnknownGroup);
+    return;
+  }
+  if (rules.hears_itself) {
+    Endpoint** const sender = endpoints_.find(address_key(datagram.source));
+    if (sender != nullptr && (*sender)->kind == shm::EndpointKind::kSend) {
+      counters_.add(kDropOwnFrame);
+      return;
+    }
+  }
+  if ((*first)->next_member == nullptr) flow_.keep(rules, *frame, datagram, **first);
+  for (Endpoint* member = *first; member != nullptr; member = member->next_member) hand_over(*member, datagram, now_ns);
 }
 
 void Lane::hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
@@ -345,11 +376,14 @@ void Lane::tell_error(PublicationEntry& entry, const wire::ErrorFrame& error, co
   ring(shm::SlotKind::kPublication, entry.index);
 }
 
-// Status messages and the like. A connected socket hears its destination only (5.2).
+// Status messages and the like. A connected socket hears its destination only (5.2), that of a group the members of the control group.
 void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
   if (endpoint.is_connected && datagram.source != endpoint.remote) [[unlikely]] {
-    counters_.add(kDropUnexpectedSource);
-    return;
+    const bool is_to_group = endpoint.group.port != 0 && datagram.destination == endpoint.group;
+    if (!is_to_group) {
+      counters_.add(kDropUnexpectedSource);
+      return;
+    }
   }
   if (!wire::FrameHeader::is_valid(datagram.payload)) [[unlikely]] {
     counters_.add(kDropInvalidFrame);

@@ -9,8 +9,6 @@ using enum shm::LaneCounter;
 
 namespace {
 
-Key address_key(const wire::UdpEndpoint& address) noexcept { return {0, std::uint64_t{address.address} << 16 | address.port}; }
-
 std::uint64_t stream_key(std::int32_t session_id, std::int32_t stream_id) noexcept {
   return static_cast<std::uint32_t>(session_id) | static_cast<std::uint64_t>(static_cast<std::uint32_t>(stream_id)) << 32;
 }
@@ -68,22 +66,44 @@ void Lane::on_endpoint(Endpoint& endpoint, bool is_closing) noexcept {
   if (known != nullptr && *known == &endpoint) endpoints_.erase(address_key(endpoint.bound));
   if (cached_endpoint_ == &endpoint) cached_address_ = kNoAddress;
   flow_.forget();
+  if (endpoint.group.port != 0 && endpoint.lane == options_.index) leave_group(endpoint);
   std::erase(receive_endpoints_, &endpoint);
   endpoint_of_slot_[endpoint.slot] = nullptr;
   endpoint.lanes_left.fetch_sub(1, std::memory_order_release);  // pairs with the steward's acquire: it may delete the endpoint
 }
 
 void Lane::open_endpoint(Endpoint& endpoint) noexcept {
-  endpoints_.insert(address_key(endpoint.bound), &endpoint);
+  const bool is_group_only = endpoint.group.port != 0 && endpoint.kind == shm::EndpointKind::kReceive;
+  if (!is_group_only) endpoints_.insert(address_key(endpoint.bound), &endpoint);
   cached_address_ = kNoAddress;  // a more exact address may have come
   flow_.forget();
   if (endpoint.lane != options_.index) return;
   endpoint_of_slot_[endpoint.slot] = &endpoint;
+  if (endpoint.group.port != 0) join_group(endpoint);
   if (endpoint.kind == shm::EndpointKind::kReceive) {
     receive_endpoints_.push_back(&endpoint);
   } else {
     endpoint.destination = make_destination(endpoint, endpoint.remote);
   }
+}
+
+// Group members form a chain; the map leads to the first.
+void Lane::join_group(Endpoint& endpoint) noexcept {
+  const Key key = group_key(endpoint.interface_address, endpoint.group);
+  Endpoint** const first = endpoints_.find(key);
+  endpoint.next_member = first != nullptr ? *first : nullptr;
+  endpoints_.insert(key, &endpoint);
+  context_of(endpoint.ports.front())->host().join(endpoint.group.address, last_turn_ns_);  // the steward counted: there is room
+}
+
+void Lane::leave_group(Endpoint& endpoint) noexcept {
+  const Key key = group_key(endpoint.interface_address, endpoint.group);
+  Endpoint** at = endpoints_.find(key);
+  while (at != nullptr && *at != nullptr && *at != &endpoint) at = &(*at)->next_member;
+  if (at == nullptr || *at == nullptr) return;
+  *at = endpoint.next_member;
+  if (*endpoints_.find(key) == nullptr) endpoints_.erase(key);
+  context_of(endpoint.ports.front())->host().leave(endpoint.group.address, last_turn_ns_);
 }
 
 Destination Lane::make_destination(const Endpoint& endpoint, const wire::UdpEndpoint& remote) noexcept {
@@ -95,14 +115,23 @@ Destination Lane::make_destination(const Endpoint& endpoint, const wire::UdpEndp
   }
   if (context == nullptr) return {};
   wire::UdpEndpoint source = endpoint.bound;
-  if (source.address == 0 || wire::is_multicast_ipv4(source.address)) source.address = context->options().address;
-  return context->make_destination(source, remote, endpoint.ttl);
+  if (endpoint.group.port != 0) {
+    source.address = endpoint.interface_address;
+  } else if (source.address == 0) {
+    source.address = context->options().address;
+  }
+  Destination made = context->make_destination(source, remote, endpoint.ttl);
+  // The kernel hands status messages and NAKs on loopback to our senders, too: another process there may have the same address and port as
+  // our receiver, so that they cannot be told from an echo.
+  const bool is_receiver = endpoint.kind == shm::EndpointKind::kReceive;
+  made.is_looped = !(is_receiver && shared_.frame_rules[context->options().index].hears_itself);
+  return made;
 }
 
 void Lane::on_link_change(std::uint32_t port, bool is_up) noexcept {
   counters_.add(kLinkChanges);
   LanePort* const context = context_of(port);
-  if (is_up && context != nullptr && context->needs_arp() && context->options().address != 0) context->host().announce();
+  if (is_up && context != nullptr && context->needs_arp()) context->host().announce(last_turn_ns_);
 }
 
 // ---- interests ----

@@ -1,5 +1,13 @@
 #include "dataplane/core/route.hpp"
 
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
 #include "dataplane/base/units.hpp"
 #include "dataplane/wire/ip.hpp"
 
@@ -20,14 +28,42 @@ std::string describe(const RouteTable::Choice& choice) {
     case RouteTable::Rule::kInterface: return "the interface asked for is port " + port.name;
     case RouteTable::Rule::kSubnet: return "longest matching subnet: " + format_ipv4(port.address) + "/" + std::to_string(port.prefix_length);
     case RouteTable::Rule::kGateway: return "gateway " + format_ipv4(port.gateway) + " of port " + port.name;
-    case RouteTable::Rule::kMulticastDefault: return "first port with an address takes multicast";
     case RouteTable::Rule::kKernel: return "no port of ours reaches it: the kernel";
     case RouteTable::Rule::kNone: break;
   }
   return "no route";
 }
 
+const HostInterface* best_of(const std::vector<HostInterface>& host, std::uint32_t address, std::uint32_t prefix_length, bool is_loopback) noexcept {
+  const HostInterface* best = nullptr;
+  for (const HostInterface& interface : host) {
+    const bool fits = interface.is_loopback == is_loopback && (interface.has_multicast || is_loopback) && matches(interface.address, address, prefix_length);
+    if (fits && (best == nullptr || interface.prefix_length > best->prefix_length)) best = &interface;
+  }
+  return best;
+}
+
+std::uint32_t ipv4_of(const sockaddr* address) noexcept {
+  sockaddr_in in{};
+  std::memcpy(&in, address, sizeof in);
+  return ntohl(in.sin_addr.s_addr);
+}
+
 }  // namespace
+
+std::vector<HostInterface> read_host_interfaces() {
+  std::vector<HostInterface> found;
+  ifaddrs* first = nullptr;
+  if (::getifaddrs(&first) != 0) return found;
+  for (const ifaddrs* i = first; i != nullptr; i = i->ifa_next) {
+    const bool is_usable = i->ifa_addr != nullptr && i->ifa_addr->sa_family == AF_INET && i->ifa_netmask != nullptr && (i->ifa_flags & IFF_UP) != 0;
+    if (!is_usable) continue;
+    found.push_back({i->ifa_name, ipv4_of(i->ifa_addr), static_cast<std::uint32_t>(std::popcount(ipv4_of(i->ifa_netmask))),
+                     (i->ifa_flags & IFF_MULTICAST) != 0, (i->ifa_flags & IFF_LOOPBACK) != 0});
+  }
+  ::freeifaddrs(first);
+  return found;
+}
 
 const RoutePort* RouteTable::owner(std::uint32_t address) const noexcept {
   for (const RoutePort& port : ports_) {
@@ -64,14 +100,48 @@ const RoutePort* RouteTable::by_interface(std::uint32_t address, std::uint32_t p
   return nullptr;
 }
 
-Result<std::vector<std::uint32_t>> RouteTable::receive(std::uint32_t address, std::uint32_t interface_address) const {
+const RoutePort* RouteTable::by_network(std::uint32_t address, std::uint32_t prefix_length) const noexcept {
+  const RoutePort* best = nullptr;
+  for (const RoutePort& port : ports_) {
+    const bool is_wire = port.kind != shm::PortKind::kLoopback && port.kind != shm::PortKind::kKernel && port.address != 0;
+    if (!is_wire || !matches(port.address, address, prefix_length)) continue;
+    if (best == nullptr || port.prefix_length > best->prefix_length) best = &port;
+  }
+  return best;
+}
+
+Result<GroupRoute> RouteTable::group(std::uint32_t interface_address, std::uint32_t prefix_length, const std::vector<HostInterface>& host) const {
+  const std::uint32_t prefix = interface_address == 0 ? 0 : prefix_length == 0 ? 32 : prefix_length;
+  const std::string asked = format_ipv4(interface_address) + "/" + std::to_string(prefix);
+  const std::string match = prefix == 0 ? "longest netmask of all networks" : "the interface asked for, " + asked;
+  const RoutePort* const kernel = of_kind(shm::PortKind::kKernel);
+  const RoutePort* const loopback = of_kind(shm::PortKind::kLoopback);
+  if (const RoutePort* port = by_network(interface_address, prefix)) return GroupRoute{port->index, port->address, match + ": port " + port->name};
+  if (kernel != nullptr) {
+    if (const HostInterface* interface = best_of(host, interface_address, prefix, false)) {
+      return GroupRoute{kernel->index, interface->address, match + ": the kernel's " + interface->name};
+    }
+  }
+  if (loopback != nullptr && matches(0x7F000001, interface_address, std::min<std::uint32_t>(prefix, 8))) {
+    return GroupRoute{loopback->index, 0x7F000001, prefix == 0 ? "no other network does multicast: loopback" : match + ": loopback"};
+  }
+  if (kernel != nullptr) {
+    if (const HostInterface* interface = best_of(host, interface_address, prefix, true)) {
+      return GroupRoute{kernel->index, interface->address, match + ": the kernel's " + interface->name};
+    }
+  }
+  return fail(ErrorCode::kInvalidChannel, "interface=" + asked + " matches no port" + (kernel != nullptr ? " and no interface of this host" : ""),
+              "`thalweg stat` lists the ports with their addresses");
+}
+
+Result<std::vector<std::uint32_t>> RouteTable::receive(std::uint32_t address) const {
   std::vector<std::uint32_t> found;
   if (address == 0) {
     for (const RoutePort& port : ports_) found.push_back(port.index);
     if (found.empty()) return fail(ErrorCode::kNotFound, "there are no ports");
     return found;
   }
-  const RoutePort* port = wire::is_multicast_ipv4(address) ? choose(address, interface_address).port : owner(address);
+  const RoutePort* port = owner(address);
   if (port == nullptr) port = of_kind(shm::PortKind::kKernel);
   if (port == nullptr) {
     return fail(ErrorCode::kNotFound, "no port owns " + format_ipv4(address), "give a port this address, or add a port of type kernel");
@@ -83,15 +153,10 @@ RouteTable::Choice RouteTable::choose(std::uint32_t destination, std::uint32_t i
                                       std::uint32_t interface_prefix) const noexcept {
   if (interface_address != 0) {
     if (const RoutePort* port = by_interface(interface_address, interface_prefix)) return {port, Rule::kInterface};
-  } else if (!wire::is_multicast_ipv4(destination)) {
+  } else {
     if (const RoutePort* port = by_subnet(destination)) return {port, Rule::kSubnet};
     for (const RoutePort& port : ports_) {
       if (port.gateway != 0) return {&port, Rule::kGateway};
-    }
-  } else {
-    for (const RoutePort& port : ports_) {
-      const bool is_wire = port.kind != shm::PortKind::kLoopback && port.kind != shm::PortKind::kKernel;
-      if (port.address != 0 && is_wire) return {&port, Rule::kMulticastDefault};
     }
   }
   if (const RoutePort* port = of_kind(shm::PortKind::kKernel)) return {port, Rule::kKernel};
@@ -104,8 +169,7 @@ Result<Route> RouteTable::send(std::uint32_t destination, std::uint32_t interfac
     return fail(ErrorCode::kNotFound, "no port reaches " + format_ipv4(destination), "add a gateway to a port, or a port of type kernel");
   }
   const RoutePort& port = *choice.port;
-  const bool is_direct =
-      wire::is_multicast_ipv4(destination) || port.gateway == 0 || matches(destination, port.address, port.prefix_length);
+  const bool is_direct = port.gateway == 0 || matches(destination, port.address, port.prefix_length);
   return Route{port.index, is_direct ? destination : port.gateway, port.address, describe(choice)};
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "dataplane/base/units.hpp"
 #include "dataplane/core/slot_answer.hpp"
@@ -25,6 +26,7 @@ void fail_with(Slot& slot, shm::ClientError code, const Error& error) noexcept {
 }
 
 shm::ClientError client_error_of(ErrorCode code) noexcept {
+  if (code == ErrorCode::kInvalidChannel) return shm::ClientError::kInvalidChannel;
   return code == ErrorCode::kNoSpace ? shm::ClientError::kStorageSpace : shm::ClientError::kChannelEndpointError;
 }
 
@@ -282,7 +284,7 @@ void Steward::on_endpoint(std::uint32_t index) {
 }
 
 Result<std::vector<std::uint32_t>> Steward::ports_for(const shm::EndpointSlot::Wanted& wanted) const {
-  if (wanted.kind == shm::EndpointKind::kReceive) return shared_.routes->receive(wanted.local_address, wanted.interface_address);
+  if (wanted.kind == shm::EndpointKind::kReceive) return shared_.routes->receive(wanted.local_address);
   const std::uint32_t interface = wanted.interface_address != 0 ? wanted.interface_address : wanted.local_address;
   auto route = shared_.routes->send(wanted.remote_address, interface, wanted.prefix_length);
   if (!route) return tl::unexpected{route.error()};
@@ -313,34 +315,26 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
   const shm::EndpointSlot& slot = registry_.endpoints[index];
   const shm::EndpointSlot::Wanted& wanted = slot.desired;
   const bool is_resumed = is_answered(slot, shm::Observed::kActive);  // by a data plane before us: same address, same receiver id
-  if (wanted.is_multicast != 0) return fail(ErrorCode::kUnsupported, "multicast channels are not supported yet");
-  auto ports = ports_for(wanted);
-  if (!ports) return tl::unexpected{ports.error()};
   auto endpoint = std::make_unique<Endpoint>();
   endpoint->kind = wanted.kind;
   endpoint->slot = index;
   endpoint->generation = wanted.generation;
-  endpoint->ports = *ports;
-  endpoint->lane = ports_[ports->front()].lane;
   endpoint->remote = {wanted.remote_address, wanted.remote_port};
   endpoint->is_connected = wanted.kind == shm::EndpointKind::kSend;
   endpoint->ttl = wanted.ttl;
-  pmd::Port::BindOptions bind;
-  bind.local = {wanted.local_address, wanted.local_port};
-  const StewardPort& port = ports_[ports->front()];
-  if (wanted.kind == shm::EndpointKind::kSend) {
-    bind.remote = endpoint->remote;
-    if (bind.local.address == 0 && port.options.kind != shm::PortKind::kKernel) bind.local.address = port.options.address;
+  if (wanted.is_multicast != 0) {
+    if (auto joined = join_group(*endpoint, wanted); !joined) return tl::unexpected{joined.error()};
+  } else {
+    auto ports = ports_for(wanted);
+    if (!ports) return tl::unexpected{ports.error()};
+    endpoint->ports = *ports;
   }
-  if (is_resumed) bind.local = {slot.observed.bound_address, slot.observed.bound_port};
-  bind.is_receive = wanted.kind == shm::EndpointKind::kReceive;
-  bind.socket_rcvbuf = wanted.socket_rcvbuf;
-  bind.socket_sndbuf = wanted.socket_sndbuf;
-  bind.ttl = wanted.ttl;
-  auto bound = bind_all(*ports, bind);
-  if (!bound) return tl::unexpected{bound.error()};
-  endpoint->bound = *bound;
-  if (bind.is_receive) {
+  endpoint->lane = ports_[endpoint->ports.front()].lane;
+  if (auto bound = bind_endpoint(*endpoint, slot); !bound) {
+    if (endpoint->group.port != 0) ports_[endpoint->ports.front()].port->leave(endpoint->group, endpoint->interface_address);
+    return tl::unexpected{bound.error()};
+  }
+  if (wanted.kind == shm::EndpointKind::kReceive) {
     endpoint->receiver_id = is_resumed ? slot.observed.receiver_id
                                        : static_cast<std::int64_t>(registry_.header.next_receiver_id.fetch_add(1, std::memory_order_relaxed));
     endpoint->has_group_tag = wanted.has_group_tag != 0;
@@ -348,6 +342,71 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
     endpoint->dispatcher = std::make_unique<proto::Dispatcher>(kSessionsPerEndpoint);
   }
   return endpoint;
+}
+
+Result<void> Steward::join_group(Endpoint& endpoint, const shm::EndpointSlot::Wanted& wanted) {
+  const bool is_send = wanted.kind == shm::EndpointKind::kSend;
+  auto route = shared_.routes->group(wanted.interface_address, wanted.prefix_length, read_host_interfaces());
+  if (!route) return tl::unexpected{route.error()};
+  endpoint.ports = {route->port};
+  endpoint.interface_address = route->interface_address;
+  endpoint.group = is_send ? wire::UdpEndpoint{wire::control_group(wanted.remote_address), wanted.remote_port}
+                           : wire::UdpEndpoint{wanted.local_address, wanted.local_port};
+  if (auto checked = check_room_for_group(endpoint); !checked) return checked;
+  pmd::Port::GroupOptions group;
+  group.group = endpoint.group;
+  group.interface_address = endpoint.interface_address;
+  group.socket_rcvbuf = wanted.socket_rcvbuf;
+  group.socket_sndbuf = wanted.socket_sndbuf;
+  group.ttl = wanted.ttl;
+  auto joined = ports_[route->port].port->join(group);
+  if (!joined) return tl::unexpected{std::move(joined.error()).with_context("port " + ports_[route->port].options.name)};
+  return {};
+}
+
+// The lane cannot refuse a group, so it is done here.
+Result<void> Steward::check_room_for_group(const Endpoint& endpoint) const {
+  std::set<std::uint32_t> groups{endpoint.group.address};
+  for (const std::unique_ptr<Endpoint>& other : endpoints_) {
+    if (other != nullptr && other->group.port != 0 && other->ports == endpoint.ports) groups.insert(other->group.address);
+  }
+  if (groups.size() <= IgmpHost::kGroupsMax) return {};
+  return fail(ErrorCode::kNoSpace, "all " + std::to_string(IgmpHost::kGroupsMax) + " groups of port " + ports_[endpoint.ports.front()].options.name + " are joined");
+}
+
+Result<void> Steward::bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot& slot) {
+  const shm::EndpointSlot::Wanted& wanted = slot.desired;
+  const bool is_receive = wanted.kind == shm::EndpointKind::kReceive;
+  if (is_receive && endpoint.group.port != 0) {
+    endpoint.bound = endpoint.group;  // joined: its socket is bound already
+    return {};
+  }
+  const StewardPort& port = ports_[endpoint.ports.front()];
+  pmd::Port::BindOptions bind;
+  bind.local = {wanted.local_address, wanted.local_port};
+  if (!is_receive) {
+    bind.remote = endpoint.remote;
+    bind.interface_address = endpoint.interface_address;
+    if (bind.local.address == 0 && port.options.kind != shm::PortKind::kKernel) bind.local.address = port.options.address;
+    if (endpoint.group.port != 0) bind.local.address = endpoint.interface_address;
+  }
+  if (is_answered(slot, shm::Observed::kActive)) bind.local = {slot.observed.bound_address, slot.observed.bound_port};
+  bind.is_receive = is_receive;
+  bind.socket_rcvbuf = wanted.socket_rcvbuf;
+  bind.socket_sndbuf = wanted.socket_sndbuf;
+  bind.ttl = wanted.ttl;
+  auto bound = bind_all(endpoint.ports, bind);
+  if (!bound) return tl::unexpected{bound.error()};
+  endpoint.bound = *bound;
+  return {};
+}
+
+void Steward::release_addresses(const Endpoint& endpoint) {
+  const bool is_group_only = endpoint.group.port != 0 && endpoint.kind == shm::EndpointKind::kReceive;
+  for (const std::uint32_t port : endpoint.ports) {
+    if (!is_group_only) ports_[port].port->unbind(endpoint.bound);
+    if (endpoint.group.port != 0) ports_[port].port->leave(endpoint.group, endpoint.interface_address);
+  }
 }
 
 void Steward::close_endpoint(std::uint32_t index) {
@@ -369,7 +428,7 @@ unsigned Steward::reap_endpoints() {
   for (std::size_t i = closing_.size(); i > 0; --i) {
     const std::uint32_t index = closing_[i - 1];
     if (endpoints_[index]->lanes_left.load(std::memory_order_acquire) != 0) continue;  // pairs with Lane::on_endpoint()
-    for (const std::uint32_t port : endpoints_[index]->ports) ports_[port].port->unbind(endpoints_[index]->bound);
+    release_addresses(*endpoints_[index]);
     endpoints_[index].reset();
     --open_endpoints_;
     closing_.erase(closing_.begin() + static_cast<std::ptrdiff_t>(i - 1));
@@ -383,7 +442,7 @@ unsigned Steward::reap_endpoints() {
 void Steward::close_endpoints() {
   for (std::unique_ptr<Endpoint>& endpoint : endpoints_) {
     if (endpoint == nullptr) continue;
-    for (const std::uint32_t port : endpoint->ports) ports_[port].port->unbind(endpoint->bound);
+    release_addresses(*endpoint);
     endpoint.reset();
   }
   closing_.clear();

@@ -54,6 +54,11 @@ class Steward {
   unsigned work_at_logs();
   [[nodiscard]] Result<std::unique_ptr<Endpoint>> open_endpoint(std::uint32_t index);
   [[nodiscard]] Result<std::vector<std::uint32_t>> ports_for(const shm::EndpointSlot::Wanted& wanted) const;
+  // Multicast: port, interface and group of `endpoint`, and its membership. The error leaves nothing joined.
+  [[nodiscard]] Result<void> join_group(Endpoint& endpoint, const shm::EndpointSlot::Wanted& wanted);
+  [[nodiscard]] Result<void> check_room_for_group(const Endpoint& endpoint) const;
+  [[nodiscard]] Result<void> bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot& slot);
+  void release_addresses(const Endpoint& endpoint);
   [[nodiscard]] Result<wire::UdpEndpoint> bind_all(const std::vector<std::uint32_t>& ports, pmd::Port::BindOptions options);
   // What a stream needs first; an error is the stream's failure.
   [[nodiscard]] Result<void> ready_log(std::uint32_t index, std::int32_t term_length);

@@ -39,6 +39,10 @@ struct Endpoint {
   bool is_connected{};                // send: only the destination may talk to us (wire-protocol 5.2)
   std::uint8_t ttl{};
   std::vector<std::uint32_t> ports;   // port table; send: exactly one
+  // Multicast: the group it is a member of, a receiver of the data group, a sender of the control group (wire-protocol 5.3). Port 0: none.
+  wire::UdpEndpoint group;
+  std::uint32_t interface_address{};  // ours on the group's network
+  Endpoint* next_member{};            // of the same group on the same port; its lane's
   std::atomic<std::uint32_t> lanes_left{};  // that still know it while it closes
 
   // Send side.

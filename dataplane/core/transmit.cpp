@@ -16,6 +16,9 @@ IpHost::Options host_options(const LanePort::Options& options) {
   host.address = options.address;
   host.prefix_length = options.prefix_length;
   if (options.vlan != 0) host.vlan = options.vlan;
+  // Hosts must not answer a query at the same moment (RFC 3376 5.2): the MAC tells them apart.
+  std::memcpy(&host.igmp.seed, host.mac.bytes.data(), host.mac.bytes.size());
+  host.igmp.is_silent = !options.port->capabilities().needs_arp;
   return host;
 }
 
@@ -85,6 +88,9 @@ bool LanePort::send_unresolved(Destination& destination, std::span<const std::by
   if (needs_arp_) mac = host_.resolve(destination.next_hop, now_ns);
   if (mac) {
     destination.header.set_destination_mac(*mac);
+    // A group with members here comes this way with every frame; all others until something changes.
+    const bool has_members = options_.loop != nullptr && destination.is_looped && host_.has_group(destination.remote.address);
+    if (has_members) return send_looped(destination, payload);
     destination.epoch = host_.epoch();
     return send(destination, payload, now_ns);
   }
@@ -106,6 +112,28 @@ bool LanePort::send_as(Destination& destination, std::span<const std::byte> payl
   if (frame == nullptr) [[unlikely]] return false;
   stage_.push(frame);
   return true;
+}
+
+bool LanePort::send_looped(Destination& destination, std::span<const std::byte> payload) noexcept {
+  destination.epoch = 0;
+  if (!stage_.has_room()) return false;
+  rte_mbuf* const frame = build(destination, payload, [](std::byte*) {});
+  if (frame == nullptr) return false;
+  loop_to_members(destination.remote.address, frame);
+  stage_.push(frame);
+  return true;
+}
+
+void LanePort::loop_to_members(std::uint32_t group, rte_mbuf* frame) noexcept {
+  if (options_.loop == nullptr || !host_.has_group(group)) return;
+  rte_mbuf* const copy = options_.loop->has_room() ? rte_pktmbuf_copy(frame, frames_.pool(), 0, UINT32_MAX) : nullptr;
+  if (copy == nullptr) {
+    counters_.add(shm::LaneCounter::kDropNoBuffer);
+    return;
+  }
+  copy->port = static_cast<std::uint16_t>(options_.index);
+  options_.loop->push(copy);
+  counters_.add(shm::LaneCounter::kFramesLooped);
 }
 
 void LanePort::send_frame(std::span<const std::byte> bytes) noexcept {
@@ -146,6 +174,9 @@ void LanePort::tick(std::int64_t now_ns) noexcept {
   counters_.add(shm::LaneCounter::kArpRequestsSent, now.arp_requests - counted_.arp_requests);
   counters_.add(shm::LaneCounter::kArpRepliesSent, now.arp_replies - counted_.arp_replies);
   counters_.add(shm::LaneCounter::kIcmpRepliesSent, now.icmp_replies - counted_.icmp_replies);
+  counters_.add(shm::LaneCounter::kIgmpReportsSent, now.igmp.reports - counted_.igmp.reports);
+  counters_.add(shm::LaneCounter::kIgmpGroupsLeft, now.igmp.leaves - counted_.igmp.leaves);
+  counters_.add(shm::LaneCounter::kIgmpQueriesReceived, now.igmp.queries - counted_.igmp.queries);
   counted_ = now;
 }
 

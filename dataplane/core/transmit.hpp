@@ -107,6 +107,38 @@ inline void rewrite_ids(std::byte* datagram, std::size_t length, const StreamIds
   }
 }
 
+// Copies of multicast frames for members of the group on the port they leave by, until the lane's next turn takes them. One for all ports of
+// a lane; a frame's `port` says which one it belongs to.
+class LoopQueue {
+ public:
+  static constexpr std::uint16_t kCapacity = 256;
+  LoopQueue() = default;
+  ~LoopQueue() { discard(); }
+  LoopQueue(const LoopQueue&) = delete;
+  LoopQueue& operator=(const LoopQueue&) = delete;
+  [[nodiscard]] bool is_empty() const noexcept { return count_ == 0; }
+  [[nodiscard]] bool has_room() const noexcept { return count_ < kCapacity; }
+  // Precondition: has_room().
+  void push(rte_mbuf* frame) noexcept { frames_[count_++] = frame; }
+  // Hands what is there to `take`, which owns it then; what comes meanwhile waits for the next call.
+  template <typename Take>
+  unsigned drain(Take&& take) noexcept {
+    const std::uint16_t count = count_;
+    for (std::uint16_t i = 0; i < count; ++i) take(frames_[i]);
+    std::memmove(frames_.data(), frames_.data() + count, (count_ - count) * sizeof(rte_mbuf*));
+    count_ = static_cast<std::uint16_t>(count_ - count);
+    return count;
+  }
+  void discard() noexcept {
+    rte_pktmbuf_free_bulk(frames_.data(), count_);
+    count_ = 0;
+  }
+
+ private:
+  std::uint16_t count_{};
+  std::array<rte_mbuf*, kCapacity> frames_{};
+};
+
 // Where datagrams of one endpoint or image go: everything in front of the payload, and how to get there.
 struct Destination {
   wire::UdpFrameTemplate header;
@@ -114,7 +146,8 @@ struct Destination {
   wire::UdpEndpoint source;
   wire::UdpEndpoint remote;
   std::uint32_t next_hop{};        // whose MAC the frame carries
-  std::uint32_t epoch{};           // of the IP host when the MAC was looked up; 0: not known yet
+  std::uint32_t epoch{};           // of the IP host when the MAC was looked up; 0: ask for each frame
+  bool is_looped{true};            // members of the group on the same port get a copy, where the port does not see to that
 };
 
 // One port as its lane sees it: rules for received frames, IP host, stage.
@@ -132,6 +165,7 @@ class LanePort final : public IpHost::Output {
     std::uint16_t vlan{};
     bool writes_udp_checksum{};
     bool answers_unreachable{};    // ICMP: not for ports the kernel answers for
+    LoopQueue* loop{};             // takes copies for members of groups; null: the port's kernel or lane sees to them
   };
   LanePort(const Options& options, FramePool& frames, proto::LaneCounters counters);
 
@@ -156,6 +190,8 @@ class LanePort final : public IpHost::Output {
   [[nodiscard]] IpHost& host() noexcept { return host_; }
   [[nodiscard]] bool needs_arp() const noexcept { return needs_arp_; }
   [[nodiscard]] std::size_t payload_max() const noexcept { return payload_max_; }
+  // A frame to `group` that is about to leave by this port: copies it for the members here.
+  void loop_to_members(std::uint32_t group, rte_mbuf* frame) noexcept;
   // An owned frame from outside the templates (another lane): staged, or counted and freed.
   void push_or_drop(rte_mbuf* frame) noexcept;
 
@@ -164,6 +200,7 @@ class LanePort final : public IpHost::Output {
   // `finish(datagram)` may change the copy.
   template <typename Finish>
   [[nodiscard]] rte_mbuf* build(const Destination& destination, std::span<const std::byte> payload, Finish&& finish) noexcept;
+  [[nodiscard]] bool send_looped(Destination& destination, std::span<const std::byte> payload) noexcept;
 
   Options options_;
   FramePool& frames_;

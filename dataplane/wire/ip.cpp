@@ -205,13 +205,27 @@ std::optional<IgmpView> IgmpView::parse(std::span<const std::byte> ip_payload) n
   IgmpView view;
   view.type = load_le<std::uint8_t>(p);
   if (view.type == kReportV3) {  // the group of the first record
-    if (ip_payload.size() >= kIgmpV3ReportLength && load_be16(p + 6) != 0) view.group = load_be32(p + 12);
+    const bool has_record = ip_payload.size() >= igmp_v3_report_length(1) && load_be16(p + 6) != 0;
+    if (has_record) view.group = load_be32(p + 12);
     return view;
   }
   view.max_response = load_le<std::uint8_t>(p + 1);
   view.group = load_be32(p + 4);
-  view.is_v3_query = view.type == kQuery && ip_payload.size() >= kIgmpV3QueryLength;
+  if (view.type != kQuery || ip_payload.size() == kIgmpV2Length) return view;
+  if (ip_payload.size() < kIgmpV3QueryLength) return std::nullopt;
+  const std::size_t sources = load_be16(p + 10);
+  if (ip_payload.size() < kIgmpV3QueryLength + 4 * sources) return std::nullopt;
+  view.robustness = load_le<std::uint8_t>(p + 8) & 0x07;
+  view.is_v3_query = true;
   return view;
+}
+
+std::int64_t IgmpView::max_response_ns() const noexcept {
+  constexpr std::int64_t kTenth_ns = 100'000'000;
+  if (!is_v3_query) return (max_response == 0 ? 100 : max_response) * kTenth_ns;
+  if (max_response < 128) return max_response * kTenth_ns;
+  const std::int64_t mantissa = (max_response & 0x0F) | 0x10;
+  return (mantissa << ((max_response >> 4 & 0x07) + 3)) * kTenth_ns;
 }
 
 void build_igmp_v2(std::byte* p, std::uint8_t type, std::uint32_t group) noexcept {
@@ -221,13 +235,17 @@ void build_igmp_v2(std::byte* p, std::uint8_t type, std::uint32_t group) noexcep
   store_be16(p + 2, checksum_of({p, kIgmpV2Length}));
 }
 
-void build_igmp_v3_report(std::byte* p, std::uint8_t record_type, std::uint32_t group) noexcept {
-  std::memset(p, 0, kIgmpV3ReportLength);
+void build_igmp_v3_report(std::byte* p, IgmpRecord record, std::span<const std::uint32_t> groups) noexcept {
+  const std::size_t length = igmp_v3_report_length(groups.size());
+  std::memset(p, 0, length);
   store_le(p, IgmpView::kReportV3);
-  store_be16(p + 6, 1);  // records
-  store_le(p + 8, record_type);
-  store_be32(p + 12, group);
-  store_be16(p + 2, checksum_of({p, kIgmpV3ReportLength}));
+  store_be16(p + 6, static_cast<std::uint16_t>(groups.size()));
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    std::byte* const at = p + kIgmpV3ReportHeaderLength + i * kIgmpV3RecordLength;
+    store_le(at, static_cast<std::uint8_t>(record));
+    store_be32(at + 4, groups[i]);
+  }
+  store_be16(p + 2, checksum_of({p, length}));
 }
 
 std::size_t build_ipv4(std::byte* p, std::uint8_t protocol, std::uint8_t ttl, std::uint32_t source, std::uint32_t destination,

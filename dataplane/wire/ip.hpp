@@ -23,6 +23,9 @@ inline constexpr MacAddress kBroadcastMac{{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
                      static_cast<std::uint8_t>(group)}};
 }
 [[nodiscard]] constexpr bool is_multicast_ipv4(std::uint32_t address) noexcept { return address >> 28 == 0xE; }
+// The group that carries status messages and NAKs: the data group with its last byte one up (wire-protocol 5.3), and back.
+[[nodiscard]] constexpr std::uint32_t control_group(std::uint32_t data) noexcept { return (data & 0xFFFFFF00) | ((data + 1) & 0xFF); }
+[[nodiscard]] constexpr std::uint32_t data_group(std::uint32_t control) noexcept { return (control & 0xFFFFFF00) | ((control - 1) & 0xFF); }
 [[nodiscard]] constexpr bool is_loopback_ipv4(std::uint32_t address) noexcept { return address >> 24 == 127; }
 
 inline constexpr std::uint16_t kEtherTypeIpv4 = 0x0800;
@@ -142,7 +145,7 @@ struct IcmpView {
   [[nodiscard]] static std::optional<IcmpView> parse(std::span<const std::byte> ip_payload) noexcept;  // checksum verified
 };
 
-// IGMP (RFC 2236 v2; RFC 3376 v3 reports with one record).
+// IGMP (RFC 2236, RFC 3376).
 struct IgmpView {
   static constexpr std::uint8_t kQuery = 0x11;
   static constexpr std::uint8_t kReportV1 = 0x12;
@@ -150,15 +153,26 @@ struct IgmpView {
   static constexpr std::uint8_t kLeave = 0x17;
   static constexpr std::uint8_t kReportV3 = 0x22;
   std::uint8_t type{};
-  std::uint8_t max_response{};   // 1/10 s in a v2 query
+  std::uint8_t max_response{};   // code: 1/10 s, above 127 in a v3 query a floating-point number; 0: an IGMPv1 query
+  std::uint8_t robustness{};     // v3 query: QRV, 0 = not told
   std::uint32_t group{};         // 0: general query
   bool is_v3_query{};
-  [[nodiscard]] static std::optional<IgmpView> parse(std::span<const std::byte> ip_payload) noexcept;  // checksum verified
+  // The checksum is verified; a query of a length that no version has is refused (RFC 3376 7.1).
+  [[nodiscard]] static std::optional<IgmpView> parse(std::span<const std::byte> ip_payload) noexcept;
+  // Of a query: how long hosts may wait with their answers (RFC 3376 4.1.1; 10 s for IGMPv1).
+  [[nodiscard]] std::int64_t max_response_ns() const noexcept;
 };
 inline constexpr std::size_t kIgmpV2Length = 8;
-inline constexpr std::size_t kIgmpV3ReportLength = 16;  // one record without sources
+inline constexpr std::size_t kIgmpV3ReportHeaderLength = 8;
+inline constexpr std::size_t kIgmpV3RecordLength = 8;   // without sources
+[[nodiscard]] constexpr std::size_t igmp_v3_report_length(std::size_t records) noexcept {
+  return kIgmpV3ReportHeaderLength + records * kIgmpV3RecordLength;
+}
+// Group record types of RFC 3376 4.2.12 that a host without source filters needs.
+enum class IgmpRecord : std::uint8_t { kIsExclude = 2, kToInclude = 3, kToExclude = 4 };
 void build_igmp_v2(std::byte* p, std::uint8_t type, std::uint32_t group) noexcept;
-void build_igmp_v3_report(std::byte* p, std::uint8_t record_type, std::uint32_t group) noexcept;
+// One record without sources for each group: igmp_v3_report_length(groups.size()) bytes.
+void build_igmp_v3_report(std::byte* p, IgmpRecord record, std::span<const std::uint32_t> groups) noexcept;
 // Writes an IPv4 header (20 bytes, or 24 with the router alert option that IGMP needs). `payload_length` excludes it.
 std::size_t build_ipv4(std::byte* p, std::uint8_t protocol, std::uint8_t ttl, std::uint32_t source, std::uint32_t destination,
                        std::size_t payload_length, bool router_alert) noexcept;

@@ -8,6 +8,7 @@
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <vector>
 
 #include "dataplane/base/assert.hpp"
 #include "dataplane/base/time.hpp"
@@ -188,11 +189,37 @@ Result<void> EthdevPort::settle_mac(const PortOptions& options) {
 // Groups must come in: by address filter, by accepting every group, by accepting everything, whichever the device can do first. Software
 // looks at the IP destination in any case, because 32 groups share a MAC. A device that refuses all three has no filter at all.
 void EthdevPort::choose_receive_filter() {
+  has_group_list_ = false;
   if (needs_promiscuous_ && api_.promiscuous_enable(port_) == 0) return;
-  rte_ether_addr all_hosts = to_ether(wire::multicast_mac(0xE0000001));
-  if (api_.set_mc_addr_list(port_, &all_hosts, 1) == 0) return;
+  has_group_list_ = filter_by_list();
+  if (has_group_list_) return;
   if (api_.allmulticast_enable(port_) == 0) return;
   static_cast<void>(api_.promiscuous_enable(port_));
+}
+
+// Groups that share a MAC need one entry; all hosts are always on the list, for the queries of IGMP.
+bool EthdevPort::filter_by_list() {
+  constexpr std::uint32_t kAllHosts = 0xE0000001;
+  std::vector<rte_ether_addr> macs{to_ether(wire::multicast_mac(kAllHosts))};
+  for (const auto& [group, holders] : groups_) {
+    const rte_ether_addr mac = to_ether(wire::multicast_mac(group));
+    const auto is_same = [&mac](const rte_ether_addr& other) { return std::memcmp(&mac, &other, sizeof mac) == 0; };
+    if (std::none_of(macs.begin(), macs.end(), is_same)) macs.push_back(mac);
+  }
+  return api_.set_mc_addr_list(port_, macs.data(), static_cast<std::uint32_t>(macs.size())) == 0;
+}
+
+Result<void> EthdevPort::join(const GroupOptions& options) {
+  if (++groups_[options.group.address] > 1 || !has_group_list_ || !is_started_) return {};
+  if (!filter_by_list()) choose_receive_filter();  // more groups than the device's list holds
+  return {};
+}
+
+void EthdevPort::leave(const wire::UdpEndpoint& group, std::uint32_t /*interface_address*/) {
+  const auto found = groups_.find(group.address);
+  if (found == groups_.end() || --found->second != 0) return;
+  groups_.erase(found);
+  if (has_group_list_ && is_started_) static_cast<void>(filter_by_list());
 }
 
 int EthdevPort::start_device() {

@@ -1,5 +1,6 @@
 #pragma once
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -50,6 +51,9 @@ class EthdevPort final : public Port, private MemifWatched {
   PortStatistics statistics() noexcept override;
   Result<wire::UdpEndpoint> bind(const BindOptions& options) override { return addresses_.bind(options.local); }
   void unbind(const wire::UdpEndpoint& local) override { addresses_.unbind(local); }
+  // Puts the group's MAC into the device's filter, or opens the filter where that does not work.
+  Result<void> join(const GroupOptions& options) override;
+  void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address) override;
 
  private:
   struct Queue {
@@ -62,6 +66,7 @@ class EthdevPort final : public Port, private MemifWatched {
   [[nodiscard]] Result<void> set_up_queues(const PortOptions& options, const rte_eth_dev_info& info, rte_mempool* pool, int socket);
   [[nodiscard]] Result<void> settle_mac(const PortOptions& options);
   void choose_receive_filter();
+  [[nodiscard]] bool filter_by_list();
   [[nodiscard]] int start_device();
   void set_started(bool is_started) noexcept;
   void start_when_peer_is_there() noexcept;
@@ -83,6 +88,8 @@ class EthdevPort final : public Port, private MemifWatched {
   bool is_started_{};
   std::mutex device_mutex_;  // is_started_ and the gates, between the steward and the interrupt thread of a memif device
   bool needs_promiscuous_{};
+  bool has_group_list_{};  // the device filters groups by MAC; else every group comes in
+  std::map<std::uint32_t, std::uint32_t> groups_;  // joined, and how often
   bool was_up_{};  // since the last start
   std::int64_t started_ns_{};
   std::unique_ptr<MemifServerHold> server_hold_;

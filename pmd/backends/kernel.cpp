@@ -32,7 +32,7 @@ std::uint16_t KernelPort::tx_burst(std::uint16_t queue, rte_mbuf** frames, std::
   SocketQueue& sockets = queues_[queue];
   const auto socket_of = [this](const rte_mbuf* frame) noexcept {
     UdpFrame view;
-    return UdpFrame::parse(frame, view) ? table_.find_or_wildcard(view.source) : SocketTable::kNone;
+    return UdpFrame::parse(frame, view) ? table_.find_sender(view.source, view.destination) : SocketTable::kNone;
   };
   std::uint16_t done = 0;
   while (done < count) {
@@ -59,8 +59,7 @@ PortStatistics KernelPort::statistics() noexcept {
 }
 
 Result<wire::UdpEndpoint> KernelPort::bind(const BindOptions& options) {
-  if (wire::is_multicast_ipv4(options.local.address))
-    return fail(ErrorCode::kUnsupported, "the kernel port does not join multicast groups yet", "use a poll-mode port for multicast");
+  if (wire::is_multicast_ipv4(options.local.address)) return fail(ErrorCode::kInvalidArgument, "a group is joined, not bound");
   return table_.bind(options);
 }
 

@@ -81,6 +81,11 @@ std::uint16_t LoopbackPort::rx_burst(std::uint16_t queue, rte_mbuf** frames, std
 LoopbackPort::Target LoopbackPort::classify(rte_mbuf* frame) const noexcept {
   UdpFrame view;
   if (!UdpFrame::parse(frame, view)) return {};
+  if (wire::is_multicast_ipv4(view.destination.address)) {
+    const std::uint32_t slot = table_.find_sender(view.source, view.destination);
+    if (slot == SocketTable::kNone || table_.fd(slot) < 0) return {};
+    return {.kind = Target::Kind::kSocket, .fd = table_.fd(slot), .remote = table_.remote(slot)};
+  }
   if (const std::uint32_t slot = table_.find_or_wildcard(view.destination); slot != SocketTable::kNone) {
     if (view.source.address == 0) {  // sent from a wildcard endpoint: the kernel would have put this in
       rewrite_source(frame, 0, kLocalhost);
@@ -147,7 +152,7 @@ PortStatistics LoopbackPort::statistics() noexcept {
 Result<wire::UdpEndpoint> LoopbackPort::bind(const BindOptions& options) {
   const std::uint32_t address = options.local.address;
   if (address != 0 && !wire::is_loopback_ipv4(address))
-    return fail(wire::is_multicast_ipv4(address) ? ErrorCode::kUnsupported : ErrorCode::kInvalidArgument,
+    return fail(ErrorCode::kInvalidArgument,
                 "the loopback port does not own " + format_ipv4(address), "it owns 127.0.0.0/8; see `thalweg route get`");
   BindOptions wanted = options;
   if (address == 0 && !options.is_receive && options.remote.port != 0) wanted.local.address = kLocalhost;

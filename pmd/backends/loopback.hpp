@@ -30,6 +30,10 @@ class LoopbackPort final : public Port {
   // taken in memory only, because the kernel port holds its socket (bind there first when the port number is 0).
   Result<wire::UdpEndpoint> bind(const BindOptions& options) override;
   void unbind(const wire::UdpEndpoint& local) override { table_.unbind(local); }
+  // On the host's loopback interface: other processes hear what we send to a group, and we hear them. What we sent comes back, too; lanes
+  // know it by its source, because members here had a copy before (core::LanePort).
+  Result<void> join(const GroupOptions& options) override { return table_.join(options); }
+  void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address) override { table_.leave(group, interface_address); }
 
  private:
   // Where a frame goes; equal targets in a row are sent together.

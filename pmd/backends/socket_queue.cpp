@@ -93,6 +93,7 @@ std::uint16_t SocketQueue::read_socket(std::uint32_t slot, rte_mbuf** frames, st
     return 0;
   }
   const wire::UdpEndpoint local = table_.local(slot);
+  const std::uint32_t interface = table_.interface_address(slot);
   const std::uint32_t wanted = std::min<std::uint32_t>(count, reserve_count_);
   for (std::uint32_t i = 0; i < wanted; ++i) {
     rte_mbuf* const frame = reserve_[reserve_count_ - 1 - i];
@@ -114,7 +115,7 @@ std::uint16_t SocketQueue::read_socket(std::uint32_t slot, rte_mbuf** frames, st
   std::uint16_t kept = 0;
   for (int i = 0; i < got; ++i) {
     rte_mbuf* const frame = reserve_[--reserve_count_];
-    if (dress(static_cast<std::size_t>(i), local)) {
+    if (dress(static_cast<std::size_t>(i), local, interface)) {
       const std::uint32_t length = messages_[static_cast<std::size_t>(i)].msg_len + static_cast<std::uint32_t>(wire::kUdpFrameHeaderLength);
       frame->data_len = static_cast<std::uint16_t>(length);
       frame->pkt_len = length;
@@ -130,7 +131,7 @@ std::uint16_t SocketQueue::read_socket(std::uint32_t slot, rte_mbuf** frames, st
 }
 
 // Puts headers in front of message `index`. False: the datagram was longer than a buffer.
-bool SocketQueue::dress(std::size_t index, const wire::UdpEndpoint& local) noexcept {
+bool SocketQueue::dress(std::size_t index, const wire::UdpEndpoint& local, std::uint32_t interface) noexcept {
   msghdr& header = messages_[index].msg_hdr;
   if ((header.msg_flags & MSG_TRUNC) != 0 || header.msg_namelen < sizeof(sockaddr_in)) return false;
   wire::UdpEndpoint destination = local;
@@ -142,7 +143,9 @@ bool SocketQueue::dress(std::size_t index, const wire::UdpEndpoint& local) noexc
   }
   const wire::UdpEndpoint source{ntohl(addresses_[index].sin_addr.s_addr), ntohs(addresses_[index].sin_port)};
   auto* const payload = static_cast<std::byte*>(vectors_[index].iov_base);
-  write_udp_headers(payload - wire::kUdpFrameHeaderLength, source, destination, messages_[index].msg_len);
+  std::byte* const frame = payload - wire::kUdpFrameHeaderLength;
+  write_udp_headers(frame, source, destination, messages_[index].msg_len);
+  if (interface != 0) write_interface(frame, interface);
   return true;
 }
 

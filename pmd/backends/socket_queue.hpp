@@ -38,7 +38,7 @@ class SocketQueue {
   [[nodiscard]] bool is_time_to_look(std::int64_t now_ns) noexcept;
   [[nodiscard]] bool refill_reserve() noexcept;
   [[nodiscard]] std::uint16_t read_socket(std::uint32_t slot, rte_mbuf** frames, std::uint16_t count, bool& is_drained) noexcept;
-  [[nodiscard]] bool dress(std::size_t index, const wire::UdpEndpoint& local) noexcept;
+  [[nodiscard]] bool dress(std::size_t index, const wire::UdpEndpoint& local, std::uint32_t interface) noexcept;
 
   SocketTable& table_;
   rte_mempool* pool_;

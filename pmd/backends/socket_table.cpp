@@ -48,7 +48,38 @@ std::uint64_t overflows_of(int fd) noexcept {
   return memory[SK_MEMINFO_DROPS];
 }
 
+wire::UdpEndpoint connected_to(const Port::BindOptions& options) noexcept {
+  return options.is_receive ? wire::UdpEndpoint{} : options.remote;
+}
+
 bool set_int(int fd, int level, int option, int value) noexcept { return ::setsockopt(fd, level, option, &value, sizeof value) == 0; }
+
+Result<Fd> open_socket(std::int32_t rcvbuf, std::int32_t sndbuf) {
+  Fd fd{::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+  if (fd.get() < 0) {
+    const int code = errno;
+    return fail_errno(code == EMFILE || code == ENFILE ? ErrorCode::kNoSpace : ErrorCode::kIo, "open a UDP socket", code,
+                      "raise the limit of open files (LimitNOFILE=, ulimit -n)");
+  }
+  // Groups that somebody else on this host joined are no business of ours, whatever address the socket is bound to.
+  if (!set_int(fd.get(), IPPROTO_IP, IP_MULTICAST_ALL, 0)) return fail_errno(ErrorCode::kIo, "set IP_MULTICAST_ALL", errno);
+  // Sizes are wishes: the kernel clamps them to net.core.{r,w}mem_max, and `host check` says so.
+  if (rcvbuf > 0) set_int(fd.get(), SOL_SOCKET, SO_RCVBUF, rcvbuf);
+  if (sndbuf > 0) set_int(fd.get(), SOL_SOCKET, SO_SNDBUF, sndbuf);
+  return fd;
+}
+
+// How a socket sends to groups: by which interface, how far, and to sockets of this host, too.
+Result<void> set_multicast(int fd, std::uint32_t interface_address, std::uint8_t ttl) {
+  in_addr interface{};
+  interface.s_addr = htonl(interface_address);
+  if (::setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, sizeof interface) != 0)
+    return fail_errno(ErrorCode::kInvalidArgument, "multicast by interface " + format_ipv4(interface_address), errno,
+                      "no interface of this host has the address: ip address show");
+  const bool is_set = set_int(fd, IPPROTO_IP, IP_MULTICAST_TTL, ttl == 0 ? 1 : ttl) && set_int(fd, IPPROTO_IP, IP_MULTICAST_LOOP, 1);
+  if (!is_set) return fail_errno(ErrorCode::kIo, "set up a multicast socket", errno);
+  return {};
+}
 
 }  // namespace
 
@@ -62,17 +93,15 @@ Fd::~Fd() {
 int Fd::release() noexcept { return std::exchange(fd_, -1); }
 
 Result<BoundSocket> open_udp_socket(const Port::BindOptions& options) {
-  BoundSocket bound{.fd = Fd{::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)}, .local = options.local};
+  auto opened = open_socket(options.socket_rcvbuf, options.socket_sndbuf);
+  if (!opened) return tl::unexpected<Error>{std::move(opened.error())};
+  BoundSocket bound{.fd = std::move(*opened), .local = options.local};
   const int fd = bound.fd.get();
-  if (fd < 0) {
-    const int code = errno;
-    return fail_errno(code == EMFILE || code == ENFILE ? ErrorCode::kNoSpace : ErrorCode::kIo, "open a UDP socket", code,
-                      "raise the limit of open files (LimitNOFILE=, ulimit -n)");
+  if (wire::is_multicast_ipv4(options.remote.address)) {
+    if (auto set = set_multicast(fd, options.interface_address, options.ttl); !set) return tl::unexpected<Error>{std::move(set.error())};
+  } else if (options.ttl != 0 && !set_int(fd, IPPROTO_IP, IP_TTL, options.ttl)) {
+    return fail_errno(ErrorCode::kIo, "set the TTL", errno);
   }
-  // Sizes are wishes: the kernel clamps them to net.core.{r,w}mem_max, and `host check` says so.
-  if (options.socket_rcvbuf > 0) set_int(fd, SOL_SOCKET, SO_RCVBUF, options.socket_rcvbuf);
-  if (options.socket_sndbuf > 0) set_int(fd, SOL_SOCKET, SO_SNDBUF, options.socket_sndbuf);
-  if (options.ttl != 0 && !set_int(fd, IPPROTO_IP, IP_TTL, options.ttl)) return fail_errno(ErrorCode::kIo, "set the TTL", errno);
   // A wildcard socket must say which of our addresses a datagram was sent to.
   if (options.local.address == 0 && !set_int(fd, IPPROTO_IP, IP_PKTINFO, 1)) return fail_errno(ErrorCode::kIo, "set IP_PKTINFO", errno);
 
@@ -89,6 +118,26 @@ Result<BoundSocket> open_udp_socket(const Port::BindOptions& options) {
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&actual), &length) != 0) return fail_errno(ErrorCode::kIo, "getsockname", errno);
   bound.local = {ntohl(actual.sin_addr.s_addr), ntohs(actual.sin_port)};
   return bound;
+}
+
+Result<Fd> open_group_socket(const Port::GroupOptions& options) {
+  auto opened = open_socket(options.socket_rcvbuf, options.socket_sndbuf);
+  if (!opened) return opened;
+  const int fd = opened->get();
+  if (!set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)) return fail_errno(ErrorCode::kIo, "set SO_REUSEADDR", errno);  // others on this host may listen, too
+  if (auto set = set_multicast(fd, options.interface_address, options.ttl); !set) return tl::unexpected<Error>{std::move(set.error())};
+  const sockaddr_in local = to_sockaddr(options.group);
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&local), sizeof local) != 0) return bind_failure(options.group, errno);
+  ip_mreq membership{};
+  membership.imr_multiaddr.s_addr = htonl(options.group.address);
+  membership.imr_interface.s_addr = htonl(options.interface_address);
+  if (::setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &membership, sizeof membership) != 0) {
+    const int code = errno;
+    const std::string what = "join " + format_ipv4(options.group.address) + " on interface " + format_ipv4(options.interface_address);
+    if (code == ENOBUFS) return fail_errno(ErrorCode::kNoSpace, what, code, "raise net.ipv4.igmp_max_memberships");
+    return fail_errno(code == ENODEV ? ErrorCode::kInvalidArgument : ErrorCode::kIo, what, code, "ip address show lists the interfaces");
+  }
+  return opened;
 }
 
 SocketTable::SocketTable()
@@ -119,19 +168,36 @@ bool SocketTable::collides(const wire::UdpEndpoint& local) const noexcept {
   return false;
 }
 
-std::uint32_t SocketTable::publish(const wire::UdpEndpoint& local, const Port::BindOptions& options, int fd) {
-  const std::uint64_t word = key(local);
+std::uint32_t SocketTable::publish(std::uint64_t word, const wire::UdpEndpoint& remote, std::uint16_t queue, int fd) {
   std::uint32_t slot = hash(word);
   while (entries_[slot].key.load(std::memory_order_relaxed) != kEmpty && entries_[slot].key.load(std::memory_order_relaxed) != kTombstone)
     slot = (slot + 1) & (kSlots - 1);
   Entry& entry = entries_[slot];
-  const bool is_connected = !options.is_receive && options.remote.port != 0;
-  entry.remote.store(is_connected ? key(options.remote) : 0, std::memory_order_relaxed);
-  entry.queue.store(options.queue, std::memory_order_relaxed);
+  entry.remote.store(remote.port != 0 ? key(remote) : 0, std::memory_order_relaxed);
+  entry.queue.store(queue, std::memory_order_relaxed);
   entry.fd.store(fd, std::memory_order_relaxed);
-  entry.key.store(word, std::memory_order_release);  // pairs with find()
+  entry.users = 1;
+  entry.key.store(word, std::memory_order_release);  // pairs with find_key()
   ++size_;
   return slot;
+}
+
+Result<void> SocketTable::add(std::uint64_t word, const wire::UdpEndpoint& remote, std::uint16_t queue, Fd socket) {
+  // A parked number still has the dead file under it; dup3 replaces it in one step.
+  int fd = -1;
+  if (!parked_fds_.empty()) {
+    fd = parked_fds_.back();
+    if (::dup3(socket.get(), fd, O_CLOEXEC) < 0) return fail_errno(ErrorCode::kIo, "dup3", errno);
+    parked_fds_.pop_back();
+  } else {
+    fd = socket.release();
+  }
+  const std::uint32_t slot = publish(word, remote, queue, fd);
+  epoll_event event{.events = EPOLLIN, .data = {.u32 = slot}};
+  if (::epoll_ctl(epoll_[queue].get(), EPOLL_CTL_ADD, fd, &event) == 0) return {};
+  const int code = errno;
+  remove(slot);
+  return fail_errno(ErrorCode::kIo, "epoll_ctl", code);
 }
 
 Result<wire::UdpEndpoint> SocketTable::bind(const Port::BindOptions& options) {
@@ -140,23 +206,8 @@ Result<wire::UdpEndpoint> SocketTable::bind(const Port::BindOptions& options) {
   if (options.local.port != 0 && collides(options.local)) return bind_failure(options.local, EADDRINUSE);
   auto bound = open_udp_socket(options);
   if (!bound) return tl::unexpected<Error>{std::move(bound.error())};
-
-  // A parked number still has the dead file under it; dup3 replaces it in one step.
-  int fd = -1;
-  if (!parked_fds_.empty()) {
-    fd = parked_fds_.back();
-    if (::dup3(bound->fd.get(), fd, O_CLOEXEC) < 0) return fail_errno(ErrorCode::kIo, "dup3", errno);
-    parked_fds_.pop_back();
-  } else {
-    fd = bound->fd.release();
-  }
-  const std::uint32_t slot = publish(bound->local, options, fd);
-  epoll_event event{.events = EPOLLIN, .data = {.u32 = slot}};
-  if (::epoll_ctl(epoll_[options.queue].get(), EPOLL_CTL_ADD, fd, &event) != 0) {
-    const int code = errno;
-    unbind(bound->local);
-    return fail_errno(ErrorCode::kIo, "epoll_ctl", code);
-  }
+  if (auto added = add(key(bound->local), connected_to(options), options.queue, std::move(bound->fd)); !added)
+    return tl::unexpected<Error>{std::move(added.error())};
   return bound->local;
 }
 
@@ -164,7 +215,7 @@ Result<wire::UdpEndpoint> SocketTable::reserve(const Port::BindOptions& options)
   if (options.queue >= epoll_.size()) return fail(ErrorCode::kInvalidArgument, "no queue " + std::to_string(options.queue));
   if (size_ == kEntriesMax) return fail(ErrorCode::kNoSpace, "all " + std::to_string(kEntriesMax) + " endpoints are in use");
   if (collides(options.local)) return bind_failure(options.local, EADDRINUSE);
-  static_cast<void>(publish(options.local, options, -1));
+  static_cast<void>(publish(key(options.local), connected_to(options), options.queue, -1));
   return options.local;
 }
 
@@ -180,8 +231,35 @@ std::uint64_t SocketTable::overflows() const noexcept {
 }
 
 void SocketTable::unbind(const wire::UdpEndpoint& local) {
-  std::uint32_t slot = find(local);
-  if (slot == kNone) return;
+  if (const std::uint32_t slot = find(local); slot != kNone) remove(slot);
+}
+
+Result<void> SocketTable::join(const Port::GroupOptions& options) {
+  if (options.queue >= epoll_.size()) return fail(ErrorCode::kInvalidArgument, "no queue " + std::to_string(options.queue));
+  std::uint32_t number = interface_number(options.interface_address);
+  for (std::uint32_t i = 0; number == 0 && i < kInterfacesMax; ++i) {
+    if (interfaces_[i].load(std::memory_order_relaxed) != 0) continue;
+    interfaces_[i].store(options.interface_address, std::memory_order_release);  // pairs with interface_number()
+    number = i + 1;
+  }
+  if (number == 0) return fail(ErrorCode::kNoSpace, "groups on more than " + std::to_string(kInterfacesMax) + " interfaces");
+  const std::uint64_t word = key(options.group, number);
+  if (const std::uint32_t slot = find_key(word); slot != kNone) {
+    ++entries_[slot].users;
+    return {};
+  }
+  if (size_ == kEntriesMax) return fail(ErrorCode::kNoSpace, "all " + std::to_string(kEntriesMax) + " endpoints are in use");
+  auto socket = open_group_socket(options);
+  if (!socket) return tl::unexpected<Error>{std::move(socket.error())};
+  return add(word, {}, options.queue, std::move(*socket));
+}
+
+void SocketTable::leave(const wire::UdpEndpoint& group, std::uint32_t interface_address) {
+  const std::uint32_t slot = find_group(group, interface_address);
+  if (slot != kNone && --entries_[slot].users == 0) remove(slot);
+}
+
+void SocketTable::remove(std::uint32_t slot) {
   Entry& entry = entries_[slot];
   const int fd = entry.fd.exchange(-1, std::memory_order_relaxed);
   // A tombstone, because longer probe chains may run through this entry; behind an empty one no chain goes on, so tombstones in front of it

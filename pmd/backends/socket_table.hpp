@@ -31,6 +31,9 @@ struct BoundSocket {
   wire::UdpEndpoint local;
 };
 [[nodiscard]] Result<BoundSocket> open_udp_socket(const Port::BindOptions& options);
+// A socket bound to a group's address and port and joined to it on one interface; it hears nothing else. Other sockets of this host may do
+// the same. Errors: kInUse (a socket without address reuse holds the port), kInvalidArgument (no such interface), kNoSpace, kIo.
+[[nodiscard]] Result<Fd> open_group_socket(const Port::GroupOptions& options);
 
 // Lookups (find, fd, remote, queue) are lock-free and belong to any lane; bind and unbind to the steward. Unbinding swaps a dead file under
 // the descriptor number before the number can be used again, so a lane in the middle of a system call meets an error, never a stranger's
@@ -52,15 +55,25 @@ class SocketTable {
   // Takes an address without a socket of its own. kInUse when this table holds it, or a wildcard against an address with the same port.
   [[nodiscard]] Result<wire::UdpEndpoint> reserve(const Port::BindOptions& options);
   void unbind(const wire::UdpEndpoint& local);
+  // Opens a socket for a group on an interface, or counts one more user of it. Errors as open_group_socket().
+  [[nodiscard]] Result<void> join(const Port::GroupOptions& options);
+  void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address);
 
   // The entry of exactly this address and port, or kNone.
-  [[nodiscard]] std::uint32_t find(const wire::UdpEndpoint& local) const noexcept {
-    const std::uint64_t wanted = key(local);
-    for (std::uint32_t slot = hash(wanted);; slot = (slot + 1) & (kSlots - 1)) {
-      const std::uint64_t found = entries_[slot].key.load(std::memory_order_acquire);  // pairs with publish()
-      if (found == wanted) return slot;
-      if (found == kEmpty) return kNone;
+  [[nodiscard]] std::uint32_t find(const wire::UdpEndpoint& local) const noexcept { return find_key(key(local)); }
+  // The socket that frames of `source` to `destination` leave through: for the control frames of a group's receivers, which go to an even
+  // address, the socket of the data group (wire-protocol 5.3); else the one of the source address, or the wildcard's.
+  [[nodiscard]] std::uint32_t find_sender(const wire::UdpEndpoint& source, const wire::UdpEndpoint& destination) const noexcept {
+    if (wire::is_multicast_ipv4(destination.address) && (destination.address & 1U) == 0) {
+      const std::uint32_t slot = find_group({wire::data_group(destination.address), destination.port}, source.address);
+      if (slot != kNone) return slot;
     }
+    return find_or_wildcard(source);
+  }
+  // The entry of a group joined on an interface, or kNone.
+  [[nodiscard]] std::uint32_t find_group(const wire::UdpEndpoint& group, std::uint32_t interface_address) const noexcept {
+    const std::uint32_t number = interface_number(interface_address);
+    return number == 0 ? kNone : find_key(key(group, number));
   }
   // The entry of this address, or else the wildcard's with this port.
   [[nodiscard]] std::uint32_t find_or_wildcard(const wire::UdpEndpoint& local) const noexcept {
@@ -76,6 +89,11 @@ class SocketTable {
   [[nodiscard]] wire::UdpEndpoint local(std::uint32_t slot) const noexcept {
     return endpoint(entries_[slot].key.load(std::memory_order_acquire));
   }
+  // Of a group's socket: our address on the network it was joined on; 0 for other sockets.
+  [[nodiscard]] std::uint32_t interface_address(std::uint32_t slot) const noexcept {
+    const auto number = static_cast<std::uint32_t>(entries_[slot].key.load(std::memory_order_acquire) >> 2 & kNumberMask);
+    return number == 0 ? 0 : interfaces_[number - 1].load(std::memory_order_relaxed);
+  }
   // Epoll set of a queue; its events carry entry numbers in data.u32.
   [[nodiscard]] int epoll_fd(std::uint16_t queue) const noexcept { return epoll_[queue].get(); }
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
@@ -84,18 +102,38 @@ class SocketTable {
   [[nodiscard]] std::uint64_t overflows() const noexcept;
 
  private:
-  // Half full at most. A key is address, port and a low bit that tells a wildcard with port 0 bits from an empty entry.
+  // Half full at most. A key is address, port, the number of the interface of a group, and a low bit that tells a wildcard with port 0 bits
+  // from an empty entry.
   static constexpr std::uint32_t kSlots = 2 * kEntriesMax;
   static constexpr std::uint64_t kEmpty = 0;
   static constexpr std::uint64_t kTombstone = 2;
+  static constexpr std::uint32_t kInterfacesMax = 64;   // on which groups are joined
+  static constexpr std::uint64_t kNumberMask = 0x3FFF;
   struct Entry {
     std::atomic<std::uint64_t> key{kEmpty};
     std::atomic<std::uint64_t> remote{};
     std::atomic<int> fd{-1};
     std::atomic<std::uint16_t> queue{};
+    std::uint32_t users{1};        // of a group; the steward's
   };
-  [[nodiscard]] static constexpr std::uint64_t key(const wire::UdpEndpoint& e) noexcept {
-    return std::uint64_t{e.address} << 32 | std::uint64_t{e.port} << 16 | 1;
+  [[nodiscard]] static constexpr std::uint64_t key(const wire::UdpEndpoint& e, std::uint32_t interface_number = 0) noexcept {
+    return std::uint64_t{e.address} << 32 | std::uint64_t{e.port} << 16 | std::uint64_t{interface_number} << 2 | 1;
+  }
+  [[nodiscard]] std::uint32_t find_key(std::uint64_t wanted) const noexcept {
+    for (std::uint32_t slot = hash(wanted);; slot = (slot + 1) & (kSlots - 1)) {
+      const std::uint64_t found = entries_[slot].key.load(std::memory_order_acquire);  // pairs with publish()
+      if (found == wanted) return slot;
+      if (found == kEmpty) return kNone;
+    }
+  }
+  // From 1; 0: no group was joined there.
+  [[nodiscard]] std::uint32_t interface_number(std::uint32_t address) const noexcept {
+    for (std::uint32_t i = 0; i < kInterfacesMax; ++i) {
+      const std::uint32_t known = interfaces_[i].load(std::memory_order_acquire);
+      if (known == address) return i + 1;
+      if (known == 0) return 0;
+    }
+    return 0;
   }
   [[nodiscard]] static constexpr wire::UdpEndpoint endpoint(std::uint64_t word) noexcept {
     return {static_cast<std::uint32_t>(word >> 32), static_cast<std::uint16_t>(word >> 16)};
@@ -103,12 +141,16 @@ class SocketTable {
   [[nodiscard]] static constexpr std::uint32_t hash(std::uint64_t word) noexcept {
     return static_cast<std::uint32_t>(word * 0x9E3779B97F4A7C15U >> 40) & (kSlots - 1);
   }
-  [[nodiscard]] std::uint32_t publish(const wire::UdpEndpoint& local, const Port::BindOptions& options, int fd);
+  [[nodiscard]] std::uint32_t publish(std::uint64_t word, const wire::UdpEndpoint& remote, std::uint16_t queue, int fd);
+  // Puts a socket into the table under its queue's epoll set.
+  [[nodiscard]] Result<void> add(std::uint64_t word, const wire::UdpEndpoint& remote, std::uint16_t queue, Fd socket);
+  void remove(std::uint32_t slot);
   [[nodiscard]] bool collides(const wire::UdpEndpoint& local) const noexcept;
 
   std::unique_ptr<std::array<Entry, kSlots>> storage_;
   Entry* entries_{};
   std::uint32_t size_{};
+  std::array<std::atomic<std::uint32_t>, kInterfacesMax> interfaces_{};   // grows only
   std::vector<Fd> epoll_;
   Fd dead_;                        // what lies under a parked number
   std::vector<int> parked_fds_;    // numbers to use again

@@ -45,6 +45,22 @@ struct World {
     if (unusual.ethernet.type != wire::kEtherTypeIpv4) return;
     const wire::Ipv4View ip = wire::Ipv4View::parse(unusual.rest);
     if (ip.protocol == wire::kIpProtocolIcmp) host.on_icmp(unusual.ethernet, ip, now_ns);
+    if (ip.protocol == wire::kIpProtocolIgmp) host.on_igmp(ip, now_ns);
+  }
+
+  // An IGMP message with a right checksum, so that mutations reach the state machine behind it.
+  void igmp(Input& in) {
+    std::vector<std::byte> message(in.choice(2) == 0 ? 8 : 8 + in.byte() % 32);
+    for (std::byte& b : message) b = std::byte{in.byte()};
+    message[0] = std::byte{in.choice(4) == 0 ? wire::IgmpView::kReportV2 : wire::IgmpView::kQuery};
+    store_be32(message.data() + 4, in.choice(2) == 0 ? 0U : 0xE0000100U | (in.byte() & 7U));
+    store_be16(message.data() + 2, 0);
+    store_be16(message.data() + 2, wire::checksum_fold(wire::checksum_add(message, 0)));
+    wire::Ipv4View ip;
+    ip.ttl = 1;
+    ip.destination = in.choice(2) == 0 ? IgmpHost::kAllHosts : load_be32(message.data() + 4);
+    ip.payload = message;
+    host.on_igmp(ip, now_ns);
   }
 
   Output output;
@@ -59,7 +75,7 @@ void run(Bytes input) {
   const std::uint8_t options = in.byte();
   World world{(options & 1U) != 0, (options & 2U) != 0};
   while (!in.is_empty()) {
-    switch (in.choice(6)) {
+    switch (in.choice(9)) {
       case 0:
       case 1: {
         const GuardedMemory frame{in.long_slice()};
@@ -70,6 +86,10 @@ void run(Bytes input) {
       case 3:
         if (world.host.hold(0x0A010000U | in.byte(), reinterpret_cast<rte_mbuf*>(std::uintptr_t{64}))) ++world.output.held;
         break;
+      // A handful of groups, so that queries and reports that the corpus mutates into meet them.
+      case 5: static_cast<void>(world.host.join(0xE0000100U | (in.byte() & 7U), world.now_ns)); break;
+      case 6: world.host.leave(0xE0000100U | (in.byte() & 7U), world.now_ns); break;
+      case 7: world.igmp(in); break;
       case 4: world.now_ns += std::int64_t{in.take<std::uint16_t>()} * 10'000'000; break;
       default: world.host.tick(world.now_ns); break;
     }

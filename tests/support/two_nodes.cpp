@@ -36,6 +36,8 @@ class FilteredPort final : public pmd::Port {
   pmd::ImpairmentStatistics impairments() const noexcept override { return inner_->impairments(); }
   Result<wire::UdpEndpoint> bind(const BindOptions& options) override { return inner_->bind(options); }
   void unbind(const wire::UdpEndpoint& local) override { inner_->unbind(local); }
+  Result<void> join(const GroupOptions& options) override { return inner_->join(options); }
+  void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address) override { inner_->leave(group, interface_address); }
 
  private:
   std::unique_ptr<pmd::Port> inner_;

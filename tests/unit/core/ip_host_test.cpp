@@ -42,7 +42,7 @@ class IpHostTest : public ::testing::Test {
   }
   std::int64_t now{kSecond};
   Recorder out;
-  IpHost host{{.mac = kOurMac, .address = kOurs, .prefix_length = 24, .vlan = {}}, out};
+  IpHost host{{.mac = kOurMac, .address = kOurs, .prefix_length = 24, .vlan = {}, .igmp = {}}, out};
 };
 
 TEST_F(IpHostTest, groups_and_broadcast_need_no_answer) {
@@ -152,7 +152,7 @@ TEST_F(IpHostTest, a_full_table_refuses_and_recovers) {
 }
 
 TEST_F(IpHostTest, an_announcement_asks_for_our_own_address) {
-  host.announce();
+  host.announce(now);
   ASSERT_EQ(out.sent.size(), 1U);
   EXPECT_EQ(out.arp(0).sender_ip, kOurs);
   EXPECT_EQ(out.arp(0).target_ip, kOurs);
@@ -161,7 +161,7 @@ TEST_F(IpHostTest, an_announcement_asks_for_our_own_address) {
 
 TEST_F(IpHostTest, a_tagged_host_tags_what_it_sends) {
   IpHost tagged{{.mac = kOurMac, .address = kOurs, .prefix_length = 24, .vlan = 12}, out};
-  tagged.announce();
+  tagged.announce(now);
   const auto ethernet = wire::EthernetView::parse(out.sent.at(0));
   ASSERT_TRUE(ethernet);
   EXPECT_EQ(ethernet->vlan, 12);
@@ -188,6 +188,41 @@ TEST_F(IpHostTest, unreachable_is_not_sent_for_what_must_not_be_answered) {
   EXPECT_LT(answered, static_cast<int>(IpHost::kIcmpPerSecond));
   now += kSecond;
   EXPECT_TRUE(send(kPeer, kOurs, kOurMac));
+}
+
+// RFC 3376 4: IGMP goes out with TTL 1, precedence "internetwork control" and the router alert option; what comes from afar is not believed.
+TEST_F(IpHostTest, groups_are_reported_in_packets_that_routers_look_at) {
+  EXPECT_TRUE(host.join(0xE00A0901, now));
+  ASSERT_EQ(out.sent.size(), 1U);
+  const std::span frame{out.sent[0]};
+  EXPECT_EQ(wire::EthernetView::parse(frame)->destination, (wire::MacAddress{{0x01, 0x00, 0x5E, 0x00, 0x00, 0x16}}));
+  EXPECT_EQ(frame[14], std::byte{0x46}) << "a header of 24 bytes";
+  EXPECT_EQ(frame[15], std::byte{0xC0});
+  EXPECT_EQ(load_be32(frame.data() + 34), 0x94040000U);
+  const auto ip = wire::Ipv4View::parse(frame.subspan(14));
+  ASSERT_EQ(ip.bad, wire::Ipv4View::Bad::kNone);
+  EXPECT_EQ(ip.ttl, 1);
+  EXPECT_EQ(ip.source, kOurs);
+  EXPECT_TRUE(wire::IgmpView::parse(ip.payload));
+}
+
+TEST_F(IpHostTest, a_query_is_believed_only_from_the_link) {
+  host.join(0xE00A0901, now);
+  run_for(2 * kSecond);
+  out.sent.clear();
+  std::vector<std::byte> query(8);
+  query[0] = std::byte{wire::IgmpView::kQuery};
+  query[1] = std::byte{10};
+  store_be16(query.data() + 2, wire::checksum_fold(wire::checksum_add(query, 0)));
+  wire::Ipv4View ip;
+  ip.destination = IgmpHost::kAllHosts;
+  ip.payload = query;
+  ip.ttl = 2;
+  EXPECT_FALSE(host.on_igmp(ip, now));
+  ip.ttl = 1;
+  EXPECT_TRUE(host.on_igmp(ip, now));
+  run_for(2 * kSecond);
+  EXPECT_EQ(out.sent.size(), 1U);
 }
 
 }  // namespace

@@ -45,16 +45,16 @@ TEST(Route, what_no_gateway_takes_goes_to_the_kernel_or_nowhere) {
 
 TEST(Route, loopback_addresses_belong_to_the_loopback_port) {
   EXPECT_EQ(make_table().send(ip(127, 0, 0, 9))->port, 2U);
-  EXPECT_EQ(*make_table().receive(ip(127, 3, 2, 1), 0), std::vector<std::uint32_t>{2});
+  EXPECT_EQ(*make_table().receive(ip(127, 3, 2, 1)), std::vector<std::uint32_t>{2});
 }
 
 TEST(Route, a_receive_address_is_its_owners_and_0_is_every_ports) {
-  EXPECT_EQ(*make_table().receive(ip(10, 1, 2, 3), 0), std::vector<std::uint32_t>{1});
-  EXPECT_EQ(*make_table().receive(0, 0), (std::vector<std::uint32_t>{0, 1, 2, 3}));
-  EXPECT_EQ(*make_table().receive(ip(192, 0, 2, 1), 0), std::vector<std::uint32_t>{3}) << "the kernel may own it";
+  EXPECT_EQ(*make_table().receive(ip(10, 1, 2, 3)), std::vector<std::uint32_t>{1});
+  EXPECT_EQ(*make_table().receive(0), (std::vector<std::uint32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(*make_table().receive(ip(192, 0, 2, 1)), std::vector<std::uint32_t>{3}) << "the kernel may own it";
   const RouteTable alone{{{.index = 0, .name = "a", .kind = PortKind::kPatch, .address = ip(10, 0, 0, 1), .prefix_length = 24, .gateway = 0}}};
-  EXPECT_FALSE(alone.receive(ip(10, 0, 0, 2), 0));
-  EXPECT_FALSE(RouteTable{}.receive(0, 0));
+  EXPECT_FALSE(alone.receive(ip(10, 0, 0, 2)));
+  EXPECT_FALSE(RouteTable{}.receive(0));
 }
 
 // proves 5.4/1
@@ -63,7 +63,6 @@ TEST(Route, an_interface_asked_for_decides) {
   ASSERT_TRUE(by_address);
   EXPECT_EQ(by_address->port, 0U);
   EXPECT_NE(by_address->why.find("wide"), std::string::npos);
-  EXPECT_EQ(make_table().send(ip(224, 0, 1, 1), ip(10, 1, 2, 0), 24)->port, 1U);
 }
 
 // proves 5.13/2
@@ -73,12 +72,45 @@ TEST(Route, an_interface_that_no_port_has_is_the_kernels_or_an_error) {
   EXPECT_FALSE(alone.send(ip(10, 0, 0, 2), ip(172, 16, 0, 1)));
 }
 
-TEST(Route, multicast_goes_to_the_first_wire_and_needs_no_gateway) {
-  const auto group = make_table().send(ip(224, 10, 9, 8));
+std::vector<HostInterface> make_host() {
+  return {{"lo", ip(127, 0, 0, 1), 8, false, true},
+          {"eth0", ip(192, 168, 1, 5), 24, true, false},
+          {"eth1", ip(172, 16, 0, 5), 16, true, false},
+          {"tun0", ip(172, 16, 9, 5), 32, false, false}};
+}
+
+TEST(Route, a_group_without_an_interface_takes_our_network_with_the_longest_netmask) {
+  const auto group = make_table().group(0, 0, make_host());
   ASSERT_TRUE(group);
-  EXPECT_EQ(group->port, 0U);
-  EXPECT_EQ(group->next_hop, ip(224, 10, 9, 8));
-  EXPECT_EQ(*make_table().receive(ip(224, 10, 9, 8), ip(10, 1, 2, 3)), std::vector<std::uint32_t>{1});
+  EXPECT_EQ(group->port, 1U);
+  EXPECT_EQ(group->interface_address, ip(10, 1, 2, 3));
+}
+
+// proves 5.3/6
+TEST(Route, the_interface_of_a_group_may_be_an_address_or_a_network) {
+  EXPECT_EQ(make_table().group(ip(10, 0, 0, 1), 32, make_host())->port, 0U);
+  EXPECT_EQ(make_table().group(ip(10, 1, 2, 0), 24, make_host())->port, 1U);
+  const auto kernel = make_table().group(ip(192, 168, 0, 0), 16, make_host());
+  ASSERT_TRUE(kernel);
+  EXPECT_EQ(kernel->port, 3U);
+  EXPECT_EQ(kernel->interface_address, ip(192, 168, 1, 5));
+  EXPECT_NE(kernel->why.find("eth0"), std::string::npos);
+  EXPECT_EQ(make_table().group(ip(172, 16, 0, 0), 12, make_host())->interface_address, ip(172, 16, 0, 5)) << "tun0 cannot do multicast";
+  EXPECT_EQ(make_table().group(ip(127, 0, 0, 1), 32, make_host())->port, 2U);
+}
+
+TEST(Route, loopback_carries_groups_when_nothing_else_does) {
+  const RouteTable local{{{.index = 0, .name = "lo", .kind = PortKind::kLoopback, .address = ip(127, 0, 0, 1), .prefix_length = 8, .gateway = 0},
+                          {.index = 1, .name = "kernel", .kind = PortKind::kKernel, .address = 0, .prefix_length = 0, .gateway = 0}}};
+  EXPECT_EQ(local.group(0, 0, make_host())->port, 1U);
+  EXPECT_EQ(local.group(0, 0, {make_host()[0]})->port, 0U);
+}
+
+TEST(Route, an_interface_that_nobody_has_is_named) {
+  const auto nobody = make_table().group(ip(10, 9, 9, 9), 32, make_host());
+  ASSERT_FALSE(nobody);
+  EXPECT_EQ(nobody.error().code, ErrorCode::kInvalidChannel);
+  EXPECT_NE(nobody.error().message.find("interface=10.9.9.9/32"), std::string::npos) << nobody.error().message;
 }
 
 TEST(Route, two_ends_of_a_cable_in_one_data_plane_reach_each_other) {

@@ -19,6 +19,8 @@ struct FakeDevice {
   rte_ether_addr mac{{0x02, 0, 0, 0, 0, 9}};
   int vdev_result{}, configure_result{}, rx_queue_result{}, start_result{}, multicast_list_result{-ENOTSUP}, all_multicast_result{-ENOTSUP};
   int mac_set_result{-ENOTSUP};
+  std::vector<rte_ether_addr> multicast_list;
+  std::uint32_t multicast_list_max{1000};
   std::uint16_t link_status{RTE_ETH_LINK_UP};
   bool is_probed{};
 };
@@ -55,7 +57,10 @@ const EthdevApi kFakeApi{
     .start = [](std::uint16_t) { return note("start"), fake->start_result; },
     .stop = [](std::uint16_t) { return note("stop"), 0; },
     .close = [](std::uint16_t) { return note("close"), 0; },
-    .set_mc_addr_list = [](std::uint16_t, rte_ether_addr*, std::uint32_t) { return note("set_mc_addr_list"), fake->multicast_list_result; },
+    .set_mc_addr_list = [](std::uint16_t, rte_ether_addr* macs, std::uint32_t count) {
+      fake->multicast_list.assign(macs, macs + count);
+      return note("set_mc_addr_list"), count > fake->multicast_list_max ? -ENOSPC : fake->multicast_list_result;
+    },
     .allmulticast_enable = [](std::uint16_t) { return note("allmulticast"), fake->all_multicast_result; },
     .promiscuous_enable = [](std::uint16_t) { return note("promiscuous"), 0; },
     .mac_addr_get = [](std::uint16_t, rte_ether_addr* mac) { return *mac = fake->mac, 0; },
@@ -168,6 +173,36 @@ TEST_F(Ethdev, groups_are_let_in_by_the_narrowest_filter_there_is) {
   static_cast<void>(create());
   EXPECT_TRUE(was_called("allmulticast"));
   EXPECT_FALSE(was_called("promiscuous"));
+}
+
+TEST_F(Ethdev, groups_that_are_joined_are_on_the_list_once_for_each_mac_until_the_last_one_leaves) {
+  device_.multicast_list_result = 0;
+  const auto port = create();
+  const auto join = [&](std::uint32_t group) { EXPECT_TRUE((*port)->join({.group = {group, 40456}})); };
+  join(0xE00A0901);
+  join(0xE00A0901);
+  join(0xE08A0901);  // 224.138.9.1: the same MAC
+  join(0xE00A0903);
+  ASSERT_EQ(device_.multicast_list.size(), 3U) << "all hosts, and two MACs";
+  const rte_ether_addr expected{{0x01, 0x00, 0x5E, 0x0A, 0x09, 0x01}};
+  EXPECT_EQ(std::memcmp(&device_.multicast_list[1], &expected, sizeof expected), 0);
+  (*port)->leave({0xE00A0901, 40456}, 0);
+  (*port)->leave({0xE00A0903, 40456}, 0);
+  EXPECT_EQ(device_.multicast_list.size(), 2U);
+  (*port)->leave({0xE00A0901, 40456}, 0);
+  (*port)->leave({0xE08A0901, 40456}, 0);
+  EXPECT_EQ(device_.multicast_list.size(), 1U);
+}
+
+TEST_F(Ethdev, a_list_that_is_too_short_gives_way_to_all_groups) {
+  device_.multicast_list_result = 0;
+  device_.multicast_list_max = 2;
+  device_.all_multicast_result = 0;
+  const auto port = create();
+  EXPECT_TRUE((*port)->join({.group = {0xE00A0901, 1}}));
+  EXPECT_FALSE(was_called("allmulticast"));
+  EXPECT_TRUE((*port)->join({.group = {0xE00A0903, 1}}));
+  EXPECT_TRUE(was_called("allmulticast"));
 }
 
 TEST_F(Ethdev, a_configured_mac_is_given_to_the_device_or_looked_for_in_everything) {

@@ -225,7 +225,7 @@ TEST_F(Loopback, what_is_no_datagram_of_ours_is_counted_and_freed) {
 
 TEST_F(Loopback, addresses_of_others_are_refused) {
   EXPECT_EQ(port_->bind({.local = {0x0A000001, 1}}).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(port_->bind({.local = {0xE0000101, 1}}).error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(port_->bind({.local = {0xE0000101, 1}}).error().code, ErrorCode::kInvalidArgument);
 }
 
 TEST_F(Loopback, a_full_ring_pushes_back) {

@@ -207,7 +207,8 @@ TEST(Igmp, reports_and_queries_are_read_back) {
   ASSERT_TRUE(v2);
   EXPECT_EQ(v2->type, IgmpView::kReportV2);
   EXPECT_EQ(v2->group, 0xE0000105U);
-  build_igmp_v3_report(bytes.data(), 4, 0xE0000106);
+  const std::array<std::uint32_t, 1> groups{0xE0000106};
+  build_igmp_v3_report(bytes.data(), IgmpRecord::kToExclude, groups);
   const auto v3 = IgmpView::parse(bytes);
   ASSERT_TRUE(v3);
   EXPECT_EQ(v3->group, 0xE0000106U);
@@ -219,6 +220,29 @@ TEST(Igmp, reports_and_queries_are_read_back) {
   EXPECT_EQ(IgmpView::parse(query)->max_response, 100);
   EXPECT_FALSE(IgmpView::parse(std::span{query}.first(8))->is_v3_query);
   EXPECT_FALSE(IgmpView::parse(std::span{query}.first(4)));
+}
+
+// RFC 3376 4.1.1 and 7.1.
+TEST(Igmp, the_length_tells_the_version_of_a_query_and_the_code_how_long_hosts_may_wait) {
+  const auto query = [](std::size_t length, std::uint8_t code, std::uint16_t sources = 0) {
+    ByteVector bytes(length);
+    bytes[0] = std::byte{IgmpView::kQuery};
+    bytes[1] = std::byte{code};
+    if (length >= 12) store_be16(bytes.data() + 10, sources);
+    store_be16(bytes.data() + 2, checksum_fold(checksum_add(bytes, 0)));
+    return IgmpView::parse(bytes);
+  };
+  EXPECT_EQ(query(8, 0)->max_response_ns(), 10'000'000'000) << "version 1";
+  EXPECT_EQ(query(8, 100)->max_response_ns(), 10'000'000'000);
+  EXPECT_EQ(query(8, 200)->max_response_ns(), 20'000'000'000) << "version 2 has no floating point";
+  EXPECT_EQ(query(12, 0)->max_response_ns(), 0);
+  EXPECT_EQ(query(12, 127)->max_response_ns(), 12'700'000'000);
+  EXPECT_EQ(query(12, 0x80)->max_response_ns(), 12'800'000'000);
+  EXPECT_EQ(query(12, 0xFF)->max_response_ns(), 3'174'400'000'000);
+  EXPECT_FALSE(query(9, 100));
+  EXPECT_FALSE(query(11, 100));
+  EXPECT_FALSE(query(12, 100, 1)) << "a source that is not there";
+  EXPECT_TRUE(query(16, 100, 1));
 }
 
 }  // namespace
