@@ -46,7 +46,8 @@ class Neighbour:
     """A second namespace, joined to this one by a veth pair: `device` here, `peer_device` there. `prefix` runs a command in it. Leaving it
     takes the pair away, and fails when a process still holds the namespace."""
 
-    device, peer_device = "here0", "there0"
+    def __init__(self, number=0):
+        self.device, self.peer_device = f"here{number}", f"there{number}"
 
     def __enter__(self):
         self.keeper = subprocess.Popen([*OWN_SYSFS, "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"], stdout=subprocess.PIPE, text=True)
