@@ -44,12 +44,26 @@ conductor::StreamDefaults stream_defaults(const config::Streams& streams) {
   result.nak_multicast_max_backoff_ns = streams.nak_multicast_max_backoff_ns;
   result.nak_multicast_group_size = to_i32(streams.nak_multicast_group_size);
   result.nak_all_gaps = streams.nak_all_gaps;
+  result.nak_backoff_ns = streams.nak_backoff_ns;
+  result.nak_max = to_i32(streams.nak_max);
+  result.congestion_control = static_cast<shm::CongestionControl>(streams.congestion_control);
+  result.cubic_initial_rtt_ns = streams.cubic_initial_rtt_ns;
+  result.cubic_measure_rtt = streams.cubic_measure_rtt;
+  result.cubic_tcp_mode = streams.cubic_tcp_mode;
   result.retransmit_delay_ns = streams.retransmit_delay_ns;
   result.retransmit_linger_ns = streams.retransmit_linger_ns;
   result.is_retransmit_linger_auto = streams.is_retransmit_linger_auto;
   result.max_resend = to_i32(streams.max_resend);
   result.retransmit_limit_bytes = static_cast<std::int64_t>(streams.retransmit_limit_bytes);
   result.retransmit_limit_interval_ns = streams.retransmit_limit_interval_ns;
+  result.unicast_retransmit_window_multiple = to_i32(streams.unicast_retransmit_window_multiple);
+  result.multicast_retransmit_window_multiple = to_i32(streams.multicast_retransmit_window_multiple);
+  result.multicast_flow_control = static_cast<shm::FlowControl>(streams.multicast_flow_control);
+  result.flow_control_group_tag = streams.flow_control_group_tag;
+  result.flow_control_group_min_size = to_i32(streams.flow_control_group_min_size);
+  result.flow_control_receiver_timeout_ns = streams.flow_control_receiver_timeout_ns;
+  result.receiver_group_tag = streams.receiver_group_tag;
+  if (streams.receiver_group != config::GroupSemantics::kInfer) result.receiver_group = streams.receiver_group == config::GroupSemantics::kAlways;
   return result;
 }
 

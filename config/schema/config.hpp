@@ -61,6 +61,9 @@ struct Port {
   Impairment impair;
   std::string capture;
 };
+enum class FlowControl : std::uint8_t { kMax, kMin, kTagged };
+enum class CongestionControl : std::uint8_t { kStatic, kCubic, kAimd };
+enum class GroupSemantics : std::uint8_t { kInfer, kAlways, kNever };
 struct Streams {                         // driver defaults of wire-protocol section 7
   std::uint32_t mtu_bytes{1408};
   std::uint32_t ipc_mtu_bytes{1408};
@@ -86,12 +89,26 @@ struct Streams {                         // driver defaults of wire-protocol sec
   std::int64_t nak_multicast_max_backoff_ns{10'000'000};
   std::uint32_t nak_multicast_group_size{10};
   bool nak_all_gaps{false};              // ours: NAK every gap up to the high-water mark per pass
+  std::int64_t nak_backoff_ns{0};        // ours: exponential up to this
+  std::uint32_t nak_max{0};              // ours: for one gap, then the image ends
   std::int64_t retransmit_delay_ns{0};
   std::int64_t retransmit_linger_ns{10'000'000};
   bool is_retransmit_linger_auto{false}; // ours: max(50 us, 2 RTT)
   std::uint32_t max_resend{16};
-  std::uint64_t retransmit_limit_bytes{0};            // per stream and interval; 0 = none
+  std::uint64_t retransmit_limit_bytes{256U << 20};   // per stream and interval; 0 = none
   std::int64_t retransmit_limit_interval_ns{1'000'000'000};
+  std::uint32_t unicast_retransmit_window_multiple{16};
+  std::uint32_t multicast_retransmit_window_multiple{4};
+  FlowControl multicast_flow_control{FlowControl::kMax};
+  std::int64_t flow_control_group_tag{-1};
+  std::uint32_t flow_control_group_min_size{0};
+  std::int64_t flow_control_receiver_timeout_ns{5'000'000'000};
+  std::optional<std::int64_t> receiver_group_tag;     // absent: status messages carry none
+  GroupSemantics receiver_group{GroupSemantics::kInfer};
+  CongestionControl congestion_control{CongestionControl::kStatic};
+  std::int64_t cubic_initial_rtt_ns{100'000};
+  bool cubic_measure_rtt{false};
+  bool cubic_tcp_mode{false};
 };
 struct ControlPlane {
   std::int64_t timer_interval_ns{1'000'000'000};

@@ -77,7 +77,8 @@ class Map {
 
  private:
   template <typename T>
-  static constexpr bool kIsOptional = std::is_same_v<T, std::optional<std::uint32_t>> || std::is_same_v<T, std::optional<std::int32_t>>;
+  static constexpr bool kIsOptional = std::is_same_v<T, std::optional<std::uint32_t>> || std::is_same_v<T, std::optional<std::int32_t>> ||
+                                      std::is_same_v<T, std::optional<std::int64_t>>;
   template <typename T>
   static Value get(const T& target, const Rule& rule) {
     if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, double>) return Value{target};
@@ -88,9 +89,14 @@ class Map {
   template <typename T>
   static void set(T& target, const Rule& rule, const Value& value) {
     if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, double>) target = std::get<T>(value);
-    else if constexpr (kIsOptional<T>) target = static_cast<typename T::value_type>(std::get<std::int64_t>(value));
+    else if constexpr (kIsOptional<T>) target = optional_number<typename T::value_type>(value);
     else if constexpr (std::is_same_v<T, std::string>) target = format_value(rule, value);
     else target = static_cast<T>(std::get<std::int64_t>(value));
+  }
+  template <typename T>
+  static std::optional<T> optional_number(const Value& value) {
+    const auto* const number = std::get_if<std::int64_t>(&value);
+    return number != nullptr ? std::optional{static_cast<T>(*number)} : std::nullopt;
   }
   // A text whose rule is a choice travels as the index of its word, like an enumerator.
   static Value text_value(const std::string& text, const Rule& rule) {

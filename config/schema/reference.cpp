@@ -135,7 +135,9 @@ Json schema_of(const Rule& rule) {
   const auto quantity = [](std::string_view pattern) { return Json{{"type", {"string", "integer"}}, {"pattern", pattern}}; };
   switch (rule.form) {
     case Rule::Form::kBool: return {{"type", "boolean"}};
-    case Rule::Form::kCount: return {{"type", "integer"}, {"minimum", rule.allows_zero ? 0 : rule.min}, {"maximum", rule.max}};
+    case Rule::Form::kCount:
+      if (rule.allows_empty) return {{"type", {"integer", "string"}}, {"pattern", "^(-?[0-9]+)?$"}, {"minimum", rule.min}, {"maximum", rule.max}};
+      return {{"type", "integer"}, {"minimum", rule.allows_zero ? 0 : rule.min}, {"maximum", rule.max}};
     case Rule::Form::kSize: return quantity("^[0-9]+(B|KiB|MiB|GiB|k|m|g)?$");
     case Rule::Form::kDuration: return quantity("^([0-9.]+(ns|us|ms|s|m|h)|0)$");
     case Rule::Form::kBitRate: return quantity("^[0-9.]+(Gbit|Mbit|kbit)?$");

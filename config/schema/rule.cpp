@@ -29,6 +29,10 @@ Rule choice(std::vector<std::string_view> words) { return {.form = Rule::Form::k
 Rule address() { return {.form = Rule::Form::kAddress}; }
 Rule subnet() { return {.form = Rule::Form::kSubnet}; }
 Rule mac() { return {.form = Rule::Form::kMac}; }
+Rule empty_or(Rule rule) {
+  rule.allows_empty = true;
+  return rule;
+}
 Rule zero_or(Rule rule) {
   rule.allows_zero = true;
   return rule;
@@ -164,6 +168,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 Result<Value> parse_value(const Rule& rule, std::string_view text) {
+  if (rule.allows_empty && text.empty()) return Value{};
   const auto text_if = [&](bool is_right) -> Result<Value> {
     if (!is_right) return needs(rule);
     return Value{std::string{text}};
@@ -216,6 +221,7 @@ std::string describe_rule(const Rule& rule) {
     if (rule.is_power_of_two) text += ", a power of two";
     if (rule.multiple > 1) text += ", a multiple of " + std::to_string(rule.multiple);
     if (rule.allows_zero) text += ", or 0";
+    if (rule.allows_empty) text += ", or empty";
     return text;
   };
   switch (rule.form) {

@@ -21,6 +21,7 @@ struct Rule {
   std::int64_t max{std::numeric_limits<std::int64_t>::max()};
   std::int64_t multiple{1};
   bool is_power_of_two{};
+  bool allows_empty{};                  // "" stands for an optional value that is absent
   bool allows_zero{};                   // 0 is outside [min, max] and still right: "off", "none" or "computed"
   std::vector<std::string_view> words;  // kChoice, in the order of the enumerators or of the texts
 };
@@ -41,6 +42,7 @@ namespace rule {
 [[nodiscard]] Rule subnet();    // a.b.c.d/prefix or ""
 [[nodiscard]] Rule mac();       // aa:bb:cc:dd:ee:ff or ""
 [[nodiscard]] Rule zero_or(Rule rule);
+[[nodiscard]] Rule empty_or(Rule rule);
 }  // namespace rule
 
 // Decodes `text`; the error message says what is needed ("a size from 64KiB to 1GiB, a power of two"), not what was found.

@@ -13,6 +13,8 @@ constexpr std::int64_t kDay_ns = 24 * 3600 * kSecond_ns;
 constexpr std::int64_t kUint32Max = std::numeric_limits<std::uint32_t>::max();
 constexpr std::int64_t kInt32Min = std::numeric_limits<std::int32_t>::min();
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kInt64Min = std::numeric_limits<std::int64_t>::min();
+constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
 
 // wire-protocol 7: aeron.mtu.length is larger than 32, at most 65504, a multiple of 32.
 Rule mtu() { return rule::size(64, 65'504, 32); }
@@ -160,14 +162,44 @@ void decode(Map& map, Streams& c) {
   map.optional("nak-all-gaps", c.nak_all_gaps, rule::flag(),
                "Ask for every gap up to the highest frame seen in one pass instead of for the first alone. Repairs bursts of loss faster; "
                "stock peers understand it.");
+  map.optional("nak-backoff", c.nak_backoff_ns, rule::duration(0, 10 * kSecond_ns),
+               "Repeats of a NAK wait twice as long each time, up to this. 0: always the same time, as stock drivers do.");
+  map.optional("nak-max", c.nak_max, rule::count(0, 1'000'000),
+               "So many NAKs for one gap, then the image ends before it: readers get what is there, the error log names the stream, and a subscription "
+               "that rejoins goes on with what is sent then. 0: ask until the image times out.");
   map.optional("retransmit-delay", c.retransmit_delay_ns, delay(), "Wait this long before data is sent again for a NAK.");
   map.optional("retransmit-linger", c.retransmit_linger_ns, delay(), "Ignore further NAKs for the same data this long.");
   map.optional("retransmit-linger-auto", c.is_retransmit_linger_auto, rule::flag(),
                "Use twice the measured round-trip time, at least 50us, instead of retransmit-linger.");
-  map.optional("max-resend", c.max_resend, rule::count(1, 256), "Retransmissions of a multicast stream in progress at once.");
+  map.optional("max-resend", c.max_resend, rule::count(1, 256), "Retransmissions of a multicast stream in progress at once. More than 16 count as 16.");
   map.optional("retransmit-limit", c.retransmit_limit_bytes, rule::zero_or(rule::size(1'024, kInt32Max)),
                "Bytes a stream sends again at most per retransmit-limit-interval: the bound on a NAK storm. 0: no limit.");
   map.optional("retransmit-limit-interval", c.retransmit_limit_interval_ns, timeout(), "The interval of retransmit-limit.");
+  map.optional("unicast-retransmit-window-multiple", c.unicast_retransmit_window_multiple, rule::count(1, kInt32Max),
+               "One NAK of a unicast stream is answered with at most this many windows of 128KiB, or of half a term if that is less.");
+  map.optional("multicast-retransmit-window-multiple", c.multicast_retransmit_window_multiple, rule::count(1, kInt32Max),
+               "The same for multicast streams (fc=...,rrwm:).");
+  map.optional("multicast-flow-control", c.multicast_flow_control, rule::choice({"max", "min", "tagged"}),
+               "Whom a multicast sender waits for, unless the channel says (fc=): the fastest receiver, the slowest one, or the slowest of those with its "
+               "group tag. With max, slower receivers may lose data for good.");
+  map.optional("flow-control-group-tag", c.flow_control_group_tag, rule::count(kInt64Min, kInt64Max),
+               "The tag of the receivers that tagged flow control waits for (fc=tagged,g:).");
+  map.optional("flow-control-group-min-size", c.flow_control_group_min_size, rule::count(0, kInt32Max),
+               "With min or tagged flow control a publication is not connected while fewer receivers than this count (fc=...,g:/).");
+  map.optional("flow-control-receiver-timeout", c.flow_control_receiver_timeout_ns, timeout(),
+               "Min and tagged flow control wait this long for a receiver that has fallen silent (fc=...,t:).");
+  map.optional("receiver-group-tag", c.receiver_group_tag, rule::empty_or(rule::count(kInt64Min, kInt64Max)),
+               "The group tag in status messages of subscriptions whose channel names none (gtag=). Empty: they carry none.");
+  map.optional("receiver-group", c.receiver_group, rule::choice({"infer", "always", "never"}),
+               "Whether receivers treat a stream as a group's, and wait at random before they NAK, unless the channel says (group=). infer: if its address is "
+               "multicast or its sender says so.");
+  map.optional("congestion-control", c.congestion_control, rule::choice({"static", "cubic", "aimd"}),
+               "How receivers choose their window, unless the channel says (cc=). static: receiver-window. cubic: up to it, as stock drivers do. aimd: from 64KiB, "
+               "between 4KiB and 16MiB (or rcv-wnd= of the channel), with slow start, halved by loss, and a retransmission time-out after RFC 6298.");
+  map.optional("cubic-initial-rtt", c.cubic_initial_rtt_ns, rule::duration(1, 10 * kSecond_ns),
+               "Cubic: the round-trip time before one was measured, and how often the window grows.");
+  map.optional("cubic-measure-rtt", c.cubic_measure_rtt, rule::flag(), "Cubic: measure the round-trip time every four of them.");
+  map.optional("cubic-tcp-mode", c.cubic_tcp_mode, rule::flag(), "Cubic: grow at least as fast as TCP would.");
 }
 
 void decode(Map& map, Relay& c) {

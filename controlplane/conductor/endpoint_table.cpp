@@ -110,6 +110,10 @@ Outcome<std::uint32_t> EndpointTable::create(const Request& request) {
   record.references = 1;
   auto& wanted = world_->endpoints.slot(*index).desired;
   fill(wanted, request);
+  if (const auto tag = world_->settings.streams.receiver_group_tag; tag && request.kind == EndpointKind::kReceive && !wanted.has_group_tag) {
+    wanted.has_group_tag = 1;
+    wanted.group_tag = *tag;
+  }
   wanted.text = *text;
   world_->endpoints.publish(*index);
   world_->bells.ring(shm::SlotKind::kEndpoint, *index);

@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "dataplane/base/units.hpp"
+#include "dataplane/wire/frames.hpp"
 
 namespace thalweg::conductor {
 namespace {
@@ -15,7 +16,10 @@ using shm::SetupState;
 constexpr std::int32_t kTermLengthMin = 64 << 10;
 constexpr std::int32_t kTermLengthMax = 1 << 30;
 
-bool is_group(const SubscriptionParams& params, const UdpChannel& channel) noexcept { return params.group.value_or(channel.is_multicast); }
+// wire-protocol 3.8: inferred from the address, or from a sender that has several destinations.
+bool is_group(const SubscriptionParams& params, const UdpChannel& channel, std::uint32_t setup_flags) noexcept {
+  return params.group.value_or(channel.is_multicast || (setup_flags & wire::flag::kSetupGroup) != 0);
+}
 
 }  // namespace
 
@@ -71,7 +75,8 @@ void ImageService::create(std::uint32_t lane, std::uint32_t index, const std::ve
   const shm::SetupSlot& setup = world_->registry->lanes[lane].setups[index];
   const SubscriptionParams& params = world_->subscriptions.record(subscriptions.front()).params;
   const std::int32_t rcvbuf = params.socket_rcvbuf != 0 ? params.socket_rcvbuf : world_->settings.streams.socket_rcvbuf;
-  const bool fits = setup.mtu <= params.receiver_window && (rcvbuf == 0 || (params.receiver_window <= rcvbuf && setup.mtu <= rcvbuf));
+  const bool is_open = params.congestion_control == shm::CongestionControl::kAimd && !params.has_receiver_window;
+  const bool fits = setup.mtu <= params.receiver_window && (rcvbuf == 0 || ((is_open || params.receiver_window <= rcvbuf) && setup.mtu <= rcvbuf));
   if (!fits) {
     world_->report({shm::ClientError::kGeneric, fmt::format("image refused: mtu {}, receiver window {} and SO_RCVBUF {} do not fit together: stream={}", setup.mtu,
                                                             params.receiver_window, rcvbuf, setup.stream_id)});
@@ -114,7 +119,7 @@ void ImageService::fill_slot(std::uint32_t image, const shm::SetupSlot& setup, s
   wanted.mtu = setup.mtu;
   wanted.window_length = params.receiver_window;
   wanted.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, wire::position_bits(setup.term_length));
-  wanted.flags = (params.is_reliable ? shm::ImageFlags::kReliable : 0) | (is_group(params, subscribed.channel) ? shm::ImageFlags::kGroup : 0) |
+  wanted.flags = (params.is_reliable ? shm::ImageFlags::kReliable : 0) | (is_group(params, subscribed.channel, setup.flags) ? shm::ImageFlags::kGroup : 0) |
                  (params.nak_all_gaps ? shm::ImageFlags::kNakAllGaps | shm::ImageFlags::kMeasureRtt : 0) | (params.is_rejoin ? shm::ImageFlags::kRejoin : 0);
   wanted.endpoint = setup.endpoint;
   wanted.lane = world_->endpoints.slot(setup.endpoint).observed.lane;
@@ -126,6 +131,12 @@ void ImageService::fill_slot(std::uint32_t image, const shm::SetupSlot& setup, s
   wanted.nak_retry_ns = params.nak_retry_ns;
   wanted.nak_max_backoff_ns = defaults.nak_multicast_max_backoff_ns;
   wanted.nak_group_size = defaults.nak_multicast_group_size;
+  wanted.nak_backoff_ns = params.nak_backoff_ns;
+  wanted.nak_max = params.nak_max;
+  wanted.congestion_control = params.congestion_control;
+  wanted.initial_rtt_ns = defaults.cubic_initial_rtt_ns;
+  wanted.is_rtt_measured = defaults.cubic_measure_rtt ? 1 : 0;
+  wanted.is_tcp_mode = defaults.cubic_tcp_mode ? 1 : 0;
 }
 
 bool ImageService::allocate_counters(std::uint32_t image, std::int64_t owner_id) {
@@ -168,7 +179,7 @@ bool ImageService::acquire_log(std::uint32_t image, std::uint32_t first_subscrip
   metadata.untethered_window_limit_timeout_ns = params.untethered.window_limit_ns;
   metadata.untethered_linger_timeout_ns = params.untethered.linger_ns;
   metadata.untethered_resting_timeout_ns = params.untethered.resting_ns;
-  metadata.group = is_group(params, subscribed.channel);
+  metadata.group = (wanted.flags & shm::ImageFlags::kGroup) != 0;
   metadata.rejoin = params.is_rejoin;
   metadata.reliable = params.is_reliable;
   metadata.sparse = params.is_sparse;
@@ -227,11 +238,21 @@ void ImageService::service(std::uint32_t image) {
     for (const std::uint32_t link : links) links_->close(link);
     return;  // it stays, so that the next SETUP does not bring back what crashes us; see release_quarantined()
   }
+  if (slot.observed.state.is_given_up != 0 && observed == shm::Observed::kActive && !record.is_given_up_told) report_given_up(image);
   if (observed == shm::Observed::kActive && slot.observed.is_unavailable.load(std::memory_order_acquire) != 0 && !record.is_end_told) announce_end(image);
   if (observed == shm::Observed::kDone) {
     if (!record.is_end_told) announce_end(image);
     destroy(image);
   }
+}
+
+// Without the position: each would be a distinct error. The loss report has the bytes.
+void ImageService::report_given_up(std::uint32_t image) {
+  ImageRecord& record = world_->images.record(image);
+  const auto& wanted = world_->images.slot(image).desired;
+  record.is_given_up_told = true;
+  world_->report({shm::ClientError::kGeneric, fmt::format("image ended: a gap stayed open after {} NAKs (nak-max): session={} stream={} source={} channel={}", wanted.nak_max,
+                                                          wanted.session_id, wanted.stream_id, record.source, world_->endpoints.record(wanted.endpoint).channel.uri)});
 }
 
 void ImageService::announce_end(std::uint32_t image) {

@@ -43,6 +43,7 @@ class ImageService {
   void refuse_starting(std::uint32_t image, const CommandError& error);
   [[nodiscard]] bool is_relayed(std::uint32_t image) const;
   void announce_end(std::uint32_t image);
+  void report_given_up(std::uint32_t image);
   void report_loss(std::uint32_t image);
   void destroy(std::uint32_t image);
 

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "dataplane/shm/registry.hpp"
+
 // What the conductor needs to know of the configuration, as plain values; controlplane/main.cpp fills it from the YAML file.
 namespace thalweg::conductor {
 
@@ -36,13 +38,26 @@ struct StreamDefaults {
   std::int64_t nak_multicast_max_backoff_ns{10'000'000};
   std::int32_t nak_multicast_group_size{10};
   bool nak_all_gaps{false};
+  std::int64_t nak_backoff_ns{0};
+  std::int32_t nak_max{0};
+  shm::CongestionControl congestion_control{shm::CongestionControl::kStatic};
+  std::int64_t cubic_initial_rtt_ns{100'000};
+  bool cubic_measure_rtt{false};
+  bool cubic_tcp_mode{false};
   std::int64_t retransmit_delay_ns{0};
   std::int64_t retransmit_linger_ns{10'000'000};
   bool is_retransmit_linger_auto{false};
   std::int32_t max_resend{16};
-  std::int64_t retransmit_limit_bytes{0};
+  std::int64_t retransmit_limit_bytes{256 << 20};
   std::int64_t retransmit_limit_interval_ns{1'000'000'000};
+  std::int32_t unicast_retransmit_window_multiple{16};
+  std::int32_t multicast_retransmit_window_multiple{4};
+  shm::FlowControl multicast_flow_control{shm::FlowControl::kMax};
+  std::int64_t flow_control_group_tag{-1};
+  std::int32_t flow_control_group_min_size{0};
   std::int64_t flow_control_receiver_timeout_ns{5'000'000'000};
+  std::optional<std::int64_t> receiver_group_tag;
+  std::optional<bool> receiver_group;      // none: infer from the address and the SETUP
 };
 
 // An image of `from` becomes a publication on `to`, without an application.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <limits>
@@ -21,6 +22,8 @@ constexpr std::int32_t kMtuMin = 32;
 constexpr std::int32_t kMtuMax = 65'504;
 constexpr std::int32_t kFrameAlignment = 32;
 constexpr std::int32_t kMaxResendMax = 256;
+constexpr std::int32_t kNakMaxMax = 1'000'000;
+constexpr std::int32_t kAimdReceiverWindow = 16 << 20;
 
 // Reads typed parameters and remembers the first mistake, so that a parser reads top to bottom and checks once.
 class Reader {
@@ -92,62 +95,87 @@ void refuse_unsupported(Reader& reader, const ChannelUri& uri, bool is_publicati
   }
 }
 
-void read_group_option(std::string_view value, FlowControlParams& params, Reader& reader) {
-  const auto slash = value.find('/');
-  const std::string_view tag = value.substr(0, slash);
-  if (!tag.empty()) {
-    const auto parsed = number<std::int64_t>(tag);
-    if (!parsed) return reader.reject(fmt::format("fc: group tag '{}' is not a number", tag));
-    params.group_tag = *parsed;
-  }
-  if (slash != std::string_view::npos) {
-    const auto parsed = number<std::int32_t>(value.substr(slash + 1));
-    if (!parsed || *parsed < 0) return reader.reject(fmt::format("fc: group size '{}' is not a number", value.substr(slash + 1)));
-    params.group_min_size = *parsed;
-  }
-}
+// fc=<max|min|tagged>[,g:[<tag>][/<size>]][,t:<duration>][,rrwm:<n>] (wire-protocol 4.1). A mistake is said with the whole value, the part
+// that is wrong, and what may stand there.
+class FlowControlReader {
+ public:
+  FlowControlReader(Reader& reader, std::string_view text, FlowControlParams& params) : reader_{reader}, text_{text}, params_{params} {}
 
-// fc=<name>[,g:<tag>/<size>][,t:<duration>][,rrwm:<n>] (wire-protocol 4.1).
-FlowControlParams read_flow_control(Reader& reader, const ChannelUri& uri, const StreamDefaults& defaults, bool is_group) {
-  FlowControlParams params;
-  params.retransmit_window_multiple = is_group ? 4 : 16;
-  params.receiver_timeout_ns = defaults.flow_control_receiver_timeout_ns;
-  const auto fc = uri.get("fc");
-  if (!fc || !is_group) return params;
-  std::string_view rest = *fc;
-  const auto next = [&rest] {
+  void read() {
+    std::string_view rest = text_;
+    read_strategy(take_item(rest));
+    while (rest.data() != nullptr) read_option(take_item(rest));
+  }
+
+ private:
+  // The text up to the next comma; `rest` is what follows it, without data when there was none.
+  static std::string_view take_item(std::string_view& rest) {
     const auto comma = rest.find(',');
     const std::string_view item = rest.substr(0, comma);
     rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
     return item;
-  };
-  const std::string_view name = next();
-  if (name == "max") {
-    params.strategy = shm::FlowControl::kMax;
-  } else if (name == "min") {
-    params.strategy = shm::FlowControl::kMin;
-  } else if (name == "tagged") {
-    params.strategy = shm::FlowControl::kTagged;
-  } else {
-    reader.reject(fmt::format("fc: unknown flow control strategy '{}', known are max, min, tagged", name));
   }
-  while (!rest.empty()) {
-    const std::string_view option = next();
-    if (option.starts_with("g:")) {
-      read_group_option(option.substr(2), params, reader);
-    } else if (option.starts_with("t:")) {
+  void reject(std::string_view part, std::string_view allowed) { reader_.reject(fmt::format("fc={}: '{}' is not {}", text_, part, allowed)); }
+
+  void read_strategy(std::string_view name) {
+    static constexpr std::array kNames{std::string_view{"max"}, std::string_view{"min"}, std::string_view{"tagged"}};
+    const auto at = std::find(kNames.begin(), kNames.end(), name);
+    if (at == kNames.end()) return reject(name, "one of the flow control strategies max, min, tagged");
+    params_.strategy = static_cast<shm::FlowControl>(at - kNames.begin());
+  }
+  void read_option(std::string_view option) {
+    if (option.starts_with("g:")) return read_group(option.substr(2));
+    if (option.starts_with("t:")) {
       const auto timeout = parse_uri_duration_ns(option.substr(2));
-      if (!timeout) reader.reject(fmt::format("fc: receiver timeout '{}' is not a duration", option.substr(2)));
-      params.receiver_timeout_ns = timeout.value_or(0);
+      if (!timeout || *timeout <= 0) return reject(option, "a receiver timeout t:<duration> above 0, as in t:5s");
+      params_.receiver_timeout_ns = *timeout;
     } else if (option.starts_with("rrwm:")) {
       const auto multiple = number<std::int32_t>(option.substr(5));
-      if (!multiple || *multiple <= 0) reader.reject(fmt::format("fc: rrwm '{}' is not a positive number", option.substr(5)));
-      params.retransmit_window_multiple = multiple.value_or(1);
+      if (!multiple || *multiple <= 0) return reject(option, "a retransmit window multiple rrwm:<number> from 1 to 2147483647");
+      params_.retransmit_window_multiple = *multiple;
     } else {
-      reader.reject(fmt::format("fc: unknown option '{}'", option));
+      reject(option, "one of the options g:[<tag>][/<size>], t:<duration>, rrwm:<number>");
     }
   }
+  void read_group(std::string_view value) {
+    const auto slash = value.find('/');
+    const std::string_view tag = value.substr(0, slash);
+    if (!tag.empty() || slash == std::string_view::npos) {
+      const auto parsed = number<std::int64_t>(tag);
+      if (!parsed) return reject(tag, "a group tag, a 64-bit decimal number");
+      params_.group_tag = *parsed;
+    }
+    if (slash == std::string_view::npos) return;
+    const auto size = number<std::int32_t>(value.substr(slash + 1));
+    if (!size || *size < 0) return reject(value.substr(slash + 1), "a group size from 0 to 2147483647");
+    params_.group_min_size = *size;
+  }
+
+  Reader& reader_;
+  std::string_view text_;
+  FlowControlParams& params_;
+};
+
+FlowControlParams read_flow_control(Reader& reader, const ChannelUri& uri, const StreamDefaults& defaults, bool is_group) {
+  FlowControlParams params;
+  params.receiver_timeout_ns = defaults.flow_control_receiver_timeout_ns;
+  params.retransmit_window_multiple = defaults.unicast_retransmit_window_multiple;
+  if (!is_group) return params;
+  params.strategy = defaults.multicast_flow_control;
+  params.group_tag = defaults.flow_control_group_tag;
+  params.group_min_size = defaults.flow_control_group_min_size;
+  params.retransmit_window_multiple = defaults.multicast_retransmit_window_multiple;
+  if (const auto fc = uri.get("fc")) FlowControlReader{reader, *fc, params}.read();
   return params;
+}
+
+shm::CongestionControl read_congestion_control(Reader& reader, const ChannelUri& uri, const StreamDefaults& defaults) {
+  const auto cc = uri.get("cc");
+  if (!cc) return defaults.congestion_control;
+  if (*cc == "cubic") return shm::CongestionControl::kCubic;
+  if (*cc == "aimd") return shm::CongestionControl::kAimd;
+  if (*cc != "static") reader.reject(fmt::format("cc={} is not one of static, cubic, aimd", *cc));
+  return shm::CongestionControl::kStatic;
 }
 
 std::optional<StartPosition> read_start_position(Reader& reader, const ChannelUri& uri) {
@@ -279,12 +307,17 @@ Outcome<SubscriptionParams> parse_subscription_params(const ChannelUri& uri, con
   params.is_rejoin = reader.boolean("rejoin").value_or(defaults.is_rejoin);
   params.is_tethered = reader.boolean("tether").value_or(defaults.is_tethered);
   params.is_sparse = reader.boolean("sparse").value_or(defaults.is_sparse);
-  if (const auto group = uri.get("group"); group && *group != "infer") params.group = *group == "true";
-  params.receiver_window = reader.size("rcv-wnd").value_or(defaults.receiver_window);
+  params.group = defaults.receiver_group;
+  if (const auto group = uri.get("group")) params.group = *group == "infer" ? std::nullopt : std::optional{*group == "true"};  // others: 5.13
+  params.congestion_control = read_congestion_control(reader, uri, defaults);
+  const auto window = reader.size("rcv-wnd");
+  const bool is_open = params.congestion_control == shm::CongestionControl::kAimd;  // the network bounds it, unless the channel does
+  params.receiver_window = window.value_or(is_open ? kAimdReceiverWindow : defaults.receiver_window);
+  params.has_receiver_window = window.has_value();
   params.socket_sndbuf = reader.size("so-sndbuf").value_or(0);
   params.socket_rcvbuf = reader.size("so-rcvbuf").value_or(0);
   const std::int32_t rcvbuf = params.socket_rcvbuf != 0 ? params.socket_rcvbuf : defaults.socket_rcvbuf;
-  if (rcvbuf != 0 && params.receiver_window > rcvbuf) {
+  if (rcvbuf != 0 && params.receiver_window > rcvbuf && !(is_open && !window)) {
     reader.reject(fmt::format("rcv-wnd={} is larger than so-rcvbuf={}", params.receiver_window, rcvbuf));
   }
   params.nak_delay_ns = reader.duration("nak-delay").value_or(defaults.nak_delay_ns);
@@ -292,15 +325,13 @@ Outcome<SubscriptionParams> parse_subscription_params(const ChannelUri& uri, con
   params.nak_retry_ns = params.nak_delay_ns > std::numeric_limits<std::int64_t>::max() / ratio
                             ? std::numeric_limits<std::int64_t>::max()
                             : params.nak_delay_ns * ratio;
+  params.nak_backoff_ns = reader.duration("nak-backoff").value_or(defaults.nak_backoff_ns);
+  params.nak_max = reader.int32("nak-max").value_or(defaults.nak_max);
+  if (params.nak_max < 0 || params.nak_max > kNakMaxMax) {
+    reader.reject(fmt::format("nak-max={} is not a number of NAKs from 1 to {}, or 0 for no end", params.nak_max, kNakMaxMax));
+  }
   params.nak_all_gaps = reader.boolean("nak-all-gaps").value_or(defaults.nak_all_gaps);
   params.untethered = read_untethered(reader, defaults);
-  if (const auto cc = uri.get("cc"); cc && *cc != "static") {
-    if (*cc == "cubic") {
-      reader.reject_unsupported("cc=cubic is not supported yet");
-    } else {
-      reader.reject(fmt::format("cc: unknown congestion control '{}'", *cc));
-    }
-  }
   refuse_unsupported(reader, uri, false);
   if (auto outcome = reader.outcome(); !outcome) return tl::unexpected{outcome.error()};
   return params;

@@ -72,12 +72,16 @@ struct SubscriptionParams {
   std::int32_t socket_rcvbuf{};                // of the channel; 0 unset
   std::int64_t nak_delay_ns{};
   std::int64_t nak_retry_ns{};
+  std::int64_t nak_backoff_ns{};               // ours: 0 off
+  std::int32_t nak_max{};                      // ours: 0 no end
   bool nak_all_gaps{};
+  shm::CongestionControl congestion_control{};
+  bool has_receiver_window{};                  // the URI gave it
   UntetheredTimeouts untethered;
 };
 
 // `is_group`: multicast, where the flow control of the URI counts. Errors: kInvalidChannel with a sentence naming the parameter,
-// kNotSupported for response channels, timestamps and cubic congestion control.
+// kNotSupported for response channels and timestamps.
 [[nodiscard]] Outcome<PublicationParams> parse_publication_params(const shm::ChannelUri& uri, const StreamDefaults& defaults, bool is_group);
 [[nodiscard]] Outcome<SubscriptionParams> parse_subscription_params(const shm::ChannelUri& uri, const StreamDefaults& defaults);
 // Completes what depends on the term length once session-id=tag:<n> has settled it.

@@ -73,6 +73,7 @@ struct LinkRecord {
 struct ImageRecord {
   Status status{Status::kStarting};
   bool is_end_told{};
+  bool is_given_up_told{};             // the error log names it
   std::uint32_t setup_lane{shm::kNoSlot};   // request it answers, until the lane has it
   std::uint32_t setup_index{};
   std::string source;                  // source identity for clients

@@ -27,6 +27,18 @@ enum class Bug : int {
   kHeartbeatForgotten = 18,
   kHalfCopyKept = 19,
   kReassemblyAcrossLoss = 20,
+  kCongestionIgnoresLoss = 21,
+  kSilentReceiverKept = 22,
+  kRetransmitLimitIgnored = 23,
+  kGroupSizeIgnored = 24,
+  kGroupTagIgnored = 25,
+  kSetupHoldForgotten = 26,
+  kGroupNakAtOnce = 27,
+  kNakBackoffForgotten = 28,
+  kGivenUpGapSkipped = 29,
+  kRepeatedNakServed = 30,
+  kLimitNeverFalls = 31,
+  kLeavingReceiverKept = 32,
 };
 
 #ifdef THALWEG_PLANTED_BUGS

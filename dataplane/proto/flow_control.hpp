@@ -3,11 +3,11 @@
 #include "dataplane/wire/frames.hpp"
 
 // Sender-side flow control: how far may a publication send (wire-protocol section 4.1 to 4.5). Functions over the registry's state;
-// receivers are found and kept by Publication. Thread: owning lane.
+// receivers are found and kept by Publication, which lets go of one that is_flow_controlling through on_idle() alone. Thread: owning lane.
 namespace thalweg::proto::flow {
 
-// Does this SM belong to a receiver that the strategy listens to?
-[[nodiscard]] bool is_match(const shm::PublicationSlot::Wanted& desired, const wire::StatusMessage& sm) noexcept;
+// Does this SM belong to a receiver that the strategy waits for, once it is admitted? Never with max.
+[[nodiscard]] bool is_wanted(const shm::PublicationSlot::Wanted& desired, const wire::StatusMessage& sm) noexcept;
 
 // The sender limit after an accepted SM. `receiver`: the sender's table entry, nullptr when the table has none.
 [[nodiscard]] std::int64_t on_status_message(const shm::PublicationSlot::Wanted& desired, shm::PublicationState& state,

@@ -84,6 +84,7 @@ void GapList::subtract(std::size_t index, std::int64_t begin, std::int64_t end) 
   if (begin >= gap_end || end <= gap.position) return;
   if (begin <= gap.position && end >= gap_end) return remove(index);
   gap.deadline_ns = 0;
+  gap.naks = 0;
   if (begin <= gap.position) {
     gap.position = end;
     gap.length = gap_end - end;

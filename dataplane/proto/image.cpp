@@ -23,6 +23,9 @@ Image::Image(const Context& context) noexcept
       longest_claim_{wire::longest_claim(context.desired->term_length, context.desired->mtu)},
       is_fast_{(flags_ & (ImageFlags::kNakAllGaps | ImageFlags::kReliable | ImageFlags::kGroup)) == (ImageFlags::kNakAllGaps | ImageFlags::kReliable)} {
   THALWEG_ASSERT(c_.log.is_mapped() && c_.log.term_length() == term_length_);
+  is_controlled_ = c_.desired->congestion_control != shm::CongestionControl::kStatic;
+  is_rtt_measured_ = has_flag(ImageFlags::kMeasureRtt) || c_.desired->congestion_control == shm::CongestionControl::kAimd ||
+                     (c_.desired->congestion_control == shm::CongestionControl::kCubic && c_.desired->is_rtt_measured);
 }
 
 void Image::start(std::int64_t now_ns) noexcept { start(now_ns, {c_.desired->source_address, c_.desired->source_port}); }
@@ -34,13 +37,14 @@ void Image::start(std::int64_t now_ns, const wire::UdpEndpoint& control) noexcep
   s.join_position = s.high_water = s.rebuild_position = s.tracked_until = position;
   s.last_sm_position = s.next_sm_position = s.announced = position;
   s.overrun_threshold = position + term_length_ / 2;
-  s.next_sm_window = window_;
+  congestion::start(*c_.desired, s, window_, now_ns);
+  s.next_sm_window = static_cast<std::int32_t>(s.congestion.window);
   s.sm_deadline_ns = now_ns - 1;
   s.last_packet_ns = now_ns;
   s.lifecycle = Lifecycle::kActive;
   s.lifecycle_since_ns = now_ns;
   s.end_of_stream_position = std::numeric_limits<std::int64_t>::max();
-  s.last_rtt_request_ns = now_ns - kRttInterval_ns - 1;
+  restart_rtt(now_ns);
   // Receivers of one group must not draw the same back-offs.
   s.random_state = (static_cast<std::uint64_t>(c_.receiver_id) * 0x9E3779B97F4A7C15U ^ static_cast<std::uint64_t>(now_ns)) | 1U;
   on_setup(0, control, now_ns);
@@ -58,7 +62,8 @@ void Image::resume(std::int64_t now_ns) noexcept {
   GapList{s, c_.log}.rebuild();
   s.last_packet_ns = now_ns;
   s.sm_deadline_ns = now_ns - 1;
-  s.last_rtt_request_ns = now_ns - kRttInterval_ns - 1;
+  restart_rtt(now_ns);
+  s.congestion.last_update_ns = now_ns;
   for (shm::ConnectionState& c : s.connections) c.last_activity_ns = now_ns;
 }
 
@@ -78,12 +83,50 @@ void Image::on_setup(unsigned connection, const wire::UdpEndpoint& control, std:
 
 void Image::on_rtt_reply(const wire::RttMeasurement& rtt, std::int64_t now_ns) noexcept {
   ImageState& s = *c_.state;
-  if (rtt.is_request || (rtt.receiver_id != 0 && rtt.receiver_id != c_.receiver_id) || !has_flag(ImageFlags::kMeasureRtt)) return;
-  if (rtt.echo_timestamp_ns != s.last_rtt_request_ns) return;
+  if (rtt.is_request || (rtt.receiver_id != 0 && rtt.receiver_id != c_.receiver_id) || !is_rtt_measured_) return;
+  if (s.last_rtt_request_ns == 0 || rtt.echo_timestamp_ns != s.last_rtt_request_ns) return;
   const std::int64_t sample = now_ns - rtt.echo_timestamp_ns;
   if (rtt.reception_delta_ns < 0 || rtt.reception_delta_ns >= sample || sample > kRttMax_ns) return;
-  const std::int64_t rtt_ns = sample - rtt.reception_delta_ns;
-  s.srtt_ns = s.srtt_ns == 0 ? rtt_ns : s.srtt_ns + (rtt_ns - s.srtt_ns) / 8;  // RFC 6298 2.3
+  congestion::add_rtt_sample(s, sample - rtt.reception_delta_ns);
+  if (is_controlled_) s.rtt_timer_ns = now_ns;
+}
+
+// The first request follows the first status message at once.
+void Image::restart_rtt(std::int64_t now_ns) noexcept {
+  c_.state->last_rtt_request_ns = 0;
+  c_.state->rtt_timer_ns = now_ns - std::max({kRttInterval_ns, kRttMax_ns, congestion::rtt_interval_ns(*c_.desired, *c_.state)}) - 1;
+}
+
+// Our repair measures until it knows the round trip, then only while a gap is open; aimd while data arrives; cubic always.
+std::int64_t Image::rtt_deadline_ns() const noexcept {
+  const ImageState& s = *c_.state;
+  std::int64_t deadline = kNever_ns;
+  if (has_flag(ImageFlags::kMeasureRtt)) {
+    deadline = has_gap() ? s.rtt_timer_ns + kRttGapInterval_ns : s.srtt_ns == 0 ? s.rtt_timer_ns + kRttInterval_ns : kNever_ns;
+  }
+  const bool is_due_anyway = c_.desired->congestion_control == shm::CongestionControl::kCubic && c_.desired->is_rtt_measured;
+  const bool is_moving = c_.desired->congestion_control == shm::CongestionControl::kAimd && (s.last_packet_ns > s.rtt_timer_ns || has_gap());
+  if (is_due_anyway || is_moving) deadline = std::min(deadline, s.rtt_timer_ns + congestion::rtt_interval_ns(*c_.desired, s));
+  return deadline;
+}
+
+// 3.6 steps 4 and 5 where the window is not a constant. What was promised is taken back when the window shrinks, as the reference driver
+// does: a sender with max flow control keeps its limit, one with min follows.
+void Image::follow_congestion(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept {
+  ImageState& s = *c_.state;
+  const std::int64_t consumed = std::clamp(subscribers.min, s.next_sm_position, s.rebuild_position) & ~std::int64_t{wire::kFrameAlignment - 1};
+  const congestion::Progress progress{.rebuild_position = s.rebuild_position, .high_water = std::max(s.high_water, s.announced), .consumed = consumed,
+                                      .last_sm_position = s.last_sm_position, .loss_position = std::exchange(loss_position_, -1)};
+  const bool is_forced = congestion::step(*c_.desired, s, window_, progress, now_ns);
+  const std::int64_t window = s.congestion.window;
+  const std::int64_t change = std::abs(window - s.next_sm_window);
+  // aimd moves with each datagram: only what matters to the sender is told before its time.
+  const bool is_new_window = c_.desired->congestion_control == shm::CongestionControl::kAimd ? change > s.next_sm_window / 4 : change != 0;
+  if (!is_forced && !is_new_window && !is_heartbeat_open_ && consumed <= s.next_sm_position + window / 4) return;
+  is_heartbeat_open_ = false;
+  s.next_sm_position = consumed;
+  s.next_sm_window = static_cast<std::int32_t>(window);
+  s.is_sm_scheduled = 1;
 }
 
 void Image::reject(std::span<const std::byte> reason) noexcept {
@@ -197,7 +240,10 @@ void Image::sm_sent(std::int64_t now_ns, bool was_sent) noexcept {
 // ---- loss ----
 
 bool Image::is_gap_due(shm::GapState& gap, std::int64_t now_ns) noexcept {
-  if (gap.deadline_ns == 0) gap.deadline_ns = now_ns + first_nak_delay_ns();
+  if (gap.deadline_ns == 0) {
+    gap.deadline_ns = now_ns + first_nak_delay_ns();
+    loss_position_ = std::max(loss_position_, gap.position);
+  }
   return now_ns >= gap.deadline_ns;
 }
 
@@ -231,15 +277,36 @@ std::int64_t Image::first_nak_delay_ns() noexcept {
   return has_flag(ImageFlags::kGroup) ? group_nak_delay_ns() : c_.desired->nak_delay_ns;
 }
 
-// With a measured round trip the next NAK waits for two of them: earlier the answer cannot be here, later only costs time.
-std::int64_t Image::retry_nak_delay_ns() noexcept {
-  if (has_flag(ImageFlags::kGroup)) return group_nak_delay_ns();
-  if (has_flag(ImageFlags::kMeasureRtt) && c_.state->srtt_ns > 0) return std::max(kNakRetryFloor_ns, 2 * c_.state->srtt_ns);
-  return c_.desired->nak_retry_ns;
+// With a measured round trip the next NAK waits for two of them: earlier the answer cannot be here, later only costs time. With nak-backoff
+// (ours) each repeat waits twice as long as the one before, up to that.
+std::int64_t Image::retry_nak_delay_ns(const shm::GapState& gap) noexcept {
+  std::int64_t delay = c_.desired->nak_retry_ns;
+  if (has_flag(ImageFlags::kGroup)) {
+    delay = group_nak_delay_ns();
+  } else if (has_flag(ImageFlags::kMeasureRtt) && c_.state->srtt_ns > 0) {
+    delay = std::max(kNakRetryFloor_ns, 2 * c_.state->srtt_ns);
+  }
+  const std::int64_t most = c_.desired->nak_backoff_ns;
+  if (delay >= most || gap.naks < 2 || planted(Bug::kNakBackoffForgotten)) return delay;
+  constexpr std::uint32_t kDoublingsMax = 20;
+  const std::uint32_t doublings = std::min(gap.naks - 1, kDoublingsMax);
+  return delay > most >> doublings ? most : delay << doublings;
+}
+
+// A reliable stream does not skip what it could not get: the image ends before the gap, its subscribers read what is there, and the
+// control plane reports it. A subscription that may rejoins the stream where it is then.
+void Image::give_up(const shm::GapState& gap) noexcept {
+  ImageState& s = *c_.state;
+  if (planted(Bug::kGivenUpGapSkipped)) return fill_gap(gap);
+  s.is_given_up = 1;
+  s.given_up_position = gap.position;
+  s.given_up_length = gap.length;
+  c_.counters.add(LaneCounter::kGapsGivenUp);
 }
 
 // Optimal multicast feedback (3.8): D = (T / lambda) ln(1 + u (e^lambda - 1)), lambda = ln(N) + 1.
 std::int64_t Image::group_nak_delay_ns() noexcept {
+  if (planted(Bug::kGroupNakAtOnce)) return 0;
   std::uint64_t& x = c_.state->random_state;  // xorshift64*
   x ^= x >> 12;
   x ^= x << 25;
@@ -257,10 +324,10 @@ std::int64_t Image::next_deadline_ns() const noexcept {
   if (s.announced > s.high_water) return 0;
   if (s.tracked_until < s.high_water && s.gap_count < shm::kGapsMax / 2) return 0;
   std::int64_t deadline = s.is_superseded && !s.is_rejected ? kNever_ns : s.sm_deadline_ns + 1;
-  const std::size_t watched = has_flag(ImageFlags::kNakAllGaps) ? s.gap_count : std::min<std::size_t>(s.gap_count, 1);
+  const std::size_t watched = s.is_given_up ? 0 : has_flag(ImageFlags::kNakAllGaps) ? s.gap_count : std::min<std::size_t>(s.gap_count, 1);
   for (std::size_t i = 0; i < watched; ++i) deadline = std::min(deadline, s.gaps[i].deadline_ns);
-  if (has_flag(ImageFlags::kMeasureRtt)) deadline = std::min(deadline, rtt_deadline_ns() == kNever_ns ? kNever_ns : rtt_deadline_ns() + 1);
-  return deadline;
+  if (is_rtt_measured_ && rtt_deadline_ns() != kNever_ns) deadline = std::min(deadline, rtt_deadline_ns() + 1);
+  return is_controlled_ ? std::min(deadline, congestion::next_deadline_ns(*c_.desired, s)) : deadline;
 }
 
 // ---- life cycle ----
@@ -277,7 +344,7 @@ bool Image::tick(const SubscriberPositions& subscribers, std::int64_t now_ns) no
     case Lifecycle::kActive: {
       const bool is_silent = now_ns > s.last_packet_ns + c_.desired->liveness_timeout_ns;
       const bool is_complete = s.is_end_of_stream && s.rebuild_position >= std::max(s.high_water, s.announced);
-      if (subscribers.count > 0 && !is_released && !is_silent && !is_complete && !s.is_revoked) return false;
+      if (subscribers.count > 0 && !is_released && !is_silent && !is_complete && !s.is_revoked && !s.is_given_up) return false;
       s.is_sending_eos_sm = s.is_revoked ? 0 : 1;
       s.drain_sm_since_ns = now_ns;
       enter(Lifecycle::kDraining, now_ns);

@@ -1,8 +1,9 @@
 #pragma once
+#include "dataplane/proto/congestion.hpp"
 #include "dataplane/proto/publication.hpp"
 
 // The receiving half of a stream: insertion, rebuild, loss detection, NAKs, status messages and the life cycle of an image
-// (wire-protocol section 3, 4.6). Pure: bytes and `now` in, bytes and decisions out.
+// (wire-protocol section 3, 4.6, 4.7). Pure: bytes and `now` in, bytes and decisions out.
 namespace thalweg::proto {
 
 enum class Insert : std::uint8_t {
@@ -101,13 +102,12 @@ class Image {
   [[nodiscard]] bool is_on_wire() const noexcept {  // between creation and removal from the receiver
     return c_.state->lifecycle == shm::Lifecycle::kActive || c_.state->lifecycle == shm::Lifecycle::kDraining;
   }
-  [[nodiscard]] std::int64_t rtt_deadline_ns() const noexcept {
-    const std::int64_t last_ns = c_.state->last_rtt_request_ns;
-    return has_gap() ? last_ns + kRttGapInterval_ns : c_.state->srtt_ns == 0 ? last_ns + kRttInterval_ns : kNever_ns;
-  }
+  void restart_rtt(std::int64_t now_ns) noexcept;
+  [[nodiscard]] std::int64_t rtt_deadline_ns() const noexcept;  // kNever_ns: none is wanted
   [[nodiscard]] bool is_connection_alive(std::size_t index, std::int64_t now_ns) const noexcept;
   void publish_positions() noexcept;
   void follow_subscribers(const SubscriberPositions& subscribers) noexcept;
+  void follow_congestion(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
   [[nodiscard]] bool is_sm_due(std::int64_t now_ns) const noexcept;
   [[nodiscard]] std::size_t build_sm(std::byte* frame) const noexcept;
   [[nodiscard]] std::size_t build_error(std::byte* frame) const noexcept;
@@ -126,7 +126,8 @@ class Image {
   void report_gap(shm::GapState& gap) noexcept;
   void fill_gap(const shm::GapState& gap) noexcept;
   [[nodiscard]] std::int64_t first_nak_delay_ns() noexcept;
-  [[nodiscard]] std::int64_t retry_nak_delay_ns() noexcept;
+  [[nodiscard]] std::int64_t retry_nak_delay_ns(const shm::GapState& gap) noexcept;
+  void give_up(const shm::GapState& gap) noexcept;
   [[nodiscard]] std::int64_t group_nak_delay_ns() noexcept;
   [[nodiscard]] bool has_flag(std::uint32_t flag) const noexcept { return (flags_ & flag) != 0; }
   void enter(shm::Lifecycle lifecycle, std::int64_t now_ns) noexcept;
@@ -140,6 +141,9 @@ class Image {
   std::int64_t term_begin_{-1};                 // position of the term that term_ points to
   std::byte* term_{};
   bool is_fast_{};                              // our repair, of a unicast stream
+  bool is_controlled_{};                        // its window is congestion control's, not window_ alone
+  bool is_rtt_measured_{};
+  std::int64_t loss_position_{-1};              // of a gap that congestion control has not heard of yet
   bool is_heartbeat_open_{};                    // a heartbeat came that no status message has answered yet
   std::span<const std::byte> reject_reason_{};
 };

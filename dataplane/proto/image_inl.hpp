@@ -140,11 +140,12 @@ unsigned Image::duty(const SubscriberPositions& subscribers, std::int64_t now_ns
   if (s.announced > s.high_water) [[unlikely]] learn_of(s.announced);
   if (subscribers.count > 0 && !s.is_revoked) {
     publish_positions();
-    follow_subscribers(subscribers);
-    if (has_gap()) sent += repair(now_ns, sink_for);
+    if (!is_controlled_) follow_subscribers(subscribers);
+    if (has_gap() && !s.is_given_up) sent += repair(now_ns, sink_for);
+    if (is_controlled_) follow_congestion(subscribers, now_ns);
   }
   if (is_sm_due(now_ns)) sent += send_sm(now_ns, sink_for);
-  if (has_flag(shm::ImageFlags::kMeasureRtt) && now_ns > rtt_deadline_ns()) sent += request_rtt(now_ns, sink_for);
+  if (is_rtt_measured_ && now_ns > rtt_deadline_ns()) sent += request_rtt(now_ns, sink_for);
   return sent;
 }
 
@@ -213,6 +214,10 @@ unsigned Image::repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
     shm::GapState& gap = s.gaps[i];
     if (!is_gap_due(gap, now_ns)) continue;
     report_gap(gap);
+    if (c_.desired->nak_max > 0 && gap.naks >= static_cast<std::uint32_t>(c_.desired->nak_max)) {
+      give_up(gap);
+      break;
+    }
     if (!has_flag(shm::ImageFlags::kReliable) || planted(Bug::kGapFilledWhenReliable)) {
       fill_gap(gap);
       break;  // the list has moved; the next one follows in the next turn
@@ -228,7 +233,8 @@ unsigned Image::repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
     const unsigned taken = send_all(frame, false, now_ns, sink_for);
     c_.counters.add(shm::LaneCounter::kNaksSent, taken);
     if (c_.rcv_naks && taken > 0) c_.rcv_naks.add(1);
-    gap.deadline_ns = planted(Bug::kNakNotRepeated) ? kNever_ns : now_ns + retry_nak_delay_ns();
+    if (taken > 0) ++gap.naks;
+    gap.deadline_ns = planted(Bug::kNakNotRepeated) ? kNever_ns : now_ns + retry_nak_delay_ns(gap);
     sent += taken;
   }
   return sent;
@@ -244,7 +250,7 @@ unsigned Image::request_rtt(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
   request.receiver_id = c_.receiver_id;
   std::byte frame[wire::RttMeasurement::kLength];
   wire::build(frame, request);
-  c_.state->last_rtt_request_ns = now_ns;
+  c_.state->last_rtt_request_ns = c_.state->rtt_timer_ns = now_ns;
   const unsigned sent = send_all(frame, false, now_ns, sink_for);
   c_.counters.add(shm::LaneCounter::kRttRequestsSent, sent);
   return sent;

@@ -60,7 +60,8 @@ void Publication::resume(std::int64_t now_ns) noexcept {
   retransmit_deadline_ns_ = kNever_ns;
   receiver_deadline_ns_ = now_ns;
   for (const auto& [counter, value] : {std::pair{c_.pub_pos, s.producer_position}, std::pair{c_.pub_lmt, s.publisher_limit},
-                                       std::pair{c_.snd_pos, s.sender_position}, std::pair{c_.snd_lmt, s.sender_limit}}) {
+                                       std::pair{c_.snd_pos, s.sender_position}, std::pair{c_.snd_lmt, s.sender_limit},
+                                       std::pair{c_.fc_receivers, std::int64_t{s.flow_receiver_count}}}) {
     shm::Counter published = counter;
     if (published) published.set(value);
   }
@@ -153,15 +154,23 @@ ReceiverState* Publication::find_receiver(std::int64_t receiver_id) noexcept {
   return nullptr;
 }
 
-ReceiverState* Publication::add_receiver(std::int64_t receiver_id) noexcept {
+// The table is bounded. When it is full, a receiver that flow control waits for takes the place of the one silent longest among those
+// that it does not wait for: strangers must not keep a group's members out.
+ReceiverState* Publication::add_receiver(std::int64_t receiver_id, bool is_wanted) noexcept {
+  ReceiverState* place = nullptr;
   for (ReceiverState& r : c_.state->receivers) {
-    if (r.is_live || r.is_flow_controlling) continue;
-    r = ReceiverState{.receiver_id = receiver_id};
-    return &r;
+    if (!r.is_live && !r.is_flow_controlling) {
+      r = ReceiverState{.receiver_id = receiver_id};
+      return &r;
+    }
+    if (is_wanted && !r.is_flow_controlling && (place == nullptr || r.last_sm_ns < place->last_sm_ns)) place = &r;
   }
-  std::uint16_t& untracked = c_.state->receivers_untracked;
-  if (untracked != std::numeric_limits<std::uint16_t>::max()) ++untracked;
-  return nullptr;
+  ++c_.state->receivers_untracked;
+  c_.counters.add(LaneCounter::kReceiversUntracked);
+  if (place == nullptr) return nullptr;
+  drop_receiver(*place);
+  *place = ReceiverState{.receiver_id = receiver_id};
+  return place;
 }
 
 void Publication::drop_receiver(ReceiverState& receiver) noexcept {
@@ -188,6 +197,13 @@ void Publication::expire_receivers(std::int64_t now_ns) noexcept {
     receiver_deadline_ns_ =
         std::min(receiver_deadline_ns_, s.setup_hold_since_ns + c_.desired->flow_control_receiver_timeout_ns + 1);
   }
+  publish_flow_receivers();
+  if (s.is_connected) refresh_connection(spy_count_);  // the last receiver, or one that a required group cannot do without, may have gone
+}
+
+void Publication::publish_flow_receivers() noexcept {
+  const std::int64_t count = c_.state->flow_receiver_count;
+  if (c_.fc_receivers && c_.fc_receivers.get_plain() != count) c_.fc_receivers.set(count);
 }
 
 void Publication::set_sender_limit(std::int64_t limit) noexcept {
@@ -214,7 +230,7 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
 
   const bool is_end = (sm.flags & wire::flag::kSmEndOfStream) != 0;
   ReceiverState* receiver = find_receiver(sm.receiver_id);
-  if (receiver == nullptr && !is_end) receiver = add_receiver(sm.receiver_id);
+  if (receiver == nullptr && !is_end) receiver = add_receiver(sm.receiver_id, flow::is_wanted(*c_.desired, sm));
   if (receiver != nullptr) {
     receiver->last_sm_ns = now_ns;
     receiver->last_position = std::max(receiver->last_position, position);
@@ -232,6 +248,7 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
   receiver_deadline_ns_ = std::min(receiver_deadline_ns_, now_ns + c_.desired->connection_timeout_ns);
   set_sender_limit(flow::on_status_message(*c_.desired, s, receiver, sm, position, now_ns));
   is_flow_check_due_ = c_.desired->flow_control != shm::FlowControl::kMax;
+  if (is_flow_check_due_) publish_flow_receivers();
   refresh_connection(spy_count_);
 }
 
@@ -276,13 +293,13 @@ RetransmitAction* Publication::plan_retransmit(const wire::Nak& nak, std::int64_
     if (action.state == State::kInactive) continue;
     const bool covers = action.term_id == nak.term_id && nak.term_offset >= action.term_offset &&
                         nak.term_offset - action.term_offset < action.length;
-    if (covers) return nullptr;
+    if (covers && !planted(Bug::kRepeatedNakServed)) return nullptr;
   }
   if (slot == nullptr) {
     c_.counters.add(LaneCounter::kRetransmitOverflows);
     return nullptr;
   }
-  const std::int64_t multiple = std::max(c_.desired->retransmit_window_multiple, 1);
+  const std::int64_t multiple = std::max<std::int64_t>(c_.desired->retransmit_window_multiple, 1);
   const std::int64_t clamp = std::min<std::int64_t>(multiple * std::min(kInitialWindowDefault, term_length_ / 2), term_length_);
   const std::int32_t length = std::min({nak.length, static_cast<std::int32_t>(clamp), retransmit_allowance(now_ns)});
   if (length == 0) {
@@ -298,7 +315,7 @@ RetransmitAction* Publication::plan_retransmit(const wire::Nak& nak, std::int64_
 // Bytes that may still be sent again in the running interval: bounds what spoofed or broken NAKs can make us send.
 std::int32_t Publication::retransmit_allowance(std::int64_t now_ns) noexcept {
   PublicationState& s = *c_.state;
-  if (c_.desired->retransmit_limit_bytes <= 0) return term_length_;
+  if (c_.desired->retransmit_limit_bytes <= 0 || planted(Bug::kRetransmitLimitIgnored)) return term_length_;
   if (now_ns - s.retransmit_interval_start_ns >= c_.desired->retransmit_limit_interval_ns) {
     s.retransmit_interval_start_ns = now_ns;
     s.retransmit_interval_bytes = 0;

@@ -70,6 +70,7 @@ class Publication {
     shm::PublicationState* state{};
     shm::LogBuffer log;
     shm::Counter pub_pos, pub_lmt, snd_pos, snd_lmt, snd_bpe, snd_naks;  // null ones are not published (IPC has no snd_*)
+    shm::Counter fc_receivers;                                           // min and tagged flow control only
     LaneCounters counters;
   };
   Publication() noexcept = default;
@@ -139,7 +140,7 @@ class Publication {
   void send_retransmits(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
   // Sends on from where the action stands; true when it is finished.
   template <DatagramSink Sink>
-  bool resend(shm::RetransmitAction& action, Sink& sink, SendOutcome& outcome) noexcept;
+  bool resend(shm::RetransmitAction& action, std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
 
   void build_setup(std::byte* frame) const noexcept;
   void build_heartbeat(std::byte* frame) noexcept;
@@ -149,7 +150,7 @@ class Publication {
 
   void expire_receivers(std::int64_t now_ns) noexcept;
   [[nodiscard]] shm::ReceiverState* find_receiver(std::int64_t receiver_id) noexcept;
-  [[nodiscard]] shm::ReceiverState* add_receiver(std::int64_t receiver_id) noexcept;
+  [[nodiscard]] shm::ReceiverState* add_receiver(std::int64_t receiver_id, bool is_wanted) noexcept;
   void drop_receiver(shm::ReceiverState& receiver) noexcept;
   void set_sender_limit(std::int64_t limit) noexcept;
 
@@ -177,6 +178,8 @@ class Publication {
   bool send_padding(std::int64_t from, std::int64_t to, Sink& sink, SendOutcome& outcome) noexcept;
   template <DatagramSink Sink>
   bool send_skipped(std::int64_t end, std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept;
+
+  void publish_flow_receivers() noexcept;
 
   std::int64_t sample_producer_position() noexcept;
   void refresh_connection(std::uint32_t spy_count) noexcept;

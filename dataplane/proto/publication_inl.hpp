@@ -165,7 +165,7 @@ void Publication::on_nak(const wire::Nak& nak, std::int64_t now_ns, Sink& sink) 
   if (is_rtt_measured_ && now_ns - last_rtt_request_ns_ >= kRttRequestInterval_ns) request_rtt(now_ns, sink);
   if (action->state == shm::RetransmitAction::State::kSending) {
     SendOutcome outcome;
-    if (resend(*action, sink, outcome)) retransmit_finished(*action, now_ns);
+    if (resend(*action, now_ns, sink, outcome)) retransmit_finished(*action, now_ns);
   }
   schedule_retransmits();
 }
@@ -180,7 +180,7 @@ void Publication::send_retransmits(std::int64_t now_ns, Sink& sink, SendOutcome&
       continue;
     }
     action.state = State::kSending;
-    if (resend(action, sink, outcome)) retransmit_finished(action, now_ns);
+    if (resend(action, now_ns, sink, outcome)) retransmit_finished(action, now_ns);
   }
   schedule_retransmits();
 }
@@ -188,7 +188,7 @@ void Publication::send_retransmits(std::int64_t now_ns, Sink& sink, SendOutcome&
 // A frame that fails its check here only ends the retransmit: a peer may NAK an offset between two frames, and that must not look like
 // a corrupt log.
 template <DatagramSink Sink>
-bool Publication::resend(shm::RetransmitAction& action, Sink& sink, SendOutcome& outcome) noexcept {
+bool Publication::resend(shm::RetransmitAction& action, std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept {
   shm::PublicationState& s = *c_.state;
   const std::int64_t begin = wire::position_of(action.term_id, action.term_offset, initial_term_id_, bits_);
   if (begin < s.start_position || begin < oldest_retransmit() || begin >= s.sender_position) return true;
@@ -207,6 +207,10 @@ bool Publication::resend(shm::RetransmitAction& action, Sink& sink, SendOutcome&
     const std::int32_t offset = action.term_offset + action.sent_bytes + (planted(Bug::kRetransmitWrongRange) ? mtu_ : 0);
     const DatagramScan scan = scan_datagram(term, offset, action.term_id, std::min(left, mtu_), frame_rules);
     if (scan.bytes == 0) return true;
+    if (scan.bytes > retransmit_allowance(now_ns)) {  // several actions share it: what one was promised another may have used
+      c_.counters.add(shm::LaneCounter::kRetransmitsLimited);
+      return true;
+    }
     if (!sink.send_log({term + offset, static_cast<std::size_t>(scan.bytes)})) {
       outcome.is_blocked = true;
       return false;

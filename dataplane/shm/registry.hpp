@@ -21,7 +21,7 @@
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
-inline constexpr std::uint32_t kRegistryVersion = 3;
+inline constexpr std::uint32_t kRegistryVersion = 4;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;
@@ -244,6 +244,7 @@ struct alignas(kCacheLine) PublicationSlot {
 struct ImageFlags {
   static constexpr std::uint32_t kReliable = 1, kGroup = 2, kNakAllGaps = 4, kMeasureRtt = 8, kRejoin = 16;
 };
+enum class CongestionControl : std::uint32_t { kStatic = 0, kCubic, kAimd };
 struct alignas(kCacheLine) ImageSlot {
   struct Wanted : DesiredHead {
     std::int64_t correlation_id{};
@@ -267,7 +268,13 @@ struct alignas(kCacheLine) ImageSlot {
     std::int64_t nak_delay_ns{};
     std::int64_t nak_retry_ns{};
     std::int64_t nak_max_backoff_ns{};        // group semantics
+    std::int64_t nak_backoff_ns{};            // ours: repeats of a NAK wait twice as long each time, up to this; 0 = they do not
     std::int32_t nak_group_size{};
+    std::int32_t nak_max{};                   // ours: NAKs for one gap before the image is given up; 0 = no end
+    CongestionControl congestion_control{};
+    std::uint32_t is_rtt_measured{};          // cubic; aimd always measures
+    std::int64_t initial_rtt_ns{};            // cubic
+    std::uint32_t is_tcp_mode{};              // cubic
     std::atomic<std::uint32_t> is_rejected{}; // set while active; the reason lies in `reject_text`
     std::uint32_t reject_text{kNoSlot};
     std::uint32_t text{kNoSlot};              // channel URI of the endpoint

@@ -11,7 +11,7 @@ namespace thalweg::shm {
 // Life of a publication or image (wire-protocol 2.9, 3.11; client-protocol 8.2).
 enum class Lifecycle : std::uint32_t { kNone = 0, kActive, kDraining, kLinger, kDone };
 
-inline constexpr std::size_t kReceiversMax = 64;      // receivers one publication tracks; more are counted and not tracked
+inline constexpr std::size_t kReceiversMax = 64;      // receivers one publication tracks; more are counted (receivers_untracked)
 inline constexpr std::size_t kRetransmitsMax = 16;    // concurrent retransmit actions (2.10); unicast uses the first only
 inline constexpr std::size_t kSkippedMax = 2;         // one is longer than a term, NAKs reach half a term back
 inline constexpr std::size_t kConnectionsMax = 4;     // receive destinations of one image (3.4)
@@ -79,9 +79,9 @@ struct PublicationState {
   std::int64_t retransmit_interval_bytes{};
   std::int64_t srtt_ns{};                 // smoothed RTT where measured; 0 unknown
   std::uint32_t receiver_count{};         // live ones
-  std::uint16_t receivers_untracked{};    // SMs of receivers the table had no room for; saturates
-  std::uint8_t is_setup_hold_wanted{};    // 4.4: a matching receiver elicited, its SETUP not yet sent
-  std::uint8_t padding{};
+  std::uint32_t flow_receiver_count{};    // of these, those that min or tagged flow control waits for
+  std::uint32_t receivers_untracked{};    // SMs of receivers the table had no room for
+  std::uint32_t is_setup_hold_wanted{};   // 4.4: a matching receiver elicited, its SETUP not yet sent
   std::int64_t start_position{};          // nothing before it was ever sent
   SkippedRange skipped[kSkippedMax];      // relays: the latest first
   RetransmitAction retransmits[kRetransmitsMax];
@@ -104,7 +104,23 @@ struct GapState {
   std::int64_t length{};      // bytes; never crosses a term
   std::int64_t deadline_ns{}; // of the next NAK or fill; 0: gap is new or changed its size, not yet armed
   std::uint32_t is_reported{};  // counted in gaps_seen and bytes_lost
-  std::uint32_t padding{};
+  std::uint32_t naks{};         // sent for it since it last became smaller
+};
+
+// Receiver-side congestion control (wire-protocol 4.6, 4.7; aimd is ours). The static window needs none of it.
+struct CongestionState {
+  std::int64_t window{};            // bytes: what the next status message offers
+  std::int64_t last_update_ns{};    // cubic: of the window; aimd: of the last progress or time-out
+  std::int64_t last_loss_ns{};      // cubic
+  double cubic_k{};                 // seconds from a loss until the window is back at w_max
+  std::int32_t cubic_cwnd{};        // these three in segments of one MTU
+  std::int32_t cubic_w_max{};
+  std::int32_t cubic_cwnd_max{};
+  std::uint32_t timeouts{};         // aimd: in a row; each doubles the RTO
+  std::int64_t threshold{};         // aimd: slow start below it
+  std::int64_t credit{};            // aimd: bytes that arrived since the window last grew by an MTU
+  std::int64_t counted{};           // aimd: everything below this position has been credited
+  std::int64_t recovery_position{}; // aimd: what was under way at the last cut; until it is here, no further cut
 };
 
 struct ImageState {
@@ -121,7 +137,8 @@ struct ImageState {
   std::uint8_t is_rejected{};
   std::uint8_t is_superseded{};         // a newer image of the same session: no timer-driven SMs
   std::uint8_t is_sending_eos_sm{};
-  std::uint8_t padding0[7]{};
+  std::uint8_t is_given_up{};           // a gap took nak_max NAKs in vain: the image ends before it
+  std::uint8_t padding0[6]{};
   // Touched by every rebuild step.
   alignas(kCacheLine) std::int64_t rebuild_position{};  // rcv-pos: everything below is there
   std::int64_t next_sm_position{};
@@ -137,10 +154,16 @@ struct ImageState {
   alignas(kCacheLine) std::int64_t join_position{};
   std::int64_t drain_sm_since_ns{};
   std::int64_t last_rtt_request_ns{};
+  std::int64_t rtt_timer_ns{};          // of the last request or reply, whichever was later
+  std::int64_t rtt_ns{};                // latest sample
   std::int64_t srtt_ns{};
+  std::int64_t rttvar_ns{};
+  std::int64_t given_up_position{};     // of the gap
+  std::int64_t given_up_length{};
   std::int64_t gaps_seen{};             // distinct gaps, for the loss report
   std::int64_t bytes_lost{};
   std::uint64_t random_state{};         // group NAK back-off
+  CongestionState congestion;
   GapState gaps[kGapsMax];              // in order of position; stock rules NAK the first only
   ConnectionState connections[kConnectionsMax];
 };

@@ -120,6 +120,13 @@ ImageBench::Options options_of(Input& in) {
   if ((bits & 8U) != 0) o.join_position = (std::int64_t{1} << 40) + 64;
   if ((bits & 16U) != 0) o.initial_term_id = 0x7FFFFFFF;  // wraps at the first rotation
   o.flags |= (bits & 32U) != 0 ? in.byte() : 0U;
+  o.adjust = [control = static_cast<shm::CongestionControl>(bits >> 6)](shm::ImageSlot::Wanted& d) {
+    d.congestion_control = control;
+    d.initial_rtt_ns = kMillisecond_ns;
+    d.is_rtt_measured = d.is_tcp_mode = 1;
+    d.nak_max = control == shm::CongestionControl::kAimd ? 2 : 0;
+    d.nak_backoff_ns = kMillisecond_ns;
+  };
   return o;
 }
 }  // namespace

@@ -128,7 +128,13 @@ PublicationBench::Options options_of(Input& in) {
   if ((bits & 8U) != 0) o.start_position = (std::int64_t{1} << 40) + 64;
   if ((bits & 16U) != 0) o.initial_term_id = 0x7FFFFFFF;
   const auto strategy = static_cast<shm::FlowControl>(bits >> 6);
-  o.adjust = [strategy](shm::PublicationSlot::Wanted& d) { d.flow_control = strategy; };
+  const bool is_required = (bits & 32U) != 0;
+  o.adjust = [=](shm::PublicationSlot::Wanted& d) {
+    d.flow_control = strategy;
+    d.flow_control_group_min_size = is_required ? 2 : 0;
+    d.retransmit_limit_bytes = is_required ? 4096 : 0;
+    d.retransmit_limit_interval_ns = kSecond_ns;
+  };
   return o;
 }
 }  // namespace

@@ -1,7 +1,10 @@
 // Subscriptions, the images they get, and the links between them (client-protocol 6.5, 8.5 to 8.7).
+#include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "dataplane/shm/log_buffer.hpp"
+#include "dataplane/wire/frames.hpp"
 #include "tests/unit/controlplane/fixture.hpp"
 
 namespace thalweg::conductor::testing {
@@ -279,6 +282,62 @@ TEST_F(Subscriptions, a_quarantined_image_keeps_its_stream_away_as_long_as_someb
   remove_subscription(id);
   tick();
   EXPECT_FALSE(world().images.is_used(index)) << "nobody is left who would want it";
+}
+
+TEST_F(Subscriptions, an_image_that_gave_up_a_gap_is_reported_once) {
+  add_subscription(kUdp + "|nak-max=7");
+  set_up();
+  const std::uint32_t image = world().images.used().front();
+  EXPECT_EQ(registry().images[image].desired.nak_max, 7);
+  registry().images[image].observed.state.is_given_up = 1;
+  for (int i = 0; i < 2; ++i) {
+    data_plane->ring_all();
+    run();
+  }
+  const std::string text = "image ended: a gap stayed open after 7 NAKs (nak-max): session=7 stream=10 ";
+  const std::size_t at = errors().find(text);
+  ASSERT_NE(at, std::string::npos) << errors();
+  EXPECT_EQ(errors().find(text, at + 1), std::string::npos);
+}
+
+// proves 3.8/9
+TEST_F(Subscriptions, are_a_groups_when_the_sender_says_so_unless_the_channel_says_otherwise) {
+  std::int32_t session_id = 7;
+  for (const auto& [text, is_group] : {std::pair{"", true}, {"|group=infer", true}, {"|group=false", false}}) {
+    ++session_id;
+    const std::int64_t id = add_subscription(kUdp + text);
+    const std::uint32_t setup = data_plane->request_image(receive_endpoint(), 10, session_id);
+    registry().lanes[0].setups[setup].flags = wire::flag::kSetupGroup;
+    run();
+    const auto& used = world().images.used();
+    const auto has_session = [&](std::uint32_t i) { return registry().images[i].desired.session_id == session_id; };
+    const auto image = std::find_if(used.begin(), used.end(), has_session);
+    ASSERT_NE(image, used.end());
+    EXPECT_EQ((registry().images[*image].desired.flags & shm::ImageFlags::kGroup) != 0, is_group) << text;
+    remove_subscription(id);
+    run();
+  }
+}
+
+// proves 4.5/5
+TEST_F(Subscriptions, carry_the_group_tag_of_their_channel_else_the_drivers) {
+  conductor->world().settings.streams.receiver_group_tag = 5;
+  add_subscription(kUdp);
+  run();
+  EXPECT_EQ(registry().endpoints[receive_endpoint()].desired.group_tag, 5);
+  add_subscription("aeron:udp?endpoint=127.0.0.1:24326|gtag=6");
+  run();
+  std::set<std::int64_t> tags;
+  for (const std::uint32_t endpoint : world().endpoints.used()) tags.insert(registry().endpoints[endpoint].desired.group_tag);
+  EXPECT_EQ(tags, (std::set<std::int64_t>{5, 6}));
+}
+
+TEST_F(Subscriptions, congestion_control_reaches_the_lane) {
+  add_subscription(kUdp + "|cc=aimd");
+  set_up();
+  const auto& wanted = registry().images[world().images.used().front()].desired;
+  EXPECT_EQ(wanted.congestion_control, shm::CongestionControl::kAimd);
+  EXPECT_EQ(wanted.window_length, 16 << 20);
 }
 
 // proves 3.13/1

@@ -20,7 +20,7 @@ void sm(PublicationBench& p, std::int64_t receiver, std::int64_t position, std::
   p.status(t, position, window, flags, receiver, tag);
 }
 
-// proves 2.11/6, 4.3/1
+// proves 2.11/6, 4.3/1, 4.3/5
 TEST(MinFlowControl, the_limit_is_that_of_the_slowest_receiver) {
   PublicationBench p{group(FlowControl::kMin)};
   sm(p, 1, 0);
@@ -63,6 +63,17 @@ TEST(MinFlowControl, a_newcomer_too_far_behind_is_not_admitted) {
   sm(p, 1, 20480);
   EXPECT_EQ(p.state().sender_limit, 24576) << "the straggler does not count";
   EXPECT_EQ(p.state().receiver_count, 2U) << "but it lives";
+}
+
+// Found by the simulator: a receiver that came back with a small window, at the end of what was sent.
+TEST(MinFlowControl, a_newcomer_that_is_as_far_as_a_member_is_admitted_with_any_window) {
+  PublicationBench p{group(FlowControl::kMin, 2)};
+  sm(p, 1, 8192, 16384);
+  sm(p, 2, 4096, 1024);
+  EXPECT_FALSE(p.is_log_connected()) << "behind, and 5120 is less than 24576 - 1024";
+  sm(p, 2, 8192, 1024);
+  EXPECT_TRUE(p.is_log_connected());
+  EXPECT_EQ(p.state().sender_limit, 9216);
 }
 
 // proves 4.3/2, 4.3/6, 4.3/7
@@ -125,7 +136,7 @@ TEST(SetupHold, ends_with_the_receiver_timeout) {
   EXPECT_EQ(p.state().sender_limit, 8192);
 }
 
-// proves 4.5/1, 4.5/2, 4.5/3
+// proves 4.5/1, 4.5/2, 4.5/3, 4.5/4
 TEST(TaggedFlowControl, only_receivers_with_the_tag_count_once_there_is_one) {
   PublicationBench p{group(FlowControl::kTagged, 0, 101)};
   sm(p, 1, 0);
@@ -148,6 +159,100 @@ TEST(TaggedFlowControl, the_group_size_asks_for_tagged_receivers) {
   sm(p, 2, 0, 4096, 0, 0, 101);
   EXPECT_EQ(p.state().sender_limit, 4096);
   EXPECT_TRUE(p.is_log_connected());
+}
+
+TEST(TaggedFlowControl, a_setup_for_a_stranger_holds_nobody) {
+  PublicationBench p{group(FlowControl::kTagged, 0, 101)};
+  p.send(0);
+  sm(p, 1, 0, 4096, 0, 0, 101);
+  p.elicit(kMs, 2);  // without a tag
+  p.send(101 * kMs);
+  sm(p, 1, 4096, 4096, 102 * kMs, 0, 101);
+  EXPECT_EQ(p.state().sender_limit, 8192);
+}
+
+// proves 4.3/9
+TEST(RequiredGroup, a_publication_is_not_connected_without_it) {
+  for (const auto kind : {FlowControl::kMin, FlowControl::kTagged}) {
+    PublicationBench p{group(kind, 2, 101)};
+    sm(p, 1, 0, 4096, 0, 0, 101);
+    sm(p, 2, 0, 4096, kSecond_ns, 0, 101);
+    EXPECT_TRUE(p.is_log_connected());
+    EXPECT_EQ(p.counters[6], 2) << "fc-receivers";
+    sm(p, 2, 0, 4096, 2 * kSecond_ns, 0, 101);
+    p.send(2 * kSecond_ns + 1);  // the first has been silent for longer than the 2 s of this group
+    EXPECT_FALSE(p.is_log_connected()) << "at once, not at the next status message";
+    EXPECT_EQ(p.counters[6], 1);
+    EXPECT_EQ(p.state().receiver_count, 2U) << "it may still live: 5 s are that one's time-out";
+    sm(p, 2, 2048, 4096, 2 * kSecond_ns + 2, 0, 101);
+    EXPECT_EQ(p.state().sender_limit, 4096) << "nothing moves below the group size";
+    sm(p, 3, 2048, 4096, 2 * kSecond_ns + 3, 0, 101);
+    EXPECT_TRUE(p.is_log_connected());
+    EXPECT_EQ(p.state().sender_limit, 6144);
+  }
+}
+
+// proves 4.3/7
+TEST(RequiredGroup, a_dead_receiver_holds_the_sender_no_longer_than_its_time_out) {
+  PublicationBench p{group(FlowControl::kMin)};
+  sm(p, 1, 0);
+  sm(p, 2, 0);
+  for (std::int64_t t = 100 * kMs; t <= 2 * kSecond_ns; t += 100 * kMs) {
+    sm(p, 1, 4096, 4096, t);
+    p.send(t);
+    EXPECT_EQ(p.state().sender_limit, 4096) << t;
+  }
+  EXPECT_LE(p.publication.next_deadline_ns(), kStart_ns + 2 * kSecond_ns + 1) << "the lane comes back in time";
+  p.send(2 * kSecond_ns + 1);
+  EXPECT_EQ(p.state().sender_limit, 8192);
+  EXPECT_EQ(p.counters[6], 1);
+}
+
+TEST(ReceiverTable, strangers_do_not_keep_the_members_of_a_group_out) {
+  PublicationBench p{group(FlowControl::kTagged, 1, 101)};
+  for (std::int64_t id = 0; id < 100; ++id) sm(p, 1000 + id, 0, 4096, id);
+  EXPECT_EQ(p.state().receiver_count, shm::kReceiversMax);
+  EXPECT_EQ(p.count(shm::LaneCounter::kReceiversUntracked), 100 - shm::kReceiversMax);
+  EXPECT_EQ(p.state().sender_limit, 0);
+  sm(p, 1, 0, 4096, 200, 0, 101);
+  EXPECT_EQ(p.state().sender_limit, 4096);
+  EXPECT_TRUE(p.is_log_connected());
+  EXPECT_EQ(p.state().receiver_count, shm::kReceiversMax) << "it took the place of the one silent longest";
+}
+
+TEST(ReceiverTable, is_bounded_for_members_too) {
+  PublicationBench p{group(FlowControl::kMin)};
+  for (std::int64_t id = 0; id < 70; ++id) sm(p, id, 0);
+  EXPECT_EQ(p.counters[6], shm::kReceiversMax);
+  EXPECT_EQ(p.count(shm::LaneCounter::kReceiversUntracked), 70 - shm::kReceiversMax);
+  sm(p, 69, 0, 1024);
+  p.send(kMs);
+  EXPECT_EQ(p.state().sender_limit, 4096) << "who is not tracked does not count";
+}
+
+// proves 4.2/1, 4.2/2, 4.2/3
+TEST(MaxFlowControl, follows_the_fastest_of_a_group_and_never_falls) {
+  PublicationBench p{group(FlowControl::kMax)};
+  sm(p, 1, 0);
+  sm(p, 2, 4096);
+  EXPECT_EQ(p.state().sender_limit, 8192);
+  sm(p, 1, 0, 1024);
+  p.send(kMs);
+  EXPECT_EQ(p.state().sender_limit, 8192);
+  sm(p, 3, 8192, 4096, kMs, wire::flag::kSmEndOfStream);
+  EXPECT_EQ(p.state().sender_limit, 12288) << "an EOS status message counts as well (4.2)";
+}
+
+TEST(Restart, keeps_the_group) {
+  PublicationBench p{group(FlowControl::kMin, 2)};
+  sm(p, 1, 0);
+  sm(p, 2, 0);
+  p.counters[6] = 0;
+  p.publication = Publication{p.context()};
+  p.publication.resume(kStart_ns + 10 * kSecond_ns);
+  EXPECT_EQ(p.counters[6], 2);
+  p.send(10 * kSecond_ns + kMs);
+  EXPECT_TRUE(p.is_log_connected()) << "our own silence is not the receivers'";
 }
 
 }  // namespace

@@ -254,6 +254,7 @@ struct PublicationBench {
     c.snd_lmt = shm::Counter{&counters[3]};
     c.snd_bpe = shm::Counter{&counters[4]};
     c.snd_naks = shm::Counter{&counters[5]};
+    c.fc_receivers = shm::Counter{&counters[6]};
     c.counters = LaneCounters{lane.data()};
     return c;
   }

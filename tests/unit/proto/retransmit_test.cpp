@@ -189,6 +189,38 @@ TEST(Retransmit, the_limit_per_interval_bounds_what_naks_can_make_us_send) {
   EXPECT_EQ(p.nak(1100 * kMs, 8192, 1024).size(), 1U);
 }
 
+// A group has many actions under way; what one was promised another may have used by the time it is sent.
+TEST(Retransmit, the_limit_holds_for_all_delayed_actions_of_a_group_together) {
+  PublicationBench p{{.flags = PublicationFlags::kGroup, .adjust = [](auto& d) {
+    d.retransmit_delay_ns = kMs;
+    d.retransmit_limit_bytes = 4096;
+    d.retransmit_limit_interval_ns = kSecond_ns;
+  }}};
+  sent_frames(p, 20, 1024);
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(p.nak(2 * kMs, i * 2048, 2048), Lines{});
+  const auto sent = p.send(3 * kMs + 1);
+  EXPECT_EQ(count_of(sent, wire::FrameType::kData), 4U);
+  EXPECT_EQ(p.state().retransmit_interval_bytes, 4096);
+  EXPECT_GE(p.count(LaneCounter::kRetransmitsLimited), 1U);
+}
+
+// proves 2.10/4
+TEST(Retransmit, a_group_is_sent_as_many_windows_for_one_nak_as_its_channel_says) {
+  for (const auto& [multiple, expected] : {std::pair{1, 32U << 10}, {2, 40U << 10}}) {
+    PublicationBench p{{.flags = PublicationFlags::kGroup, .adjust = [m = multiple](auto& d) { d.retransmit_window_multiple = m; }}};
+    sent_frames(p, 64, 1024);  // a whole term
+    std::size_t bytes = 0;
+    for (const auto& d : p.nak_sends(2 * kMs, 24 << 10, 40 << 10)) bytes += d.size();
+    EXPECT_EQ(bytes, expected) << "windows of half a term here: " << multiple;
+  }
+}
+
+TEST(Retransmit, any_window_multiple_is_safe) {
+  PublicationBench p{{.adjust = [](auto& d) { d.retransmit_window_multiple = std::numeric_limits<std::int32_t>::max(); }}};
+  sent_frames(p, 5, 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 0, 4096).size(), 4U);
+}
+
 TEST(Retransmit, linger_auto_follows_a_known_round_trip_and_else_the_configured_linger) {
   struct Case { std::int64_t srtt; std::int64_t configured; std::int64_t linger; };
   for (const Case& c : {Case{0, 10 * kMs, 10 * kMs}, {0, 0, 50 * kUs}, {10 * kUs, 10 * kMs, 50 * kUs}, {100 * kUs, 10 * kMs, 200 * kUs}}) {
