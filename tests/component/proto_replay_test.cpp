@@ -18,6 +18,7 @@ using wire::FrameType;
 struct Datagram {
   std::int64_t time_ns{};
   std::uint32_t source{};
+  std::uint16_t destination_port{};
   Bytes payload;
   [[nodiscard]] FrameType type() const { return type_of(payload); }
   [[nodiscard]] bool is_stream_data() const { return type() <= FrameType::kData && !is_heartbeat(payload); }
@@ -33,8 +34,19 @@ std::vector<Datagram> read_datagrams(const std::string& name) {
     const bool is_udp = frame.bytes.size() > 42 && load_be16(p + 12) == wire::kEtherTypeIpv4 && load_le<std::uint8_t>(p + 23) == wire::kIpProtocolUdp;
     if (!is_udp) continue;
     const std::size_t length = load_be16(p + 38) - wire::kUdpHeaderLength;
-    all.push_back({frame.time_ns, load_be32(p + 26), Bytes(p + 42, p + 42 + length)});
+    all.push_back({frame.time_ns, load_be32(p + 26), load_be16(p + 36), Bytes(p + 42, p + 42 + length)});
   }
+  return all;
+}
+
+// A multi-destination publication as one of its destinations sees it (0: all of it), and no SMs but the stream's own: those that only
+// announce a destination (session and stream 0) are the endpoint's business.
+std::vector<Datagram> read_stream(const std::string& name, std::uint16_t destination_port) {
+  std::vector<Datagram> all = read_datagrams(name);
+  std::erase_if(all, [&](const Datagram& d) {
+    if (is_from_publisher(d)) return destination_port != 0 && d.destination_port != destination_port;
+    return d.type() == FrameType::kStatusMessage && wire::StatusMessage::parse(d.payload)->session_id == 0;
+  });
   return all;
 }
 
@@ -72,6 +84,7 @@ struct SenderCase {
   shm::FlowControl flow_control{shm::FlowControl::kMax};
   std::int32_t group_min_size{};
   std::int64_t group_tag{-1};
+  std::uint16_t destination_port{};
 };
 
 class SenderReplay : public ::testing::TestWithParam<SenderCase> {
@@ -79,7 +92,7 @@ class SenderReplay : public ::testing::TestWithParam<SenderCase> {
   struct Sent { std::int64_t time_ns; Bytes bytes; };
 
   void SetUp() override {
-    recorded = read_datagrams(GetParam().file);
+    recorded = read_stream(GetParam().file, GetParam().destination_port);
     stream = std::make_unique<Stream>(recorded);
     auto& d = slot->desired;
     d.session_id = stream->setup.session_id;
@@ -254,8 +267,11 @@ INSTANTIATE_TEST_SUITE_P(
                       SenderCase{"08-loss-unreliable-no-nak.pcap"},
                       SenderCase{"09-multicast-min-flow-control.pcap", kGroupEos, shm::FlowControl::kMin, 2},  // proves 4.3/4
                       SenderCase{"10-multicast-tagged-flow-control.pcap", kGroupEos, shm::FlowControl::kTagged, 1, 101},  // proves 4.5/1
-                      SenderCase{"13-cubic-rttm.pcap"}, SenderCase{"14-err-image-rejected.pcap"}, SenderCase{"15-setup-refused-mtu-over-window.pcap"},
+                      SenderCase{.file = "11-mdc-dynamic.pcap", .flags = kGroupEos, .destination_port = 24113},
+                      SenderCase{.file = "12-mdc-manual.pcap", .flags = kGroupEos, .destination_port = 24123}, SenderCase{"13-cubic-rttm.pcap"},
+                      SenderCase{"14-err-image-rejected.pcap"}, SenderCase{"15-setup-refused-mtu-over-window.pcap"},
                       SenderCase{"16-batched-frames-in-one-datagram.pcap"}, SenderCase{"17-setup-without-receiver.pcap"},
+                      SenderCase{.file = "18-mds-manual-subscription.pcap", .flags = kGroupEos, .destination_port = 24183},
                       SenderCase{"19-multicast-loss-nak-one-receiver.pcap", kGroupEos}),
     [](const auto& param) { return file_name(param.param.file); });
 
@@ -265,20 +281,28 @@ struct ReceiverCase {
   const char* file;
   bool keeps_up{};             // the recorded subscriber consumed at once; else its progress is what the recorded SMs say
   bool is_reliable{true};
+  std::uint32_t receiver{};    // of several; 0: the only one
+  bool is_group{};
+  int image{};                 // which of several that this receiver had of the stream, by its SETUP
+  shm::CongestionControl congestion_control{};
+  std::uint16_t destination_port{};
+  std::uint16_t second_port{};  // of a multi-destination subscription: what comes there is connection 1
 };
+constexpr std::uint32_t kFirstReceiver = 0x0A4E0002, kSecondReceiver = 0x0A4E0003;  // 10.78.0.2, 10.78.0.3
 
 class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
  protected:
   void SetUp() override {
-    recorded = read_datagrams(GetParam().file);
+    recorded = read_stream(GetParam().file, GetParam().destination_port);
     stream = std::make_unique<Stream>(recorded);
+    find_setup();
     for (const Datagram& d : recorded) {
+      if (!is_from_receiver(d)) continue;
       if (d.type() == FrameType::kNak) naks.push_back({d.time_ns, *wire::Nak::parse(d.payload)});
-      if (is_from_publisher(d)) continue;
       if (receiver_ns == 0 && d.type() == FrameType::kStatusMessage) {
         receiver_ns = d.time_ns;
         receiver_id = wire::StatusMessage::parse(d.payload)->receiver_id;
-        window = wire::StatusMessage::parse(d.payload)->window_length;
+        group_tag = wire::StatusMessage::parse(d.payload)->group_tag;
       }
       if (reject_ns == 0 && d.type() == FrameType::kError) {
         reject_ns = d.time_ns - kMs;
@@ -294,7 +318,12 @@ class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
     d.mtu = stream->setup.mtu;
     d.window_length = 128 << 10;
     d.join_position = stream->join_position(stream->setup);
-    d.flags = GetParam().is_reliable ? shm::ImageFlags::kReliable : 0;
+    d.flags = (GetParam().is_reliable ? shm::ImageFlags::kReliable : 0) | (GetParam().is_group ? shm::ImageFlags::kGroup : 0);
+    d.nak_max_backoff_ns = 10 * kMs;
+    d.nak_group_size = 10;
+    d.congestion_control = GetParam().congestion_control;
+    d.initial_rtt_ns = 10 * kMs;
+    d.is_rtt_measured = 1;
     d.liveness_timeout_ns = 2 * kSecond_ns;
     d.sm_timeout_ns = 200 * kMs;
     d.nak_delay_ns = 1 * kUs;
@@ -307,8 +336,47 @@ class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
     c.log = log->view();
     c.counters = LaneCounters{lane.data()};
     c.receiver_id = receiver_id;
+    c.has_group_tag = group_tag.has_value();
+    c.group_tag = group_tag.value_or(0);
     image = Image{c};
     image.start(receiver_ns, {kPublisherNet, 1});
+    if (GetParam().second_port != 0) image.on_setup(1, {kPublisherNet, 1}, receiver_ns);
+  }
+
+  // An image that joined later has a SETUP of its own.
+  void find_setup() {
+    int left = GetParam().image;
+    for (const Datagram& d : recorded) {
+      if (d.type() != FrameType::kSetup || left-- > 0) continue;
+      stream->setup = *wire::Setup::parse(d.payload);
+      stream->start_ns = d.time_ns;
+      return;
+    }
+  }
+  // Of the receiver and the image that are being replayed. Where there were two images, the status messages of the first stayed where
+  // it joined, before the second's join position.
+  [[nodiscard]] bool is_from_receiver(const Datagram& d) const {
+    if (is_from_publisher(d) || (GetParam().receiver != 0 && d.source != GetParam().receiver)) return false;
+    if (d.type() != FrameType::kStatusMessage) return true;
+    const auto sm = wire::StatusMessage::parse(d.payload);
+    if ((sm->flags & wire::flag::kSmSendSetup) != 0) return false;  // the dispatcher's
+    const std::int64_t position = wire::position_of(sm->consumption_term_id, sm->consumption_term_offset, stream->setup.initial_term_id, stream->bits());
+    return !has_two_images() || (position >= second_join()) == (GetParam().image == 1);
+  }
+  [[nodiscard]] bool has_two_images() const { return std::string_view{GetParam().file}.starts_with("05"); }
+  [[nodiscard]] std::int64_t second_join() const {
+    const auto last = std::find_if(recorded.rbegin(), recorded.rend(), [](const Datagram& d) { return d.type() == FrameType::kSetup; });
+    return stream->join_position(*wire::Setup::parse(last->payload));
+  }
+  // A group's NAK delay is drawn at random: ours takes the moment of the recorded one, which must lie within the back-off.
+  void borrow_nak_delay(std::int64_t now) {
+    auto& state = slot->observed.state;
+    if (!GetParam().is_group || state.gap_count == 0 || state.gaps[0].deadline_ns == 0 || state.gaps[0].naks > 0) return;
+    const auto next = std::find_if(naks.begin(), naks.end(), [&](const auto& nak) { return nak.first >= now; });
+    ASSERT_NE(next, naks.end()) << "a gap that was never asked for";
+    if (state.gaps[0].deadline_ns == next->first) return;
+    EXPECT_LT(next->first - now, slot->desired.nak_max_backoff_ns + kMs);
+    state.gaps[0].deadline_ns = next->first;
   }
 
   // The capture is the sender's: what the receiver lost is in it, and shows by the NAKs that follow. A repeat that crossed its
@@ -332,7 +400,14 @@ class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
       next_tick_ns = now + kSecond_ns;
     }
     image.duty(subscribers(), now, [this](std::size_t) -> RecordingSink& { return sink; });
+    borrow_nak_delay(now);
     for (Bytes& d : sink.drain()) sent.push_back(std::move(d));
+  }
+  // The recorded answer, to the request that we sent in place of the recorded one.
+  void answer_rtt(const Datagram& d, std::int64_t now) {
+    wire::RttMeasurement rtt = *wire::RttMeasurement::parse(d.payload);
+    rtt.echo_timestamp_ns = slot->observed.state.last_rtt_request_ns;
+    image.on_rtt_reply(rtt, now);
   }
   [[nodiscard]] SubscriberPositions subscribers() const {
     const std::int64_t p = GetParam().keeps_up ? slot->observed.state.rebuild_position : consumed;
@@ -347,17 +422,19 @@ class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
     turn(now);
     for (const Datagram& d : recorded) {
       if (d.time_ns < receiver_ns) continue;
-      if (const auto sm = wire::StatusMessage::parse(d.payload); d.type() == FrameType::kStatusMessage && sm->flags == 0) {
+      if (const auto sm = wire::StatusMessage::parse(d.payload); is_from_receiver(d) && d.type() == FrameType::kStatusMessage && sm->flags == 0) {
         consumed = std::max(consumed, wire::position_of(sm->consumption_term_id, sm->consumption_term_offset, stream->setup.initial_term_id, stream->bits()));
         turn(now = std::max(now, d.time_ns));
       }
       if (!is_from_publisher(d)) continue;
       while (std::min(image.next_deadline_ns(), next_tick_ns) < d.time_ns) turn(now = std::max(now + 1, std::min(image.next_deadline_ns(), next_tick_ns)));
       now = std::max(now, d.time_ns);
+      if (d.type() == FrameType::kRttMeasurement) answer_rtt(d, now);
       if (d.type() > FrameType::kData) continue;
       const bool is_repeat = !is_heartbeat(d.payload) && stream->position(d.payload) < high;
       if (!is_heartbeat(d.payload)) high = std::max(high, stream->end(d.payload));
-      if (is_heartbeat(d.payload) || !was_lost(d, is_repeat)) image.insert(d.payload, 0, now);
+      const unsigned connection = GetParam().second_port != 0 && d.destination_port == GetParam().second_port ? 1 : 0;
+      if (is_heartbeat(d.payload) || !was_lost(d, is_repeat)) image.insert(d.payload, connection, now);
       turn(now);
     }
     if (reject_was_asked()) return;
@@ -369,7 +446,7 @@ class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
   std::unique_ptr<Stream> stream;
   std::vector<std::pair<std::int64_t, wire::Nak>> naks;
   std::int64_t receiver_ns{}, receiver_id{}, reject_ns{}, next_tick_ns{}, consumed{};
-  std::int32_t window{};
+  std::optional<std::int64_t> group_tag;
   Bytes reason;
   std::unique_ptr<HeapLog> log;
   std::unique_ptr<shm::ImageSlot> slot{std::make_unique<shm::ImageSlot>()};
@@ -399,7 +476,7 @@ TEST_P(ReceiverReplay, answers_as_the_reference_driver_did) {
   replay();
   std::vector<Bytes> theirs;
   for (const Datagram& d : recorded) {
-    if (!is_from_publisher(d)) theirs.push_back(d.payload);
+    if (is_from_receiver(d)) theirs.push_back(d.payload);
   }
   EXPECT_EQ(describe(distinct(sent, FrameType::kNak)), describe(distinct(theirs, FrameType::kNak)));
   EXPECT_EQ(distinct(sent, FrameType::kNak), distinct(theirs, FrameType::kNak));
@@ -409,14 +486,25 @@ TEST_P(ReceiverReplay, answers_as_the_reference_driver_did) {
   const auto their_sms = distinct(without_flags(theirs), FrameType::kStatusMessage);
   ASSERT_FALSE(our_sms.empty());
   EXPECT_EQ(our_sms.front(), their_sms.front());
+  if (GetParam().second_port != 0) {  // each goes out on both transports
+    EXPECT_EQ(count_of(sent, FrameType::kStatusMessage) % 2, 0U);
+    EXPECT_NEAR(static_cast<double>(count_of(without_flags(sent), FrameType::kStatusMessage)),
+                static_cast<double>(count_of(without_flags(theirs), FrameType::kStatusMessage)), 2.0);
+  }
   if (!reject_was_asked()) {
     EXPECT_EQ(describe(our_sms), describe(their_sms));
     EXPECT_EQ(our_sms, their_sms);
   }
+  // Their number depends on the phase of the recorded driver's timers. Our time ends with the publisher.
+  const auto last = std::find_if(recorded.rbegin(), recorded.rend(), is_from_publisher);
+  const auto their_requests = std::count_if(recorded.begin(), recorded.end(), [&](const Datagram& d) {
+    return is_from_receiver(d) && d.type() == FrameType::kRttMeasurement && d.time_ns <= last->time_ns;
+  });
+  EXPECT_NEAR(static_cast<double>(count_of(sent, FrameType::kRttMeasurement)), static_cast<double>(their_requests), 2.0);
   if (GetParam().is_reliable && !reject_was_asked()) {
     const std::int64_t kept = slot->observed.state.rebuild_position - 2 * std::int64_t{slot->desired.term_length};
     for (const Datagram& d : recorded) {
-      if (!is_from_publisher(d) || !d.is_stream_data() || stream->end(d.payload) <= kept) continue;
+      if (!is_from_publisher(d) || !d.is_stream_data() || stream->end(d.payload) <= kept || d.time_ns < receiver_ns) continue;
       EXPECT_EQ(std::memcmp(log->view().at(stream->position(d.payload)), d.payload.data(), d.payload.size()), 0) << describe(d.payload);
     }
   }
@@ -424,10 +512,27 @@ TEST_P(ReceiverReplay, answers_as_the_reference_driver_did) {
 INSTANTIATE_TEST_SUITE_P(Captures, ReceiverReplay,
                          ::testing::Values(ReceiverCase{"01-unicast-setup-data-eos.pcap", true}, ReceiverCase{"02-fragmented-100KB.pcap"},
                                            ReceiverCase{"03-term-rollover-padding.pcap", true}, ReceiverCase{"04-revoked-publication.pcap", true},
+                                           ReceiverCase{.file = "05-second-subscriber-elicits-setup.pcap", .keeps_up = true},
+                                           ReceiverCase{.file = "05-second-subscriber-elicits-setup.pcap", .keeps_up = true, .image = 1},
                                            ReceiverCase{"06-loss-nak-retransmit.pcap"}, ReceiverCase{"07-loss-10pct-incl-lost-retransmits.pcap"},
-                                           ReceiverCase{"08-loss-unreliable-no-nak.pcap", true, false}, ReceiverCase{"14-err-image-rejected.pcap"},
-                                           ReceiverCase{"16-batched-frames-in-one-datagram.pcap"}),
-                         [](const auto& param) { return file_name(param.param.file); });
+                                           ReceiverCase{"08-loss-unreliable-no-nak.pcap", true, false},
+                                           ReceiverCase{.file = "09-multicast-min-flow-control.pcap", .keeps_up = true, .receiver = kFirstReceiver, .is_group = true},
+                                           ReceiverCase{.file = "09-multicast-min-flow-control.pcap", .keeps_up = true, .receiver = kSecondReceiver, .is_group = true},
+                                           ReceiverCase{.file = "10-multicast-tagged-flow-control.pcap", .keeps_up = true, .receiver = kFirstReceiver, .is_group = true},
+                                           ReceiverCase{.file = "10-multicast-tagged-flow-control.pcap", .keeps_up = true, .receiver = kSecondReceiver, .is_group = true},
+                                           ReceiverCase{.file = "11-mdc-dynamic.pcap", .keeps_up = true, .receiver = kFirstReceiver, .is_group = true, .destination_port = 24112},
+                                           ReceiverCase{.file = "11-mdc-dynamic.pcap", .keeps_up = true, .receiver = kSecondReceiver, .is_group = true, .destination_port = 24113},
+                                           ReceiverCase{.file = "12-mdc-manual.pcap", .keeps_up = true, .receiver = kFirstReceiver, .is_group = true, .destination_port = 24122},
+                                           ReceiverCase{.file = "12-mdc-manual.pcap", .keeps_up = true, .receiver = kSecondReceiver, .is_group = true, .destination_port = 24123},
+                                           ReceiverCase{.file = "13-cubic-rttm.pcap", .keeps_up = true, .congestion_control = shm::CongestionControl::kCubic},
+                                           ReceiverCase{"14-err-image-rejected.pcap"}, ReceiverCase{"16-batched-frames-in-one-datagram.pcap"},
+                                           ReceiverCase{.file = "18-mds-manual-subscription.pcap", .keeps_up = true, .is_group = true, .second_port = 24182},
+                                           ReceiverCase{.file = "19-multicast-loss-nak-one-receiver.pcap", .keeps_up = true, .receiver = kFirstReceiver, .is_group = true},
+                                           ReceiverCase{.file = "19-multicast-loss-nak-one-receiver.pcap", .keeps_up = true, .receiver = kSecondReceiver, .is_group = true}),
+                         [](const auto& param) {
+                           const std::uint32_t nth = (param.param.receiver & 0xFF) + static_cast<std::uint32_t>(param.param.image);
+                           return file_name(param.param.file) + (nth != 0 ? "_" + std::to_string(nth) : "");
+                         });
 
 }  // namespace
 }  // namespace thalweg::proto::test
