@@ -49,10 +49,42 @@ void PublicationCheck::on_sent(const StreamPlan& plan, const shm::PublicationSta
   }
 }
 
+void PublicationCheck::on_taken(const StreamPlan& plan, const shm::PublicationState& state, std::span<const std::byte> datagram, Verdict& verdict) {
+  const wire::DataView first{datagram.data()};
+  const bool is_data = first.type() <= wire::FrameType::kData && datagram.size() >= wire::kDataHeaderLength && first.frame_length() != 0;
+  if (plan.retransmit_limit_bytes == 0 || !is_data || position_of(first.term_id(), first.term_offset(), plan) >= state.sender_position) return;
+  if (state.retransmit_interval_start_ns != interval_start_ns_) {
+    const bool is_early = interval_start_ns_ != INT64_MIN && state.retransmit_interval_start_ns - interval_start_ns_ < plan.retransmit_limit_interval_ns;
+    if (is_early) verdict.fail("stream {}: a retransmit interval began before the last was over", plan.session_id);
+    interval_start_ns_ = state.retransmit_interval_start_ns;
+    interval_bytes_ = 0;
+  }
+  interval_bytes_ += static_cast<std::int64_t>(datagram.size());
+  if (interval_bytes_ > plan.retransmit_limit_bytes) {
+    verdict.fail("stream {}: sent {} bytes again within an interval that allows {}", plan.session_id, interval_bytes_, plan.retransmit_limit_bytes);
+  }
+}
+
+void PublicationCheck::check_receivers(const StreamPlan& plan, const shm::PublicationState& state, Verdict& verdict) const {
+  const bool has_sent = state.sender_position != sender_position_;
+  if (!plan.is_group || plan.flow_control == shm::FlowControl::kMax || has_sent) return;
+  std::uint32_t count = 0;
+  for (const shm::ReceiverState& r : state.receivers) {
+    if (!r.is_flow_controlling) continue;
+    ++count;
+    if (r.last_sm_ns + plan.receiver_timeout_ns < verdict.now_ns) {
+      verdict.fail("stream {}: a receiver silent since {} ns still holds the sender", plan.session_id, r.last_sm_ns);
+    }
+  }
+  if (count != state.flow_receiver_count) verdict.fail("stream {}: {} receivers counted as {}", plan.session_id, count, state.flow_receiver_count);
+}
+
 void PublicationCheck::after_turn(const StreamPlan& plan, const shm::PublicationState& state, const LogMemory& log, std::int64_t publisher_limit,
                                   Verdict& verdict) {
   if (state.sender_position < sender_position_) verdict.fail("stream {}: sender position fell from {} to {}", plan.session_id, sender_position_, state.sender_position);
-  if (!plan.is_group && state.sender_limit < sender_limit_) {
+  check_receivers(plan, state, verdict);
+  const bool may_fall = plan.is_group && plan.flow_control != shm::FlowControl::kMax;
+  if (!may_fall && state.sender_limit < sender_limit_) {
     verdict.fail("stream {}: sender limit fell from {} to {}", plan.session_id, sender_limit_, state.sender_limit);
   }
   sender_position_ = state.sender_position;

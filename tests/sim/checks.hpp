@@ -15,6 +15,9 @@ class PublicationCheck {
   // Each datagram a publication hands to its sink: size, one term, never beyond the sender limit, retransmits inside their bounds (2.10).
   void on_sent(const StreamPlan& plan, const shm::PublicationState& state, std::span<const std::byte> datagram, Verdict& verdict);
   // After each turn: positions only grow, the limit exposes clean memory only, producers stay within one term of their consumers.
+  // What the transport took of it: all retransmits of an interval stay within the stream's limit.
+  void on_taken(const StreamPlan& plan, const shm::PublicationState& state, std::span<const std::byte> datagram, Verdict& verdict);
+  // A receiver silent for longer than its time-out no longer holds a sender that has nothing to send.
   void after_turn(const StreamPlan& plan, const shm::PublicationState& state, const LogMemory& log, std::int64_t publisher_limit, Verdict& verdict);
 
  private:
@@ -22,6 +25,10 @@ class PublicationCheck {
   std::int64_t sender_limit_{INT64_MIN};
   std::int64_t publisher_limit_{INT64_MIN};
   std::int64_t clean_until_{INT64_MIN};
+  std::int64_t interval_start_ns_{INT64_MIN};
+  std::int64_t interval_bytes_{};
+
+  void check_receivers(const StreamPlan& plan, const shm::PublicationState& state, Verdict& verdict) const;
 };
 
 class ImageCheck {

@@ -13,6 +13,7 @@ constexpr std::uint32_t kSessionsPerEndpoint = 64;
 constexpr std::size_t kReceiveRing = 512;                          // of a paused lane; more is lost
 constexpr std::int64_t kImageCreation_ns = 300 * kMicrosecond_ns;  // SETUP to image: allocation by the control plane
 constexpr std::int64_t kGiveUp_ns = 20 * kSecond_ns;               // a client that nobody listens to closes
+constexpr std::int64_t kGroupTag = 101;
 constexpr shm::LaneCounter kInvalid = shm::LaneCounter::kDropInvalidFrame;
 
 const auto kRejectReason = std::as_bytes(std::span{"not wanted", 10});
@@ -44,7 +45,9 @@ class PublicationSink {
  private:
   bool send(std::span<const std::byte> bytes) {
     publication_.check.on_sent(publication_.stream->plan, publication_.slot->observed.state, bytes, node_.verdict_);
-    return node_.transmit(publication_.local, publication_.destinations, bytes);
+    if (!node_.transmit(publication_.local, publication_.destinations, bytes)) return false;
+    publication_.check.on_taken(publication_.stream->plan, publication_.slot->observed.state, bytes, node_.verdict_);
+    return true;
   }
   Node& node_;
   PublicationEntry& publication_;
@@ -101,9 +104,12 @@ PublicationEntry& Node::add_publication(Stream& stream) {
   d.is_retransmit_linger_auto = plan.is_retransmit_linger_auto;
   d.untethered_window_limit_timeout_ns = d.untethered_linger_timeout_ns = 5 * kSecond_ns;
   d.untethered_resting_timeout_ns = 10 * kSecond_ns;
-  d.flow_control = plan.is_group ? shm::FlowControl::kMin : shm::FlowControl::kMax;
-  d.flow_control_group_min_size = plan.is_group ? static_cast<std::int32_t>(plan.subscribers.size()) : 0;
-  d.flow_control_receiver_timeout_ns = 5 * kSecond_ns;
+  d.flow_control = plan.flow_control;
+  d.flow_control_group_tag = kGroupTag;
+  d.flow_control_group_min_size = plan.group_min_size;
+  d.flow_control_receiver_timeout_ns = plan.receiver_timeout_ns;
+  d.retransmit_limit_bytes = plan.retransmit_limit_bytes;
+  d.retransmit_limit_interval_ns = plan.retransmit_limit_interval_ns;
   d.retransmit_window_multiple = plan.is_group ? 4 : 16;
   d.state.store(shm::Desired::kActive);
   shm::LogMetadata metadata;
@@ -137,14 +143,15 @@ wire::UdpEndpoint Node::add_subscription(Stream& stream, const SubscriberPlan& p
   const auto shares = [&](const ReceiveEndpoint& e) {
     return std::any_of(e.subscriptions.begin(), e.subscriptions.end(), [&](const Subscription& s) { return s.stream->plan.stream_id == stream.plan.stream_id; });
   };
-  auto it = random_.below(2) == 0 ? std::find_if(endpoints_.begin(), endpoints_.end(), shares) : endpoints_.end();
+  auto it = random_.below(2) == 0 && !plan.has_tag ? std::find_if(endpoints_.begin(), endpoints_.end(), shares) : endpoints_.end();
   if (it == endpoints_.end()) {
     ReceiveEndpoint& e = endpoints_.emplace_back();
     e.local = {address(), static_cast<std::uint16_t>(40000 + endpoints_.size())};
     e.receiver_id = static_cast<std::int64_t>(random_.next() | 1);
+    if (plan.has_tag) e.group_tag = kGroupTag;
     it = endpoints_.end() - 1;
   }
-  it->subscriptions.push_back({&stream, &plan});
+  it->subscriptions.push_back({&stream, &plan, !std::any_of(plan.readers.begin(), plan.readers.end(), [](const ReaderPlan& r) { return r.join_ns == 0; })});
   return it->local;
 }
 
@@ -195,6 +202,8 @@ void Node::start_image(std::size_t index, std::int64_t now_ns) {
   c.rcv_naks = shm::Counter{&image.counters[2]};
   c.counters = lane();
   c.receiver_id = endpoints_[image.endpoint].receiver_id;
+  c.has_group_tag = endpoints_[image.endpoint].group_tag.has_value();
+  c.group_tag = endpoints_[image.endpoint].group_tag.value_or(0);
   image.machine.emplace(c);
   if (image.is_started) {
     image.machine->resume(now_ns);
@@ -341,11 +350,11 @@ void Node::on_rtt(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns)
 void Node::elicit_setup(const ReceiveEndpoint& endpoint, std::int32_t session_id, std::int32_t stream_id, const wire::UdpEndpoint& to,
                         std::int64_t now_ns) {
   now_ns_ = now_ns;
-  std::byte frame[wire::StatusMessage::kLength];
+  std::byte frame[wire::StatusMessage::kLengthWithTag];
   wire::build(frame, wire::StatusMessage{.flags = wire::flag::kSmSendSetup, .session_id = session_id, .stream_id = stream_id,
-                                         .receiver_id = endpoint.receiver_id});
+                                         .receiver_id = endpoint.receiver_id, .group_tag = endpoint.group_tag});
   count(shm::LaneCounter::kStatusMessagesSent);
-  transmit(endpoint.local, {to}, frame);
+  transmit(endpoint.local, {to}, {frame, endpoint.group_tag ? sizeof frame : std::size_t{wire::StatusMessage::kLength}});
 }
 
 // ---- turns and ticks ----
@@ -429,13 +438,15 @@ void Node::tick(std::int64_t now_ns) {
 void Node::tick_image(std::size_t index, std::int64_t now_ns) {
   ImageEntry& image = images_[index];
   shm::ImageState& state = image.slot->observed.state;
-  image.machine->tick(image.positions(), now_ns);
+  if (image.machine->tick(image.positions(), now_ns) && state.is_given_up != 0 && state.lifecycle == shm::Lifecycle::kDraining) {
+    verdict_.faults.add(Fault::kGapGivenUp);
+  }
   const StreamPlan& plan = image.stream->plan;
   if (!image.is_unavailable && state.lifecycle >= shm::Lifecycle::kLinger) {
     image.is_unavailable = true;
     endpoints_[image.endpoint].dispatcher->image_removed(plan.stream_id, plan.session_id, static_cast<std::uint32_t>(index),
                                                          state.is_end_of_stream != 0, image.plan->is_rejoin);
-    if (state.is_end_of_stream != 0 && state.is_revoked == 0) {
+    if (state.is_end_of_stream != 0 && state.is_revoked == 0 && state.is_given_up == 0) {
       for (const Reader* reader : image.readers) {
         if (reader->has_joined() && !reader->is_closed() && !reader->is_at_end()) {
           verdict_.fail("stream {}: image closed at end of stream with its reader at {} of {}", plan.session_id, reader->position(),
@@ -477,7 +488,7 @@ bool Node::control_plane(std::int64_t now_ns) {
     for (Reader* reader : image.readers) {
       has_worked |= !reader->is_closed();
       const bool is_cut = image.stream->plan.ending == Ending::kRevoke;
-      if (!reader->is_closed() && reader->has_joined() && image.stream->plan.is_lossless && !is_cut && !reader->is_complete()) {
+      if (!reader->is_closed() && reader->has_joined() && image.stream->plan.is_lossless && !reader->plan().may_lose && !is_cut && !reader->is_complete()) {
         verdict_.fail("stream {}: image ended at {} before everything was delivered ({} of {} claims)", image.stream->plan.session_id,
                       reader->position(), reader->messages(), image.stream->ledger.size());
       }
@@ -506,7 +517,7 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   const SubscriberPlan& plan = *subscription->plan;
   if (++subscription->images > 1) {
     verdict_.faults.add(Fault::kRejoined);
-    if (stream.plan.is_lossless && plan.is_reliable) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
+    if (stream.plan.is_lossless && plan.is_reliable && !plan.readers[0].may_lose) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
   }
   ImageEntry& image = images_.emplace_back();
   image.stream = &stream;
@@ -536,6 +547,11 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   d.nak_retry_ns = stream.plan.nak_delay_ns * 100;
   d.nak_max_backoff_ns = 10 * kMillisecond_ns;
   d.nak_group_size = 10;
+  d.nak_backoff_ns = stream.plan.nak_backoff_ns;
+  d.nak_max = stream.plan.nak_max;
+  d.congestion_control = stream.plan.congestion_control;
+  d.initial_rtt_ns = kMillisecond_ns;
+  d.is_rtt_measured = stream.plan.is_rtt_measured;
   d.state.store(shm::Desired::kActive);
   shm::LogMetadata metadata;
   metadata.type = shm::LogType::kImage;
@@ -589,13 +605,27 @@ bool Node::reap_readers(std::int64_t now_ns) {
   for (ImageEntry& i : images_) {
     if (!i.is_done) reap(i.readers);
   }
+  return open_and_close_subscriptions(now_ns) || has_worked;
+}
+
+// Interests come and go with the clients that have them. A data plane that is down learns of it when it is back.
+bool Node::open_and_close_subscriptions(std::int64_t now_ns) {
+  bool has_worked = false;
   for (ReceiveEndpoint& e : endpoints_) {
     for (Subscription& s : e.subscriptions) {
-      const auto& readers = s.plan->readers;
-      if (s.is_closed || !std::all_of(readers.begin(), readers.end(), [&](const ReaderPlan& r) { return r.die_at_ns <= now_ns; })) continue;
-      s.is_closed = true;
-      if (e.dispatcher && !is_crashed_ && is_up(now_ns)) e.dispatcher->remove_interest(s.stream->plan.stream_id, true, s.stream->plan.session_id);
+      const bool is_wanted = s.is_wanted(now_ns);
+      if (s.is_closed == !is_wanted) continue;
+      s.is_closed = !is_wanted;
+      s.images = 0;
       has_worked = true;
+      verdict_.faults.add(is_wanted ? Fault::kReceiverJoined : Fault::kReceiverLeft);
+      if (!e.dispatcher || is_crashed_ || !is_up(now_ns)) continue;
+      const StreamPlan& plan = s.stream->plan;
+      if (is_wanted) {
+        e.dispatcher->add_interest(plan.stream_id, true, plan.session_id);
+      } else {
+        e.dispatcher->remove_interest(plan.stream_id, true, plan.session_id);
+      }
     }
   }
   return has_worked;
@@ -610,7 +640,9 @@ bool Node::close_publications(std::int64_t now_ns) {
     if (is_healed_ && !stream.plan.is_lossless && now_ns > scenario_.heal_ns + kGiveUp_ns) stream.producer->stop();
     if (!stream.producer->is_finished()) continue;
     if (stream.plan.ending == Ending::kCloseWhenConsumed && !(is_healed_ && now_ns > scenario_.heal_ns + kGiveUp_ns) && !stream.producer->is_exclusive_dead()) {
-      const auto is_behind = [&](const auto& r) { return r->has_joined() && !r->is_closed() && r->position() < stream.producer->position(); };
+      const auto is_behind = [&](const auto& r) {
+        return r->has_joined() && !r->is_closed() && !r->plan().may_lose && r->position() < stream.producer->position();
+      };
       if (std::any_of(stream.readers.begin(), stream.readers.end(), is_behind)) continue;
     }
     stream.closed_ns = now_ns;
@@ -659,6 +691,13 @@ std::int64_t Node::next_due_ns(std::int64_t now_ns) const noexcept {
   if (now_ns < paused_until_ns_) return paused_until_ns_;
   if (is_crashed_ || !receive_queue_.empty()) return now_ns;
   std::int64_t due = next_tick_ns_;
+  for (const ReceiveEndpoint& e : endpoints_) {
+    for (const Subscription& s : e.subscriptions) {
+      for (const ReaderPlan& r : s.plan->readers) {
+        if (r.join_ns > now_ns) due = std::min(due, std::max(r.join_ns, stalled_until_ns_));
+      }
+    }
+  }
   for (const PendingImage& p : pending_) due = std::min(due, std::max(p.due_ns, stalled_until_ns_));
   for (const PublicationEntry& p : publications_) {
     if (!p.machine) continue;
@@ -680,16 +719,20 @@ std::string Node::what_is_left() const {
   for (const PublicationEntry& p : publications_) {
     if (p.is_done) continue;
     const auto& s = p.slot->observed.state;
-    out += fmt::format(" [node {} publication {} life {} snd-pos {} snd-lmt {} pub-pos {} pub-lmt {} sent {} of {} closed {} connected {}{}]", index_,
+    out += fmt::format(" [node {} publication {} life {} snd-pos {} snd-lmt {} pub-pos {} pub-lmt {} sent {} of {} closed {} connected {}{}", index_,
                        p.stream->plan.session_id, static_cast<int>(s.lifecycle), s.sender_position, s.sender_limit,
                        shm::producer_position(p.log.view(), p.stream->plan.initial_term_id), p.counters[1], p.stream->producer->sent(),
                        p.stream->plan.messages, p.stream->closed_ns >= 0, s.is_connected, s.is_corrupt ? " CORRUPT" : "");
+    for (const shm::ReceiverState& r : s.receivers) {
+      if (r.is_live || r.is_flow_controlling) out += fmt::format(" receiver {} limit {}{}", r.last_position, r.last_limit, r.is_flow_controlling ? " waited for" : "");
+    }
+    out += "]";
   }
   for (const ImageEntry& i : images_) {
     if (i.is_done) continue;
     const auto& s = i.slot->observed.state;
-    out += fmt::format(" [node {} image {} life {} join {} rcv-pos {} hwm {} sm {} eos {} readers", index_, i.stream->plan.session_id,
-                       static_cast<int>(s.lifecycle), s.join_position, s.rebuild_position, s.high_water, s.last_sm_position, s.is_end_of_stream);
+    out += fmt::format(" [node {} image {} life {} join {} rcv-pos {} hwm {} sm {} + {} eos {} readers", index_, i.stream->plan.session_id,
+                       static_cast<int>(s.lifecycle), s.join_position, s.rebuild_position, s.high_water, s.last_sm_position, s.next_sm_window, s.is_end_of_stream);
     for (const Reader* r : i.readers) out += fmt::format(" {}{}", r->position(), r->is_closed() ? "x" : "");
     out += "]";
   }

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <memory>
@@ -67,12 +68,18 @@ struct Subscription {
   Stream* stream{};
   const SubscriberPlan* plan{};
   bool is_closed{};
-  std::uint32_t images{};  // created so far
+  std::uint32_t images{};  // created since it was opened
+
+  // Some reader of it lives at this time.
+  [[nodiscard]] bool is_wanted(std::int64_t now_ns) const noexcept {
+    return std::any_of(plan->readers.begin(), plan->readers.end(), [=](const ReaderPlan& r) { return r.join_ns <= now_ns && now_ns < r.die_at_ns; });
+  }
 };
 
 struct ReceiveEndpoint {
   wire::UdpEndpoint local;
   std::int64_t receiver_id{};
+  std::optional<std::int64_t> group_tag;
   std::vector<Subscription> subscriptions;
   std::optional<proto::Dispatcher> dispatcher;
 };
@@ -134,6 +141,7 @@ class Node {
   bool attach_late_readers(ImageEntry& image, std::int64_t now_ns);
   void tick_image(std::size_t index, std::int64_t now_ns);
   bool reap_readers(std::int64_t now_ns);
+  bool open_and_close_subscriptions(std::int64_t now_ns);
   bool close_publications(std::int64_t now_ns);
   [[nodiscard]] bool is_up(std::int64_t now_ns) const noexcept { return now_ns >= down_until_ns_; }
   [[nodiscard]] proto::LaneCounters lane() noexcept { return proto::LaneCounters{lane_counters_.data()}; }

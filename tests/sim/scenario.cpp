@@ -151,6 +151,53 @@ void draw_subscribers(Draw& draw, StreamPlan& s, std::uint32_t nodes) {
   }
 }
 
+// Whom a group's sender waits for, who comes late, and who leaves and comes back.
+void draw_group(Draw& draw, StreamPlan& s) {
+  const double kind = draw.chance(0.6) ? 0 : draw.chance(0.6) ? 1 : 2;
+  s.flow_control = kind == 0 ? shm::FlowControl::kMin : kind == 1 ? shm::FlowControl::kTagged : shm::FlowControl::kMax;
+  s.receiver_timeout_ns = draw.between(4 * kSecond_ns, 6 * kSecond_ns);
+  s.group_min_size = 0;
+  for (std::size_t i = 0; i < s.subscribers.size(); ++i) {
+    SubscriberPlan& sub = s.subscribers[i];
+    sub.has_tag = s.flow_control == shm::FlowControl::kTagged ? i == 0 || draw.chance(0.5) : draw.chance(0.2);
+    const bool is_waited_for = s.flow_control == shm::FlowControl::kMin || (s.flow_control == shm::FlowControl::kTagged && sub.has_tag);
+    for (ReaderPlan& reader : sub.readers) reader.may_lose = !is_waited_for;
+    s.group_min_size += is_waited_for ? 1 : 0;
+  }
+  SubscriberPlan& last = s.subscribers.back();
+  const double fate = s.is_lossless ? static_cast<double>(draw.between(0, 99)) : 99;
+  if (fate >= 50 || last.readers.size() > 1) return;
+  // A newcomer far behind in window is not admitted (4.3), so all have the same. The stream lasts long enough to be joined.
+  for (SubscriberPlan& sub : s.subscribers) sub.window_length = s.subscribers.front().window_length;
+  const bool is_waited_for = !last.readers[0].may_lose;
+  if (is_waited_for) --s.group_min_size;
+  const std::int64_t bursts = std::max<std::int64_t>(1, s.messages / s.burst);
+  s.message_interval_ns = std::max(s.message_interval_ns, 6 * kSecond_ns / bursts);
+  if (fate < 25) {
+    last.readers[0].join_ns = draw.between(50 * kMillisecond_ns, 2 * kSecond_ns);
+    return;
+  }
+  // Its old image goes on telling of its end for a second (2.7): nobody may come back before that.
+  ReaderPlan again = last.readers[0];
+  last.readers[0].die_at_ns = draw.between(50 * kMillisecond_ns, 1'500 * kMillisecond_ns);
+  again.join_ns = last.readers[0].die_at_ns + draw.between(3'500 * kMillisecond_ns, 4 * kSecond_ns);
+  last.readers.push_back(again);
+}
+
+void draw_control(Draw& draw, StreamPlan& s) {
+  if (draw.chance(0.2)) s.nak_backoff_ns = draw.between(kMillisecond_ns, 50 * kMillisecond_ns);
+  if (draw.chance(0.1)) {
+    s.nak_max = static_cast<std::int32_t>(draw.between(1, 200));
+    s.is_lossless = false;
+  }
+  if (draw.chance(0.25)) s.congestion_control = draw.chance(0.5) ? shm::CongestionControl::kCubic : shm::CongestionControl::kAimd;
+  if (draw.chance(0.3)) {
+    s.retransmit_limit_interval_ns = draw.between(10 * kMillisecond_ns, 200 * kMillisecond_ns);
+    s.retransmit_limit_bytes = draw.between(4 * s.mtu, 64 * s.mtu);
+  }
+  if (draw.chance(0.15)) s.nak_storm_interval_ns = draw.between(100 * kMicrosecond_ns, 2 * kMillisecond_ns);
+}
+
 void draw_faults(Draw& draw, Scenario& s) {
   const auto count = draw.chance(0.5) ? 0 : draw.between(1, 4);
   for (int i = 0; i < count; ++i) {
@@ -205,6 +252,12 @@ Scenario Scenario::from_seed(std::uint64_t seed) {
     draw_subscribers(draw, stream, s.nodes);
     s.streams.push_back(stream);
   }
+  // From a seed of its own: what was drawn above stays what it was before this came to be.
+  for (StreamPlan& stream : s.streams) {
+    Draw more{(seed + 1) * 0x9E3779B97F4A7C15U + static_cast<std::uint32_t>(stream.session_id)};
+    if (stream.is_group) draw_group(more, stream);
+    if (!stream.is_ipc) draw_control(more, stream);
+  }
   draw_faults(draw, s);
   s.heal_ns = draw.between(500 * kMillisecond_ns, 3 * kSecond_ns);
   for (const auto& f : s.faults) s.heal_ns = std::max(s.heal_ns, f.at_ns + f.duration_ns);
@@ -220,10 +273,11 @@ std::string Scenario::describe() const {
     const StreamPlan& s = streams[i];
     out += fmt::format(
         "  stream {}: {}{}{} node {} session {} stream {} initial term {} start {}+{} term {} mtu {} window {} messages {} every {} us x {} "
-        "large {} ppm ending {} lossless {} all-gaps {} auto-linger {} linger {} ms unblock {} ms held {} dying {} aborted {} ppm\n",
+        "large {} ppm flow control {} of {} congestion control {} nak-max {} storm {} us resend {} ending {} lossless {} all-gaps {} auto-linger {} linger {} ms unblock {} ms held {} dying {} aborted {} ppm\n",
         i, s.is_ipc ? "ipc " : "network ", s.is_group ? "group " : "", s.is_exclusive ? "exclusive" : "concurrent", s.node, s.session_id,
         s.stream_id, s.initial_term_id, s.start_term_count, s.start_term_offset, s.term_length, s.mtu, s.publication_window, s.messages,
-        s.message_interval_ns / 1000, s.burst, s.large_ppm, static_cast<int>(s.ending), s.is_lossless, s.is_nak_all_gaps,
+        s.message_interval_ns / 1000, s.burst, s.large_ppm, static_cast<int>(s.flow_control), s.group_min_size, static_cast<int>(s.congestion_control),
+        s.nak_max, s.nak_storm_interval_ns / 1000, s.retransmit_limit_bytes, static_cast<int>(s.ending), s.is_lossless, s.is_nak_all_gaps,
         s.is_retransmit_linger_auto, s.linger_ns / kMillisecond_ns, s.unblock_timeout_ns / kMillisecond_ns, s.held_claim_ppm,
         s.dying_claim_ppm, s.aborted_claim_ppm);
     for (const SubscriberPlan& sub : s.subscribers) {

@@ -18,12 +18,14 @@ struct ReaderPlan {
   std::int64_t pause_at_ns{INT64_MAX};
   std::int64_t pause_ns{};
   std::int64_t die_at_ns{INT64_MAX};  // its client dies: the subscription goes without a word
+  bool may_lose{};                    // the sender does not wait for it
 };
 
 struct SubscriberPlan {               // one receiving node's interest in a stream
   std::uint32_t node{};
   bool is_reliable{true};
   bool is_rejoin{true};
+  bool has_tag{};                     // of the group that tagged flow control waits for
   std::int32_t window_length{};
   std::int64_t reject_at_ns{INT64_MAX};
   std::vector<ReaderPlan> readers;
@@ -31,7 +33,10 @@ struct SubscriberPlan {               // one receiving node's interest in a stre
 
 struct StreamPlan {
   bool is_ipc{};
-  bool is_group{};                    // one publication, several receivers, minimum flow control
+  bool is_group{};                    // one publication, several receivers
+  shm::FlowControl flow_control{};    // of a group
+  std::int32_t group_min_size{};
+  std::int64_t receiver_timeout_ns{};
   bool is_exclusive{};
   std::uint32_t node{};               // of the publication
   std::int32_t session_id{};
@@ -61,6 +66,12 @@ struct StreamPlan {
   std::int64_t retransmit_delay_ns{};
   std::int64_t retransmit_linger_ns{};
   std::int64_t nak_delay_ns{};
+  std::int64_t nak_backoff_ns{};
+  std::int32_t nak_max{};
+  shm::CongestionControl congestion_control{};
+  std::int64_t retransmit_limit_bytes{};
+  std::int64_t retransmit_limit_interval_ns{};
+  std::int64_t nak_storm_interval_ns{};  // somebody makes up NAKs, until things heal; 0: nobody does
   std::int64_t linger_ns{};
   std::int64_t unblock_timeout_ns{};
   // Nothing planned here may cost a receiver an image: every reader must get every message.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dataplane/base/time.hpp"
+#include "dataplane/wire/frames.hpp"
 
 namespace thalweg::sim {
 namespace {
@@ -11,7 +12,8 @@ constexpr std::uint64_t kStepsMax = 3'000'000;           // a machine that alway
 
 }  // namespace
 
-World::World(const Scenario& scenario) : scenario_{scenario}, network_{scenario.seed * 0x9E3779B97F4A7C15U + 1, verdict_} {
+World::World(const Scenario& scenario)
+    : scenario_{scenario}, network_{scenario.seed * 0x9E3779B97F4A7C15U + 1, verdict_}, storm_{scenario.seed ^ 0x5708U} {
   for (std::uint32_t i = 0; i < scenario.nodes; ++i) nodes_.emplace_back(i, scenario, network_, verdict_);
   for (std::uint32_t from = 0; from < scenario.nodes; ++from) {
     for (std::uint32_t to = 0; to < scenario.nodes; ++to) {
@@ -21,6 +23,8 @@ World::World(const Scenario& scenario) : scenario_{scenario}, network_{scenario.
   for (const StreamPlan& plan : scenario.streams) {
     Stream& stream = streams_.emplace_back(plan, scenario.seed + streams_.size());
     PublicationEntry& publication = nodes_[plan.node].add_publication(stream);
+    publication_of_.push_back(nodes_[plan.node].publications().size() - 1);
+    next_storm_ns_.push_back(0);
     if (plan.is_ipc) continue;
     for (const SubscriberPlan& subscriber : plan.subscribers) {
       publication.destinations.push_back(nodes_[subscriber.node].add_subscription(stream, subscriber));
@@ -56,6 +60,26 @@ void World::heal() {
   }
 }
 
+// Well-formed NAKs from nowhere, for any part of what was sent and for what was not.
+void World::make_up_naks() {
+  if (is_healed_) return;
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    const StreamPlan& plan = streams_[i].plan;
+    if (plan.nak_storm_interval_ns == 0 || now_ns_ < next_storm_ns_[i]) continue;
+    next_storm_ns_[i] = now_ns_ + plan.nak_storm_interval_ns;
+    const std::int64_t sender = nodes_[plan.node].publications()[publication_of_[i]].slot->observed.state.sender_position;
+    const std::int64_t reach = plan.term_length / 2;
+    const std::int64_t position = std::max<std::int64_t>(0, sender - reach + static_cast<std::int64_t>(storm_.below(static_cast<std::uint64_t>(reach + 4096)))) & ~31;
+    const int bits = wire::position_bits(plan.term_length);
+    wire::Nak nak{plan.session_id, plan.stream_id, wire::term_id_of(position, plan.initial_term_id, bits), wire::term_offset_of(position, bits), 0};
+    nak.length = static_cast<std::int32_t>(storm_.below(static_cast<std::uint64_t>(plan.term_length - nak.term_offset)));
+    std::byte frame[wire::Nak::kLength];
+    wire::build(frame, nak);
+    verdict_.faults.add(Fault::kNakMadeUp);
+    network_.send({Node::address_of(plan.node), 9}, nodes_[plan.node].publications()[publication_of_[i]].local, frame, now_ns_);
+  }
+}
+
 bool World::step() {
   apply_faults();
   if (!is_healed_ && now_ns_ >= scenario_.heal_ns) heal();
@@ -64,6 +88,7 @@ bool World::step() {
     nodes_[datagram_.to.address - Node::address_of(0)].receive(datagram_, now_ns_);
     has_worked = true;
   }
+  make_up_naks();
   for (Node& node : nodes_) has_worked |= node.turn(now_ns_);
   for (Node& node : nodes_) has_worked |= node.control_plane(now_ns_);
   for (Stream& stream : streams_) {
@@ -85,6 +110,9 @@ std::int64_t World::next_step_ns(bool has_worked) const {
   }
   if (next_fault_ < scenario_.faults.size()) due = std::min(due, scenario_.faults[next_fault_].at_ns);
   if (!is_healed_) due = std::min(due, scenario_.heal_ns);
+  for (std::size_t i = 0; i < streams_.size() && !is_healed_; ++i) {
+    if (streams_[i].plan.nak_storm_interval_ns != 0) due = std::min(due, next_storm_ns_[i]);
+  }
   return std::max(due, next_turn_ns);
 }
 
@@ -97,9 +125,10 @@ void World::judge() {
   for (const Stream& stream : streams_) {
     const StreamPlan& plan = stream.plan;
     if (!plan.is_lossless || plan.ending == Ending::kRevoke) continue;
-    if (stream.readers.empty()) verdict_.fail("stream {}: nobody ever received it", plan.session_id);
+    const bool may_lose = plan.flow_control == shm::FlowControl::kMax && plan.is_group;
+    if (stream.readers.empty() && !may_lose) verdict_.fail("stream {}: nobody ever received it", plan.session_id);
     for (const auto& reader : stream.readers) {
-      if (reader->has_joined() && !reader->has_died(now_ns_) && !reader->is_complete()) {
+      if (reader->has_joined() && !reader->has_died(now_ns_) && !reader->plan().may_lose && !reader->is_complete()) {
         verdict_.fail("stream {}: reader at {} did not get everything ({} messages of {} claims)", plan.session_id, reader->position(),
                       reader->messages(), stream.ledger.size());
       }

@@ -28,6 +28,7 @@ class World {
  private:
   void apply_faults();
   void heal();
+  void make_up_naks();
   bool step();
   [[nodiscard]] std::int64_t next_step_ns(bool has_worked) const;
   [[nodiscard]] bool is_over() const;
@@ -36,6 +37,9 @@ class World {
   const Scenario& scenario_;
   Verdict verdict_;
   Network network_;
+  Random storm_;
+  std::vector<std::size_t> publication_of_;    // by stream: its index at its node
+  std::vector<std::int64_t> next_storm_ns_;    // by stream
   std::deque<Stream> streams_;
   std::deque<Node> nodes_;
   Datagram datagram_;
