@@ -18,7 +18,8 @@ ARROWS = {
     "controlplane/api": ["dataplane/base"],
     "controlplane/cli": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client",
                          "dataplane/core/route.hpp", "dataplane/core/cpu_plan.hpp", "pmd/packet_pool.hpp"],
-    "controlplane/conductor": ["controlplane/api", "controlplane/host", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client"],
+    "controlplane/conductor": ["controlplane/api", "controlplane/host", "controlplane/names", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client"],
+    "controlplane/names": ["dataplane/base", "dataplane/wire"],
     "controlplane/host": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema"],
 }
 DPDK_ALLOWED = ("pmd/", "dataplane/core/", "tests/", "dataplane/main.cpp")

@@ -148,6 +148,7 @@ def main():
     programs("rings", 8, 200, (b"\0", b"\1"))
     programs("counters", 8, 300)
     programs("log", 8, 300)
+    programs("names", 8, 400)
     programs("image", 16, 600, tuple(bytes([b]) for b in (0, 1, 2, 4, 8, 16, 32)))
     programs("publication", 16, 600, tuple(bytes([b]) for b in (0, 1, 2, 4, 8, 16, 64, 128)))
     # Adds and honest answers first, so that the programs find something to work on.
