@@ -145,6 +145,16 @@ struct Relay {
   RelaySession session{RelaySession::kKeep};
   OnSlow on_slow{OnSlow::kBlock};
 };
+struct Names {                           // driver names, wire-protocol section 6
+  std::string name;                      // "" = no driver names
+  std::string interface;                 // a.b.c.d:port; "" = 0.0.0.0:8050
+  std::vector<std::string> bootstrap_neighbors;  // host:port
+  std::int64_t neighbor_timeout_ns{10'000'000'000};
+  std::int64_t self_resolution_interval_ns{1'000'000'000};
+  std::int64_t neighbor_resolution_interval_ns{2'000'000'000};
+  std::int64_t bootstrap_resolution_interval_ns{10'000'000'000};
+  std::int64_t re_resolution_interval_ns{1'000'000'000};  // of channels' names; 0 = never
+};
 struct Logging {
   std::string level{"info"};
   std::string format{"text"};            // text json
@@ -158,6 +168,7 @@ struct Config {
   std::vector<Relay> relays;
   ControlPlane control_plane;
   Memory memory;
+  Names names;
   Logging logging;
 };
 

@@ -118,6 +118,7 @@ void decode(Map& map, Relay& c);
 void decode(Map& map, ControlPlane& c);
 void decode(Map& map, LogPool& c);
 void decode(Map& map, Memory& c);
+void decode(Map& map, Names& c);
 void decode(Map& map, Logging& c);
 
 }  // namespace thalweg::config

@@ -302,6 +302,63 @@ void check_memory(const Memory& memory, Findings& findings) {
   }
 }
 
+// ---- names ----
+std::optional<std::uint16_t> port_of(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return std::nullopt;
+  std::uint16_t port = 0;
+  const char* const end = text.data() + text.size();
+  const auto read = std::from_chars(text.data() + colon + 1, end, port);
+  return read.ec == std::errc{} && read.ptr == end ? std::optional{port} : std::nullopt;
+}
+
+bool is_host_character(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+}
+
+bool is_host(std::string_view text) { return !text.empty() && std::all_of(text.begin(), text.end(), is_host_character); }
+
+void check_own_name(const Config& config, Findings& findings) {
+  constexpr std::size_t kNameMax = 255;
+  constexpr std::size_t kFrameOverhead = 8 + 14;  // RES header, IPv4 entry (wire-protocol 6.1)
+  const std::string& name = config.names.name;
+  if (name.empty()) return;
+  if (name.size() > kNameMax || !is_host(name)) {
+    findings.error_at("names.name", "names.name must be 1 to 255 letters, digits, '-', '_' or '.'; found '" + name + "'");
+  } else if (parse_ipv4(name) || name == "localhost") {
+    findings.error_at("names.name", "names.name '" + name + "' stands for an address already: nobody would be asked for it");
+  } else if ((kFrameOverhead + name.size() + 7) / 8 * 8 > config.streams.mtu_bytes) {
+    findings.error_at("names.name", "names.name does not fit into a frame of streams.mtu " + std::to_string(config.streams.mtu_bytes));
+  }
+}
+
+void check_names(const Config& config, Findings& findings) {
+  constexpr std::size_t kBootstrapsMax = 20;  // wire-protocol 6.2
+  const Names& names = config.names;
+  check_own_name(config, findings);
+  if (names.name.empty() && !names.interface.empty()) findings.error_at("names.interface", "names.interface needs names.name");
+  if (names.name.empty() && !names.bootstrap_neighbors.empty()) findings.error_at("names.bootstrap-neighbors", "names.bootstrap-neighbors needs names.name");
+  if (!names.interface.empty()) {
+    const std::string host = names.interface.substr(0, names.interface.rfind(':'));
+    if (!port_of(names.interface) || (!parse_ipv4(host) && host != "localhost")) {
+      findings.error_at("names.interface", "names.interface must be an IPv4 address and a port, such as 10.0.0.1:8050; found '" + names.interface + "'");
+    }
+  }
+  if (names.bootstrap_neighbors.size() > kBootstrapsMax) {
+    findings.error_at("names.bootstrap-neighbors", "at most " + std::to_string(kBootstrapsMax) + " bootstrap neighbours count; found " + std::to_string(names.bootstrap_neighbors.size()));
+  }
+  for (const std::string& neighbor : names.bootstrap_neighbors) {
+    if (port_of(neighbor).value_or(0) == 0 || !is_host(neighbor.substr(0, neighbor.rfind(':')))) {
+      findings.error_at("names.bootstrap-neighbors", "a bootstrap neighbour must be host:port; found '" + neighbor + "'");
+    }
+  }
+  if (names.neighbor_timeout_ns <= names.self_resolution_interval_ns) {
+    const std::string_view key = findings.has("names.neighbor-timeout") ? "names.neighbor-timeout" : "names.self-resolution-interval";
+    findings.error_at(key, "names.neighbor-timeout " + format_duration_ns(names.neighbor_timeout_ns) + " must be longer than names.self-resolution-interval " +
+                               format_duration_ns(names.self_resolution_interval_ns));
+  }
+}
+
 }  // namespace
 
 void check_rules(const Config& config, Findings& findings) {
@@ -313,6 +370,7 @@ void check_rules(const Config& config, Findings& findings) {
   if (has_streams && findings.is_clean("control-plane")) check_timeouts(config, findings);
   if (findings.is_clean("relays")) check_relays(config.relays, findings);
   if (findings.is_clean("memory")) check_memory(config.memory, findings);
+  if (has_streams && findings.is_clean("names")) check_names(config, findings);
 }
 
 }  // namespace thalweg::config

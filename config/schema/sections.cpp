@@ -38,6 +38,9 @@ void decode(Map& map, Config& c) {
            "received into. Both channels' ports must be polled by one lane.");
   map.section("control-plane", c.control_plane, "The process that answers clients: timeouts, ring and counter sizes, the control socket.");
   map.section("memory", c.memory, "Where log buffers lie and how many are kept ready.");
+  map.section("names", c.names,
+              "What hosts in channels are called. With a name of its own this appliance tells others where it is and learns from them who is where, "
+              "without a name server and in the stock drivers' way; a host that no driver is called is asked of the system's resolver.");
   map.section("logging", c.logging, "What the processes write to standard error (to the journal under systemd).");
 }
 
@@ -253,6 +256,28 @@ void decode(Map& map, Memory& c) {
   map.optional("image-limit", c.image_limit_bytes, rule::zero_or(rule::size(kMiB, 1'024 * kGiB)),
                "What the logs of all images may take together. Peers ask for images and choose their term lengths, so this is the bound on what "
                "they, or somebody who forges their frames, can make this machine allocate. 0: half of the file system, at most half of the memory.");
+}
+
+void decode(Map& map, Names& c) {
+  map.optional("name", c.name, rule::text(),
+               "The name others find this appliance by, as in aeron:udp?endpoint=NAME:40123: letters, digits, '-', '_' and '.', at most 255. Empty: it "
+               "takes no part, and hosts are asked of the system alone.");
+  map.optional("interface", c.interface, rule::text(),
+               "The address and UDP port it speaks to other drivers on, such as 10.0.0.1:8050. The address is also what its name stands for, so it should be "
+               "the one streams come to. Empty: 0.0.0.0:8050, and others take the address it is seen from. Needs a name.");
+  map.texts("bootstrap-neighbors", c.bootstrap_neighbors,
+            "Drivers to speak to first, as host:port, at most 20; they tell of all others. The same list may be given to every driver. Hosts are asked of the "
+            "system's resolver, again while they do not answer. Needs a name.");
+  map.optional("neighbor-timeout", c.neighbor_timeout_ns, timeout(), "A driver that nobody heard of for this long is forgotten. It must exceed self-resolution-interval.");
+  map.optional("self-resolution-interval", c.self_resolution_interval_ns, rule::duration(10 * kMillisecond_ns, kDay_ns),
+               "How often this appliance says who and where it is.");
+  map.optional("neighbor-resolution-interval", c.neighbor_resolution_interval_ns, rule::duration(10 * kMillisecond_ns, kDay_ns),
+               "How often it tells every driver it knows of all the others.");
+  map.optional("bootstrap-resolution-interval", c.bootstrap_resolution_interval_ns, rule::duration(100 * kMillisecond_ns, kDay_ns),
+               "How often the host of a bootstrap neighbour that does not answer is looked up again.");
+  map.optional("re-resolution-interval", c.re_resolution_interval_ns, rule::zero_or(rule::duration(10 * kMillisecond_ns, kDay_ns)),
+               "How often the names in the channels of running streams are looked at: where nothing was heard for 5 s the name is resolved again, and the "
+               "stream follows its new address. 0: never.");
 }
 
 void decode(Map& map, Logging& c) {

@@ -2,7 +2,7 @@
 _thalweg_grammar() {
   case $1 in
     '')
-      verbs='up stream stat drops errors loss top capture route host config pub sub ping pong bench'
+      verbs='up stream stat drops errors loss top capture route names host config pub sub ping pong bench'
       options='--help --version --directory --json'
       valued='--directory'
       files='--directory'
@@ -83,6 +83,13 @@ _thalweg_grammar() {
       options='--help --config'
       valued='--config'
       files='--config'
+      takes_files=0
+      ;;
+    'names')
+      verbs=''
+      options='--help --host --socket --watch'
+      valued='--host --socket'
+      files='--socket'
       takes_files=0
       ;;
     'host')

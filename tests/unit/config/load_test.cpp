@@ -313,5 +313,50 @@ TEST(Convert, ports_get_a_loopback_and_a_kernel_port_unless_listed) {
   EXPECT_EQ(ports[3].name, "kernel");
 }
 
+TEST(Names, all_keys_are_decoded) {
+  const Loaded loaded = load_text(R"(
+names:
+  name: gateway-1
+  interface: 10.0.0.1:8050
+  bootstrap-neighbors: [10.0.0.2:8050, "pricer.example:9050"]
+  neighbor-timeout: 5s
+  self-resolution-interval: 500ms
+  neighbor-resolution-interval: 1s
+  bootstrap-resolution-interval: 20s
+  re-resolution-interval: 0
+)", "f.yaml");
+  ASSERT_EQ(errors_of(loaded), "");
+  const Names& names = loaded.config.names;
+  EXPECT_EQ(names.name, "gateway-1");
+  EXPECT_EQ(names.interface, "10.0.0.1:8050");
+  EXPECT_EQ(names.bootstrap_neighbors, (std::vector<std::string>{"10.0.0.2:8050", "pricer.example:9050"}));
+  EXPECT_EQ(names.neighbor_timeout_ns, 5'000'000'000);
+  EXPECT_EQ(names.self_resolution_interval_ns, 500'000'000);
+  EXPECT_EQ(names.neighbor_resolution_interval_ns, 1'000'000'000);
+  EXPECT_EQ(names.bootstrap_resolution_interval_ns, 20'000'000'000);
+  EXPECT_EQ(names.re_resolution_interval_ns, 0);
+}
+
+// proves 6.2/11
+TEST(Names, each_mistake_is_named_at_its_place) {
+  const auto errors = [](const std::string& keys) { return errors_of(load_text("names: {" + keys + "}\n", "f.yaml")); };
+  EXPECT_NE(errors("interface: '10.0.0.1:8050'").find("names.interface needs names.name"), std::string::npos);
+  EXPECT_NE(errors("bootstrap-neighbors: ['a:1']").find("names.bootstrap-neighbors needs names.name"), std::string::npos);
+  EXPECT_NE(errors("name: 'a|b'").find("letters, digits"), std::string::npos);
+  EXPECT_NE(errors("name: 10.0.0.1").find("stands for an address already"), std::string::npos);
+  EXPECT_NE(errors("name: localhost").find("stands for an address already"), std::string::npos);
+  EXPECT_NE(errors("name: a, interface: '10.0.0.1'").find("an IPv4 address and a port"), std::string::npos);
+  EXPECT_NE(errors("name: a, interface: 'eth0:8050'").find("an IPv4 address and a port"), std::string::npos);
+  EXPECT_NE(errors("name: a, interface: '10.0.0.1:80500'").find("an IPv4 address and a port"), std::string::npos);
+  EXPECT_NE(errors("name: a, bootstrap-neighbors: ['b']").find("host:port; found 'b'"), std::string::npos);
+  EXPECT_NE(errors("name: a, bootstrap-neighbors: ['b:0']").find("host:port; found 'b:0'"), std::string::npos);
+  EXPECT_NE(errors("name: a, neighbor-timeout: 1s").find("must be longer than names.self-resolution-interval"), std::string::npos);
+  EXPECT_NE(errors("name: a, nieghbor-timeout: 1s").find("did you mean 'neighbor-timeout'?"), std::string::npos);
+  std::string many = "name: a, bootstrap-neighbors: ['b:1'";
+  for (int i = 0; i < 20; ++i) many += ", 'b:1'";
+  EXPECT_NE(errors(many + "]").find("at most 20"), std::string::npos);
+  EXPECT_NE(errors_of(load_text("names: {name: " + std::string(100, 'a') + "}\nstreams: {mtu: 64}\n", "f.yaml")).find("does not fit"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace thalweg::config
