@@ -112,14 +112,16 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   if (auto given_up = keep_capabilities({}); !given_up) log::warn("capabilities_kept", {{"text", given_up.error().message}});
   auto& header = files.registry->header;
   host::Worker worker{[&header] { shm::wake(header.control_wake); }};
+  host::Worker lookups{[&header] { shm::wake(header.control_wake); }};
   conductor::Settings settings = conductor_settings(config, directory);
   std::random_device entropy;
   settings.random_seed = static_cast<std::uint64_t>(entropy()) << 32 | entropy();
   const char* validator = ::getenv("AERON_DRIVER_TERMINATION_VALIDATOR");
   settings.is_termination_allowed = validator != nullptr && std::string_view{validator} == "allow";
-  auto conductor = conductor::Conductor::create(std::move(settings), files, log_options(config, directory, *hugetlbfs), worker, read_clocks());
+  auto conductor = conductor::Conductor::create(std::move(settings), files, log_options(config, directory, *hugetlbfs), worker, read_clocks(), &lookups);
   if (!conductor) return report(conductor.error());
   worker.start();
+  lookups.start("tw-lookups");
   conductor::ControlVerbs verbs{**conductor,
                                 {.effective_config = config::to_yaml(loaded, true),
                                  .terminate = [] { stop_wanted.store(Stop::kStop, std::memory_order_relaxed); },
@@ -137,6 +139,7 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   ::sd_notify(0, "STOPPING=1");
   server->reset();
   worker.stop();
+  lookups.stop();
   if (reason == Stop::kStop) (*conductor)->close(read_clocks());
   log::info("control_plane_stopped", {{"reason", reason == Stop::kStop ? "stop" : "restart"}});
   return reason == Stop::kStop && config.instance.delete_on_shutdown && !host::remove_instance_tree(directory, true) ? kProcessFailed : kProcessOk;

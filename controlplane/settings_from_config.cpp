@@ -4,8 +4,10 @@
 #include <bit>
 #include <limits>
 
+#include "controlplane/host/resolver.hpp"
 #include "dataplane/base/time.hpp"
 #include "dataplane/shm/broadcast.hpp"
+#include "dataplane/shm/channel_uri.hpp"
 #include "dataplane/shm/ring_buffer.hpp"
 
 namespace thalweg {
@@ -79,6 +81,23 @@ conductor::RelaySettings relay_settings(const config::Relay& relay) {
   return result;
 }
 
+conductor::NameSettings name_settings(const config::Names& names) {
+  conductor::NameSettings result;
+  result.name = names.name;
+  if (!names.interface.empty()) {  // checked by the configuration's rules
+    const auto split = shm::parse_host_port(names.interface);
+    result.interface_address = split ? host::literal_host(split->host).value_or(0) : 0;
+    result.interface_port = split ? split->port : result.interface_port;
+  }
+  result.bootstrap_neighbors = names.bootstrap_neighbors;
+  result.neighbor_timeout_ns = names.neighbor_timeout_ns;
+  result.self_interval_ns = names.self_resolution_interval_ns;
+  result.neighbor_interval_ns = names.neighbor_resolution_interval_ns;
+  result.bootstrap_interval_ns = names.bootstrap_resolution_interval_ns;
+  result.re_resolution_interval_ns = names.re_resolution_interval_ns;
+  return result;
+}
+
 }  // namespace
 
 conductor::Settings conductor_settings(const config::Config& config, const std::string& directory) {
@@ -86,6 +105,7 @@ conductor::Settings conductor_settings(const config::Config& config, const std::
   conductor::Settings settings;
   settings.directory = directory;
   settings.streams = stream_defaults(config.streams);
+  settings.names = name_settings(config.names);
   settings.timer_interval_ns = control.timer_interval_ns;
   settings.client_liveness_timeout_ns = control.client_liveness_timeout_ns;
   settings.counters_free_to_reuse_ms = control.counters_free_to_reuse_timeout_ns / kMillisecond_ns;

@@ -6,9 +6,11 @@
 #include <sys/socket.h>
 
 #include <cstring>
+#include <functional>
 
 #include "config/schema/config.hpp"
 #include "config/schema/convert.hpp"
+#include "controlplane/api/control_client.hpp"
 #include "controlplane/cli/instance.hpp"
 #include "controlplane/cli/verbs.hpp"
 #include "dataplane/base/units.hpp"
@@ -46,13 +48,26 @@ Result<std::uint32_t> resolve(const std::string& host) {
   return ntohl(address.sin_addr.s_addr);
 }
 
-Result<std::optional<std::uint32_t>> address_of(const shm::ChannelUri& uri, std::string_view key) {
+using Resolve = std::function<Result<std::uint32_t>(const std::string& host)>;
+
+// As the running instance does it, which knows drivers by name; without one, or for a configuration, the system is asked.
+Resolve resolver_of(const Context& context, bool is_offline) {
+  if (is_offline) return resolve;
+  return [socket = api::default_socket_path(context.instance_directory())](const std::string& host) -> Result<std::uint32_t> {
+    auto client = api::ControlClient::connect(socket);
+    const auto answer = client ? client->call("resolve", {{"host", host}}) : Result<api::Json>{tl::unexpected{client.error()}};
+    const auto address = answer ? parse_ipv4(answer->value("address", std::string{})) : std::nullopt;
+    return address ? Result<std::uint32_t>{*address} : resolve(host);
+  };
+}
+
+Result<std::optional<std::uint32_t>> address_of(const shm::ChannelUri& uri, std::string_view key, const Resolve& resolve_host) {
   const auto text = uri.get(key);
   if (!text) return std::optional<std::uint32_t>{};
   const auto parts = shm::parse_host_port(*text);
   if (!parts) return fail(ErrorCode::kInvalidChannel, std::string{key} + "=" + std::string{*text} + " is not host:port");
   if (parts->is_ipv6) return fail(ErrorCode::kUnsupported, std::string{key} + "=" + std::string{*text} + ": IPv6 is not supported");
-  const auto address = resolve(parts->host);
+  const auto address = resolve_host(parts->host);
   if (!address) return tl::unexpected{address.error()};
   return std::optional{*address};
 }
@@ -75,12 +90,12 @@ Result<void> read_interface(std::string_view text, Addresses& addresses) {
   return {};
 }
 
-Result<Addresses> addresses_of(const shm::ChannelUri& uri) {
+Result<Addresses> addresses_of(const shm::ChannelUri& uri, const Resolve& resolve_host) {
   Addresses out;
-  auto endpoint = address_of(uri, "endpoint");
+  auto endpoint = address_of(uri, "endpoint", resolve_host);
   if (!endpoint) return tl::unexpected{endpoint.error()};
   out.endpoint = *endpoint;
-  auto control = address_of(uri, "control");
+  auto control = address_of(uri, "control", resolve_host);
   if (!control) return tl::unexpected{control.error()};
   out.control = *control;
   if (const auto interface = uri.get("interface")) {
@@ -187,7 +202,7 @@ Exit get(Context& context, const RouteOptions& options) {
     context.out.line("shared memory: no port takes part");
     return Exit::kOk;
   }
-  const auto addresses = addresses_of(*uri);
+  const auto addresses = addresses_of(*uri, resolver_of(context, options.is_offline));
   if (!addresses) return context.out.fail("route get", addresses.error());
   auto ports = find_ports(context, options);
   if (!ports) return context.out.fail("route get", ports.error());

@@ -10,6 +10,7 @@ void register_counters(CLI::App& root, Context& context);  // stat, drops, error
 void register_host(CLI::App& root, Context& context);      // host check
 void register_capture(CLI::App& root, Context& context);   // capture
 void register_route(CLI::App& root, Context& context);     // route get
+void register_names(CLI::App& root, Context& context);     // names
 void register_top(CLI::App& root, Context& context);       // top
 void register_pub(CLI::App& root, Context& context);       // pub
 void register_sub(CLI::App& root, Context& context);       // sub

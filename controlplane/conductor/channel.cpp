@@ -58,7 +58,11 @@ Outcome<void> read_interface(const shm::ChannelUri& uri, UdpChannel& channel) {
     rest = rest.substr(0, colon);
   }
   const auto address = host::literal_host(std::string{rest});
-  if (!address) return bad();
+  if (!address) {
+    if (rest.empty() || rest.find_first_not_of("0123456789.") == std::string_view::npos) return bad();  // a number that is no address
+    channel.interface_host = rest;
+    return {};
+  }
   channel.interface_address = *address;
   channel.has_interface = *address != 0;
   return {};
@@ -128,6 +132,8 @@ std::vector<std::string> unresolved_hosts(const UdpChannel& channel) {
     if (!*address || (*address)->is_resolved) continue;
     if (std::find(hosts.begin(), hosts.end(), (*address)->host) == hosts.end()) hosts.push_back((*address)->host);
   }
+  const std::string& interface = channel.interface_host;
+  if (!interface.empty() && std::find(hosts.begin(), hosts.end(), interface) == hosts.end()) hosts.push_back(interface);
   return hosts;
 }
 
@@ -136,6 +142,11 @@ void set_resolved(UdpChannel& channel, const std::string& host, std::uint32_t ad
     if (!*entry || (*entry)->host != host) continue;
     (*entry)->address = address;
     (*entry)->is_resolved = true;
+  }
+  if (channel.interface_host == host) {
+    channel.interface_address = address;
+    channel.has_interface = address != 0;
+    channel.interface_host.clear();
   }
 }
 

@@ -27,6 +27,7 @@ struct UdpChannel {
   std::optional<ChannelAddress> control;
   ControlMode control_mode{ControlMode::kNone};
   std::uint32_t interface_address{};  // host order, 0 = any
+  std::string interface_host;         // a name that is not resolved yet
   std::uint16_t interface_port{};
   std::uint8_t prefix_length{};
   bool has_interface{};

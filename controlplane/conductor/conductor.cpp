@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "controlplane/conductor/name_service.hpp"
 #include "dataplane/base/time.hpp"
 #include "dataplane/base/units.hpp"
 
@@ -24,25 +25,35 @@ constexpr std::int64_t kSoftwareVersion = 0x00000100;        // 0.1.0
 }  // namespace
 
 Result<std::unique_ptr<Conductor>> Conductor::create(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs, host::Worker& worker,
-                                                     Time now) {
-  std::unique_ptr<Conductor> conductor{new Conductor{std::move(settings), files, std::move(logs), worker, now}};
+                                                     Time now, host::Worker* lookups) {
+  std::unique_ptr<Conductor> conductor{new Conductor{std::move(settings), files, std::move(logs), worker, lookups != nullptr ? *lookups : worker, now}};
   if (files.is_attached) {
     conductor->recover();
   } else if (auto started = conductor->start_fresh(); !started) {
     return tl::unexpected{std::move(started).error()};
+  }
+  if (!conductor->world_.settings.names.name.empty()) {
+    auto names = NameService::create(conductor->world_);
+    if (!names) return tl::unexpected{std::move(names).error()};
+    conductor->world_.names = std::move(*names);
   }
   files.registry->header.control_plane.state.store(shm::Observed::kActive, std::memory_order_release);
   files.registry->header.control_plane.heartbeat_ns.store(now.now_ns, std::memory_order_release);
   return conductor;
 }
 
-Conductor::Conductor(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs, host::Worker& worker, Time now)
-    : world_{std::move(settings), files, std::move(logs), worker, now}, services_{world_}, commands_{services_}, next_tick_ns_{now.now_ns}, ring_moved_ns_{now.now_ns} {}
+Conductor::Conductor(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs, host::Worker& worker, host::Worker& lookups, Time now)
+    : world_{std::move(settings), files, std::move(logs), worker, lookups, now},
+      services_{world_},
+      commands_{services_},
+      re_resolution_{world_, services_.endpoints},
+      next_tick_ns_{now.now_ns},
+      ring_moved_ns_{now.now_ns} {}
 
 Conductor::~Conductor() = default;
 
 Result<void> Conductor::start_fresh() {
-  auto allocated = shm::allocate_system_counters(world_.counters, "DEDICATED", "", world_.now.now_ms);
+  auto allocated = shm::allocate_system_counters(world_.counters, "DEDICATED", world_.settings.names.name, world_.now.now_ms);
   if (!allocated) return allocated;
   world_.system(shm::SystemCounter::kVersion).set(kSoftwareVersion);
   world_.system(shm::SystemCounter::kControlProtocolVersion).set(kControlProtocolVersion);
@@ -60,6 +71,8 @@ int Conductor::poll(Time now) {
     work += completed;
     service_starting();
   }
+  if (&world_.lookups != &world_.worker) work += world_.lookups.poll();
+  if (world_.names) work += world_.names->poll();
   const int bells = take_bells();
   work += bells;
   if (!is_ready_ && world_.is_data_plane_active()) become_ready();
@@ -71,6 +84,7 @@ int Conductor::poll(Time now) {
     world_.registry->header.control_plane.heartbeat_ns.store(now.now_ns, std::memory_order_release);
     next_heartbeat_ns_ = now.now_ns + kHeartbeatInterval_ns;
   }
+  re_resolution_.poll();
   if (now.now_ns >= next_sum_ns_) {
     sum_counters();
     next_sum_ns_ = now.now_ns + kSumInterval_ns;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "controlplane/conductor/command_queue.hpp"
+#include "controlplane/conductor/re_resolution.hpp"
 #include "controlplane/conductor/services.hpp"
 
 namespace thalweg::conductor {
@@ -15,9 +16,10 @@ namespace thalweg::conductor {
 class Conductor {
  public:
   // Fresh instances get their system counters here; of a predecessor everything is taken up from the registry.
-  // Error: kNoSpace when cnc.dat has no room for the system counters.
+  // `lookups`: the worker that asks the system's resolver; none: `worker` does.
+  // Errors: kNoSpace when cnc.dat has no room for the system counters; those of NameService::create.
   [[nodiscard]] static Result<std::unique_ptr<Conductor>> create(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs,
-                                                                 host::Worker& worker, Time now);
+                                                                 host::Worker& worker, Time now, host::Worker* lookups = nullptr);
   ~Conductor();
   Conductor(const Conductor&) = delete;
   Conductor& operator=(const Conductor&) = delete;
@@ -44,7 +46,7 @@ class Conductor {
   [[nodiscard]] std::optional<std::string> take_warning() { return world_.logs.take_warning(); }
 
  private:
-  Conductor(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs, host::Worker& worker, Time now);
+  Conductor(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs, host::Worker& worker, host::Worker& lookups, Time now);
   [[nodiscard]] Result<void> start_fresh();
   void recover();
   int read_commands();
@@ -67,6 +69,7 @@ class Conductor {
   World world_;
   Services services_;
   CommandQueue commands_;
+  ReResolution re_resolution_;
   bool is_ready_{false};
   bool is_closed_{false};
   std::int64_t lively_ns_{};              // when the data plane last answered or a command last moved

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <future>
 
+#include "controlplane/conductor/name_service.hpp"
+#include "controlplane/host/resolver.hpp"
 #include "dataplane/base/units.hpp"
 
 namespace thalweg::conductor {
@@ -101,6 +103,48 @@ Json describe_status(const World& world, bool is_ready) {
           {"log_bytes", world.logs.bytes_mapped()}};
 }
 
+Json describe_gossip(const names::Gossip& gossip, std::int64_t now_ns) {
+  Json known = Json::array();
+  for (const auto& [key, name] : gossip.names()) {
+    known.push_back({{"name", key.first}, {"address", name.address.to_string()}, {"age_ns", now_ns - name.last_activity_ns}});
+  }
+  Json neighbors = Json::array();
+  for (const auto& [address, last_activity_ns] : gossip.neighbors()) {
+    neighbors.push_back({{"address", address.to_string()}, {"age_ns", now_ns - last_activity_ns}});
+  }
+  Json bootstraps = Json::array();
+  for (const auto& bootstrap : gossip.bootstraps()) {
+    bootstraps.push_back({{"host", bootstrap.text},
+                          {"address", bootstrap.address ? bootstrap.address->to_string() : std::string{}},
+                          {"is_heard", bootstrap.address && gossip.neighbors().contains(*bootstrap.address)}});
+  }
+  const names::GossipStatistics& s = gossip.statistics();
+  return {{"name", gossip.options().name},
+          {"bound", gossip.options().bound.to_string()},
+          {"names", std::move(known)},
+          {"neighbors", std::move(neighbors)},
+          {"bootstraps", std::move(bootstraps)},
+          {"statistics",
+           {{"frames_received", s.frames_received},
+            {"frames_sent", s.frames_sent},
+            {"frames_invalid", s.frames_invalid},
+            {"entries_unusable", s.entries_unusable},
+            {"names_refused", s.names_refused},
+            {"neighbors_refused", s.neighbors_refused},
+            {"names_expired", s.names_expired},
+            {"neighbors_expired", s.neighbors_expired},
+            {"names_moved", s.names_moved},
+            {"rounds_skipped", s.rounds_skipped}}}};
+}
+
+Json describe_names(const World& world) {
+  if (!world.names) return {{"is_enabled", false}};
+  Json answer = describe_gossip(world.names->gossip(), world.now.now_ns);
+  answer["is_enabled"] = true;
+  answer["statistics"]["send_failures"] = world.names->send_failures();
+  return answer;
+}
+
 template <typename T>
 std::optional<T> argument(const Json& args, const char* key) {
   const auto found = args.find(key);
@@ -129,11 +173,32 @@ Result<Json> ControlVerbs::on_conductor(std::function<Result<Json>(World&)> task
   return answer.get();
 }
 
+// As a channel's host is resolved; the system's resolver is asked on the socket's own thread.
+Result<Json> ControlVerbs::resolve(const Json& args) {
+  const auto host = argument<std::string>(args, "host");
+  if (!host || host->empty()) return fail(ErrorCode::kInvalidArgument, "resolve needs a host");
+  const auto answer = [&](std::uint32_t address, const char* source) {
+    return Json::object({{"host", *host}, {"address", format_ipv4(address)}, {"source", source}});
+  };
+  if (const auto literal = host::literal_host(*host)) return answer(*literal, "literal");
+  const auto driver = on_conductor([name = *host](World& world) -> Result<Json> {
+    const auto address = world.names ? world.names->find(name) : std::nullopt;
+    return address ? Json(*address) : Json{};
+  });
+  if (!driver) return tl::unexpected{driver.error()};
+  if (driver->is_number_unsigned()) return answer(driver->get<std::uint32_t>(), "driver");
+  const auto found = host::resolve_host(*host);
+  if (!found) return tl::unexpected{found.error()};
+  return answer(*found, "system");
+}
+
 Result<Json> ControlVerbs::run(const api::Request& request) {
   const Json& args = request.args;
   if (request.verb == "status") {
     return on_conductor([this](World& world) -> Result<Json> { return describe_status(world, conductor_->is_ready()); });
   }
+  if (request.verb == "names") return on_conductor([](World& world) -> Result<Json> { return describe_names(world); });
+  if (request.verb == "resolve") return resolve(args);
   if (request.verb == "config") return Json::object({{"yaml", options_.effective_config}});
   if (request.verb == "capture-start") return on_conductor([this, args](World& world) { return start_capture(world, args); });
   if (request.verb == "capture-stop") return on_conductor([this, args](World& world) { return stop_capture(world, args); });
@@ -149,7 +214,7 @@ Result<Json> ControlVerbs::run(const api::Request& request) {
     return Json::object({{"level", *level}});
   }
   return fail(ErrorCode::kInvalidArgument, "unknown verb '" + request.verb + "'",
-              "known are status, config, capture-start, capture-stop, capture-status, terminate, log-level");
+              "known are status, names, resolve, config, capture-start, capture-stop, capture-status, terminate, log-level");
 }
 
 void ControlVerbs::free_finished_captures() noexcept {

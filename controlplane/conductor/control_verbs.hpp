@@ -7,7 +7,7 @@
 
 namespace thalweg::conductor {
 
-// The verbs of the control socket: status, config, capture-start, capture-stop, capture-status, terminate, log-level.
+// The verbs of the control socket: status, names, resolve, config, capture-start, capture-stop, capture-status, terminate, log-level.
 // run() is called on the socket's thread; what touches the registry runs on the conductor's.
 class ControlVerbs {
  public:
@@ -24,6 +24,7 @@ class ControlVerbs {
   struct NoRecord {};
   using Captures = host::SlotTable<shm::CaptureSlot, shm::kCapturesMax, NoRecord>;
   [[nodiscard]] Result<api::Json> on_conductor(std::function<Result<api::Json>(World&)> task);
+  [[nodiscard]] Result<api::Json> resolve(const api::Json& args);
   [[nodiscard]] Result<api::Json> start_capture(World& world, const api::Json& args);
   [[nodiscard]] Result<api::Json> stop_capture(World& world, const api::Json& args);
   [[nodiscard]] api::Json list_captures(World& world);

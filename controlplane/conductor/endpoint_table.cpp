@@ -132,6 +132,18 @@ void EndpointTable::close(std::uint32_t endpoint) {
   world_->bells.ring(shm::SlotKind::kEndpoint, endpoint);
 }
 
+bool EndpointTable::change_remote(std::uint32_t endpoint, std::uint32_t address) {
+  EndpointRecord& record = world_->endpoints.record(endpoint);
+  auto& wanted = world_->endpoints.slot(endpoint).desired;
+  auto& remote = wanted.kind == EndpointKind::kSend ? record.channel.endpoint : record.channel.control;
+  if (record.status != Status::kActive || !remote || remote->address == address) return false;
+  remote->address = address;
+  record.is_move_refused = false;
+  std::atomic_ref{wanted.remote_address}.store(address, std::memory_order_relaxed);  // the bell releases it
+  world_->bells.ring(shm::SlotKind::kEndpoint, endpoint);
+  return true;
+}
+
 void EndpointTable::set_channel_status(std::uint32_t endpoint, std::int64_t status) noexcept {
   const auto& wanted = world_->endpoints.slot(endpoint).desired;
   for (const std::int32_t id : {wanted.channel_status_id, wanted.local_sockaddr_id}) {
@@ -178,12 +190,25 @@ void EndpointTable::service(std::uint32_t endpoint) {
   } else if (record.status == Status::kStarting && observed == shm::Observed::kFailed) {
     record.status = Status::kFailed;
     record.error = slot_error(slot.observed.error);
+  } else if (record.status == Status::kActive) {
+    report_refused_move(endpoint);
   } else if (record.status == Status::kClosing && observed == shm::Observed::kDone) {
     world_->free_counter(slot.desired.local_sockaddr_id);
     world_->free_counter(slot.desired.channel_status_id);
     world_->registry.free_text(slot.desired.text);
     world_->endpoints.release(endpoint);
   }
+}
+
+// The steward could not follow change_remote(): the streams stay where they are, and the operator is told once.
+void EndpointTable::report_refused_move(std::uint32_t endpoint) {
+  EndpointRecord& record = world_->endpoints.record(endpoint);
+  const shm::SlotError& error = world_->endpoints.slot(endpoint).observed.error;
+  if (error.code == 0 || record.is_move_refused) return;
+  record.is_move_refused = true;
+  CommandError refusal = slot_error(error);
+  refusal.text = fmt::format("its host's new address is not followed, channel={}: {}", record.channel.uri, refusal.text);
+  world_->report(refusal);
 }
 
 void EndpointTable::release_if_unused(std::uint32_t endpoint) {
@@ -209,6 +234,7 @@ void EndpointTable::recover(std::uint32_t endpoint) {
   };
   settle(channel->endpoint, is_send ? wanted.remote_address : wanted.local_address);
   settle(channel->control, is_send ? wanted.local_address : wanted.remote_address);
+  if (!channel->interface_host.empty()) set_resolved(*channel, std::string{channel->interface_host}, wanted.interface_address);
   static_cast<void>(finish_channel(*channel));  // it passed when the endpoint was made
   record.channel = std::move(*channel);
 }

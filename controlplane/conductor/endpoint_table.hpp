@@ -24,6 +24,9 @@ class EndpointTable {
   void release(std::uint32_t endpoint);
   [[nodiscard]] Status status(std::uint32_t endpoint) const noexcept { return world_->endpoints.record(endpoint).status; }
   [[nodiscard]] const CommandError& error(std::uint32_t endpoint) const noexcept { return world_->endpoints.record(endpoint).error; }
+  // A name came to mean `address` (host order): the far side of the endpoint's streams from now on (wire-protocol 5.12). False: it is that
+  // already, or the endpoint is on its way in or out.
+  bool change_remote(std::uint32_t endpoint, std::uint32_t address);
   // The steward answered.
   void service(std::uint32_t endpoint);
   // After a restart: rebuilds the channel of a slot from its text. References are added by their holders.
@@ -37,6 +40,7 @@ class EndpointTable {
   [[nodiscard]] bool allocate_counters(std::uint32_t endpoint);
   void set_channel_status(std::uint32_t endpoint, std::int64_t status) noexcept;
   void close(std::uint32_t endpoint);
+  void report_refused_move(std::uint32_t endpoint);
 
   World* world_;
 };

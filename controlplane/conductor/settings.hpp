@@ -71,9 +71,23 @@ struct RelaySettings {
   bool drops_when_slow{};                          // false: it holds its image up
 };
 
+// Driver names (wire-protocol 6) and what is done about names that come to mean another address (5.12).
+struct NameSettings {
+  std::string name;                                // ours; "": no driver names
+  std::uint32_t interface_address{};               // host order, 0: any
+  std::uint16_t interface_port{8050};
+  std::vector<std::string> bootstrap_neighbors;    // host:port
+  std::int64_t neighbor_timeout_ns{10'000'000'000};
+  std::int64_t self_interval_ns{1'000'000'000};
+  std::int64_t neighbor_interval_ns{2'000'000'000};
+  std::int64_t bootstrap_interval_ns{10'000'000'000};
+  std::int64_t re_resolution_interval_ns{1'000'000'000};  // 0: never
+};
+
 struct Settings {
   std::string directory;
   StreamDefaults streams;
+  NameSettings names;
   std::int64_t timer_interval_ns{1'000'000'000};
   std::int64_t client_liveness_timeout_ns{10'000'000'000};
   std::int64_t counters_free_to_reuse_ms{1'000};

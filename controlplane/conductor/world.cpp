@@ -2,9 +2,13 @@
 
 #include <cstring>
 
+#include "controlplane/conductor/name_service.hpp"
+#include "controlplane/host/resolver.hpp"
+
 namespace thalweg::conductor {
 
-World::World(Settings settings_in, host::InstanceFiles& files_in, host::LogStore::Options log_options, host::Worker& worker_in, Time start)
+World::World(Settings settings_in, host::InstanceFiles& files_in, host::LogStore::Options log_options, host::Worker& worker_in, host::Worker& lookups_in,
+             Time start)
     : settings{std::move(settings_in)},
       files{files_in},
       registry{files_in.registry},
@@ -15,6 +19,8 @@ World::World(Settings settings_in, host::InstanceFiles& files_in, host::LogStore
       loss_report{std::span<std::byte>{files_in.loss_report.data(), files_in.loss_report.length()}},
       bells{registry->header},
       worker{worker_in},
+      lookups{lookups_in},
+      resolve_host{host::resolve_host},
       logs{std::move(log_options), registry, bells, worker_in},
       random{settings.random_seed},
       now{start},
@@ -26,6 +32,8 @@ World::World(Settings settings_in, host::InstanceFiles& files_in, host::LogStore
       clients{registry->clients},
       subscriptions{registry->subscriptions},
       refs{registry->publication_refs} {}
+
+World::~World() = default;
 
 void World::report(const CommandError& error) {
   if (error.code == shm::ClientError::kResourceTemporarilyUnavailable) return;

@@ -1,5 +1,7 @@
 #pragma once
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -32,6 +34,7 @@ struct EndpointRecord {
   CommandError error;
   UdpChannel channel;
   std::uint32_t references{};
+  bool is_move_refused{};              // and reported
 };
 
 struct PublicationRecord {
@@ -98,8 +101,11 @@ struct Time {
   std::int64_t now_ms{};               // epoch
 };
 
+class NameService;
+
 struct World {
-  World(Settings settings_in, host::InstanceFiles& files, host::LogStore::Options log_options, host::Worker& worker_in, Time start);
+  World(Settings settings_in, host::InstanceFiles& files, host::LogStore::Options log_options, host::Worker& worker_in, host::Worker& lookups_in, Time start);
+  ~World();
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
@@ -127,6 +133,8 @@ struct World {
   shm::LossReport loss_report;
   host::Bells bells;
   host::Worker& worker;
+  host::Worker& lookups;               // asks the system's resolver, which may take seconds: streams must not wait for their logs meanwhile
+  std::function<Result<std::uint32_t>(const std::string& host)> resolve_host;  // what it asks; tests have a network of their own
   host::LogStore logs;
   Random random;
   Time now;
@@ -139,6 +147,7 @@ struct World {
   host::SlotTable<shm::ClientSlot, shm::kClientsMax, ClientRecord> clients;
   host::SlotTable<shm::SubscriptionSlot, shm::kSubscriptionsMax, SubscriptionRecord> subscriptions;
   host::SlotTable<shm::PublicationRefSlot, shm::kPublicationRefsMax, RefRecord> refs;
+  std::unique_ptr<NameService> names;  // none: no driver names
 };
 
 // Counters of streams, endpoints and clients (5.7): they end with what they belong to, all others with the client that asked for them.

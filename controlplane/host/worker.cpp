@@ -6,9 +6,9 @@
 
 namespace thalweg::host {
 
-void Worker::start() {
+void Worker::start(const char* name) {
   thread_ = std::thread{[this] { loop(); }};
-  pthread_setname_np(thread_.native_handle(), "tw-worker");
+  pthread_setname_np(thread_.native_handle(), name);
 }
 
 void Worker::stop() {

@@ -19,8 +19,8 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Starts the thread. Once.
-  void start();
+  // Starts the thread. Once. `name`: of the thread, at most 15 characters.
+  void start(const char* name = "tw-worker");
   // Finishes the piece of work in progress, drops the rest and joins the thread. Completions already queued stay for poll().
   void stop();
   // Queues work. Conductor's thread.

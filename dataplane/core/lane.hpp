@@ -120,6 +120,7 @@ class Lane {
   void open_endpoint(Endpoint& endpoint) noexcept;
   void join_group(Endpoint& endpoint) noexcept;
   void leave_group(Endpoint& endpoint) noexcept;
+  void readdress(Endpoint& endpoint) noexcept;
   void on_link_change(std::uint32_t port, bool is_up) noexcept;
   [[nodiscard]] FramePool& frames_of(rte_mempool* pool);
   [[nodiscard]] Endpoint* endpoint_at(std::uint32_t slot) const noexcept {

@@ -59,7 +59,11 @@ shm::Counter Lane::counter(std::int32_t id) const noexcept {
 
 void Lane::on_endpoint(Endpoint& endpoint, bool is_closing) noexcept {
   if (!is_closing) {
-    open_endpoint(endpoint);
+    if (endpoint_of_slot_[endpoint.slot] == &endpoint) {
+      readdress(endpoint);
+    } else {
+      open_endpoint(endpoint);
+    }
     return;
   }
   Endpoint** const known = endpoints_.find(address_key(endpoint.bound));
@@ -104,6 +108,23 @@ void Lane::leave_group(Endpoint& endpoint) noexcept {
   *at = endpoint.next_member;
   if (*endpoints_.find(key) == nullptr) endpoints_.erase(key);
   context_of(endpoint.ports.front())->host().leave(endpoint.group.address, last_turn_ns_);
+}
+
+// Its far side moved (wire-protocol 5.12): from the next frame on streams send to the new address, and believe that one only.
+void Lane::readdress(Endpoint& endpoint) noexcept {
+  const wire::UdpEndpoint before = endpoint.remote;
+  endpoint.remote.address = endpoint.wanted_remote.load(std::memory_order_relaxed);
+  flow_.forget();
+  if (endpoint.kind == shm::EndpointKind::kSend) {
+    endpoint.destination = make_destination(endpoint, endpoint.remote);
+    return;
+  }
+  for (ImageEntry* const entry : owned_images_) {
+    if (entry->endpoint != &endpoint) continue;
+    for (shm::ConnectionState& connection : entry->slot->observed.state.connections) {
+      if (connection.control_address == before.address && connection.control_port == before.port) connection.control_address = endpoint.remote.address;
+    }
+  }
 }
 
 Destination Lane::make_destination(const Endpoint& endpoint, const wire::UdpEndpoint& remote) noexcept {

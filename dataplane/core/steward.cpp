@@ -261,7 +261,7 @@ void Steward::on_endpoint(std::uint32_t index) {
   const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
   std::unique_ptr<Endpoint>& mine = endpoints_[index];
   if (wanted == shm::Desired::kActive) {
-    if (mine != nullptr && mine->generation == slot.desired.generation) return;
+    if (mine != nullptr && mine->generation == slot.desired.generation) return readdress(index);
     if (is_answered(slot, shm::Observed::kFailed)) return;
     auto opened = open_endpoint(index);
     if (opened) {
@@ -320,6 +320,7 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
   endpoint->slot = index;
   endpoint->generation = wanted.generation;
   endpoint->remote = {wanted.remote_address, wanted.remote_port};
+  endpoint->wanted_remote.store(wanted.remote_address, std::memory_order_relaxed);
   endpoint->is_connected = wanted.kind == shm::EndpointKind::kSend;
   endpoint->ttl = wanted.ttl;
   if (wanted.is_multicast != 0) {

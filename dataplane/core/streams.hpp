@@ -36,6 +36,7 @@ struct Endpoint {
   std::uint32_t lane{};
   wire::UdpEndpoint bound;
   wire::UdpEndpoint remote;           // send: destination; receive: explicit control address, port 0 = none
+  std::atomic<std::uint32_t> wanted_remote{};  // steward: address of `remote` as last asked for; the lane follows when it is told
   bool is_connected{};                // send: only the destination may talk to us (wire-protocol 5.2)
   std::uint8_t ttl{};
   std::vector<std::uint32_t> ports;   // port table; send: exactly one

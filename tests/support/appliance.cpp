@@ -122,6 +122,7 @@ Appliance::Options TwoAppliances::options_of(const Options& options, bool is_a) 
   o.settings.random_seed = is_a ? 11 : 12;
   o.logs.pool = options.pool;
   if (!is_a) o.settings.relays = options.relays_b;
+  o.settings.names = is_a ? options.names_a : options.names_b;
   pmd::PortOptions cable;
   cable.name = is_a ? "cable-a" : "cable-b";
   cable.peer = is_a ? "cable-b" : "cable-a";

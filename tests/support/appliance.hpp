@@ -71,6 +71,7 @@ class TwoAppliances {
     std::uint32_t lanes{1};
     std::vector<host::LogStore::PoolSize> pool;
     std::vector<conductor::RelaySettings> relays_b;
+    conductor::NameSettings names_a, names_b;
   };
   TwoAppliances() : TwoAppliances(Options{}) {}
   explicit TwoAppliances(const Options& options);

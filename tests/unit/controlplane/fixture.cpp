@@ -185,7 +185,7 @@ void ConductorTest::start(bool is_data_plane_up) {
   while (receiver_->receive(ignored_type, ignored)) {  // a new receiver begins with the latest message, which the old one has seen
   }
   if (is_data_plane_up) data_plane->become_active(now.now_ns);
-  auto created = Conductor::create(settings, *files_, log_options, *worker, now);
+  auto created = Conductor::create(settings, *files_, log_options, *worker, now, lookups);
   ASSERT_TRUE(created) << created.error().message;
   conductor = std::move(*created);
   run();

@@ -77,6 +77,7 @@ class ConductorTest : public ::testing::Test {
   Settings settings;
   host::LogStore::Options log_options;
   host::InstanceOptions instance;
+  host::Worker* lookups{};  // none: run() also answers what is asked of the system's resolver
 
   // Creates the files and the conductor; the data plane is up unless told otherwise.
   void start(bool is_data_plane_up = true);
