@@ -187,7 +187,6 @@ INSTANTIATE_TEST_SUITE_P(
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|tags=1,y", "tags"},                  // proves 5.13/5
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|gtag=x", "gtag"},                    // proves 5.13/24
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|interface=10.0.0.1/33", "interface"},  // proves 5.1/10
-                      BadAddress{"aeron:udp?endpoint=10.0.0.1:5|interface=here", "interface"},       // proves 5.1/10
                       BadAddress{"aeron:udp?endpoint=224.10.9.8:5", "odd"}));
 
 // ---- what the conductor makes of them ----
