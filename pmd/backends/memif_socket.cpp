@@ -94,16 +94,20 @@ void silence_listener(const std::string& socket) noexcept {
 // How many clients wait to be accepted by the listening socket that the kernel tells of; nullopt: it has another name.
 std::optional<std::uint32_t> clients_waiting(const nlmsghdr& message, const std::string& socket) noexcept {
   const auto* const told = static_cast<const unix_diag_msg*>(NLMSG_DATA(&message));
-  auto left = static_cast<int>(NLMSG_PAYLOAD(&message, sizeof *told));
-  // The macros of <linux/rtnetlink.h> take no const.
-  auto* attribute = reinterpret_cast<rtattr*>(const_cast<unix_diag_msg*>(told) + 1);
+  const char* at = reinterpret_cast<const char*>(told + 1);
+  std::size_t left = NLMSG_PAYLOAD(&message, sizeof *told);
   const std::string name = is_path(socket) ? socket : std::string{'\0'} + socket;
   bool is_this = false;
   std::uint32_t waiting = 0;
-  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
-    const std::string_view value{static_cast<const char*>(RTA_DATA(attribute)), RTA_PAYLOAD(attribute)};
-    if (attribute->rta_type == UNIX_DIAG_NAME) is_this = value.substr(0, name.size()) == name && value.find_first_not_of('\0', name.size()) == value.npos;
-    if (attribute->rta_type == UNIX_DIAG_RQLEN && value.size() >= sizeof(unix_diag_rqlen)) std::memcpy(&waiting, value.data(), sizeof waiting);
+  for (rtattr attribute{}; left >= sizeof attribute;) {
+    std::memcpy(&attribute, at, sizeof attribute);
+    if (attribute.rta_len < sizeof attribute || attribute.rta_len > left) break;
+    const std::string_view value{at + sizeof attribute, attribute.rta_len - sizeof attribute};
+    if (attribute.rta_type == UNIX_DIAG_NAME) is_this = value.substr(0, name.size()) == name && value.find_first_not_of('\0', name.size()) == value.npos;
+    if (attribute.rta_type == UNIX_DIAG_RQLEN && value.size() >= sizeof(unix_diag_rqlen)) std::memcpy(&waiting, value.data(), sizeof waiting);
+    const std::size_t step = std::min<std::size_t>(RTA_ALIGN(attribute.rta_len), left);
+    at += step;
+    left -= step;
   }
   if (!is_this) return std::nullopt;
   return waiting;
@@ -132,10 +136,13 @@ bool does_memif_server_accept(const std::string& socket) {
   while (true) {
     const ssize_t received = ::recv(kernel.get(), answer.data(), answer.size(), 0);
     if (received <= 0) return true;
-    auto left = static_cast<unsigned>(received);
-    for (auto* message = reinterpret_cast<nlmsghdr*>(answer.data()); NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
-      if (message->nlmsg_type != SOCK_DIAG_BY_FAMILY) return true;  // the end, or an error
-      if (const auto waiting = clients_waiting(*message, socket); waiting && *waiting != 0) return false;
+    const auto end = static_cast<std::size_t>(received);
+    for (std::size_t at = 0; at + sizeof(nlmsghdr) <= end;) {
+      const auto& message = *static_cast<const nlmsghdr*>(static_cast<const void*>(answer.data() + at));  // the kernel aligns them
+      if (message.nlmsg_len < sizeof message || message.nlmsg_len > end - at) return true;
+      if (message.nlmsg_type != SOCK_DIAG_BY_FAMILY || message.nlmsg_len < NLMSG_LENGTH(sizeof(unix_diag_msg))) return true;  // the end, or an error
+      if (const auto waiting = clients_waiting(message, socket); waiting && *waiting != 0) return false;
+      at += NLMSG_ALIGN(message.nlmsg_len);
     }
   }
 }
