@@ -28,7 +28,9 @@ class Peer {
     const auto ours = names::Address::ipv4(bound().address, bound().port);
     entry.port = ours.port;
     std::copy(ours.bytes.begin(), ours.bytes.end(), entry.address);
-    entry.name = std::as_bytes(std::span{name});
+    const std::size_t length = name.size();
+    if (length > 512) return ADD_FAILURE() << "no name is that long", void();   // and the compiler knows it
+    entry.name = std::as_bytes(std::span{name.data(), length});
     std::vector<std::byte> frame(wire::FrameHeader::kLength + entry.length());
     wire::build(frame.data() + wire::FrameHeader::kLength, entry);
     wire::put_header(frame.data(), static_cast<std::int32_t>(frame.size()), 0, wire::FrameType::kResolution);
