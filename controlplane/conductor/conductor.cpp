@@ -190,7 +190,8 @@ void Conductor::service(std::uint32_t lane, shm::SlotRef ref) {
     case shm::SlotKind::kNone:
     case shm::SlotKind::kPort:
     case shm::SlotKind::kLane:
-    case shm::SlotKind::kCapture: return;  // read where they lie by whoever wants to know
+    case shm::SlotKind::kCapture:
+    case shm::SlotKind::kDestination: return;  // read where they lie by whoever wants to know
   }
 }
 

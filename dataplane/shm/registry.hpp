@@ -21,7 +21,7 @@
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
-inline constexpr std::uint32_t kRegistryVersion = 4;
+inline constexpr std::uint32_t kRegistryVersion = 5;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;
@@ -34,6 +34,7 @@ inline constexpr std::uint32_t kLogsMax = kPublicationsMax + kImagesMax + 64;
 inline constexpr std::uint32_t kClientsMax = 1024;
 inline constexpr std::uint32_t kSubscriptionsMax = 8192;
 inline constexpr std::uint32_t kPublicationRefsMax = 16384;  // a client's hold on a publication
+inline constexpr std::uint32_t kDestinationsMax = 4096;
 inline constexpr std::uint32_t kCommandsMax = 256;
 inline constexpr std::uint32_t kSetupsPerLane = 256;      // bound on what a flood of SETUPs can ask for
 inline constexpr std::uint32_t kTextsMax = 24576;         // channel URIs, one 4096-byte page each, allocated when used
@@ -41,7 +42,7 @@ inline constexpr std::uint32_t kBellCapacity = 4096;      // power of two
 inline constexpr std::uint32_t kNoSlot = 0xFFFFFFFF;
 inline constexpr std::uint32_t kCrashesMax = 3;           // of the data plane at work on one stream: from then on it is quarantined
 
-enum class SlotKind : std::uint8_t { kNone, kEndpoint, kPublication, kImage, kInterest, kLink, kLog, kSetup, kPort, kLane, kCapture, kRescan };
+enum class SlotKind : std::uint8_t { kNone, kEndpoint, kPublication, kImage, kInterest, kLink, kLog, kSetup, kPort, kLane, kCapture, kDestination, kRescan };
 // What rides in a door-bell ring: kind in the top byte, slot index below.
 struct SlotRef {
   SlotKind kind{SlotKind::kNone};
@@ -130,6 +131,11 @@ class CrashCount {
 
 // ---- endpoints: one UDP socket address in use (wire-protocol 5.10) ----
 enum class EndpointKind : std::uint32_t { kSend = 1, kReceive = 2 };
+// Who is at the other end (wire-protocol 5.2): the channel's own addresses; whoever sends status messages; what commands name (a publication's
+// destinations, or a subscription's, which are endpoints of their own); the peer of a request.
+enum class EndpointMode : std::uint8_t { kPlain = 0, kDynamic, kManual, kResponse };
+inline constexpr std::int32_t kNoTimestamp = -1;
+inline constexpr std::int32_t kReservedValueTimestamp = -2;  // in the frame header's reserved value
 struct alignas(kCacheLine) EndpointSlot {
   struct Wanted : DesiredHead {
     EndpointKind kind{};
@@ -149,6 +155,11 @@ struct alignas(kCacheLine) EndpointSlot {
     // Control plane's own book-keeping.
     std::int64_t registration_id{};    // publication or subscription that created it
     std::int32_t channel_status_id{-1}, local_sockaddr_id{-1};  // counter ids
+    std::int32_t destination_count_id{-1};  // of a multi-destination sender
+    // Offsets into the payload at which arrival or departure is written (wire-protocol 5.11), or one of the constants above.
+    std::int32_t media_receive_timestamp{kNoTimestamp}, channel_receive_timestamp{kNoTimestamp}, channel_send_timestamp{kNoTimestamp};
+    EndpointMode mode{};
+    std::uint32_t parent{kNoSlot};     // receive destinations: the endpoint of their subscription, whose interests and images they feed (5.6)
   } desired;
   struct alignas(kCacheLine) Seen : ObservedHead {
     std::uint32_t bound_address{};     // host order
@@ -157,6 +168,27 @@ struct alignas(kCacheLine) EndpointSlot {
     std::uint32_t lane{};
     std::int64_t receiver_id{};        // receive endpoints (wire-protocol 3.1)
     SlotError error;
+  } observed;
+};
+
+// ---- destinations: what a multi-destination publication sends to (wire-protocol 5.5), or a multi-destination subscription hears (5.6) ----
+enum class DestinationKind : std::uint32_t { kSend = 1, kReceive, kIpc, kSpy };
+struct alignas(kCacheLine) DestinationSlot {
+  struct Wanted : DesiredHead {
+    DestinationKind kind{};
+    std::uint32_t endpoint{kNoSlot};   // send: of its publications; receive: its own
+    std::uint32_t remote_address{};    // send; host order, 0 = a name that is not resolved yet
+    std::uint16_t remote_port{};
+    std::uint16_t padding{};
+    // Control plane's own book-keeping.
+    std::uint32_t subscription{kNoSlot};  // all kinds but send
+    std::uint32_t text{kNoSlot};       // the destination's channel
+    std::int64_t registration_id{};    // correlation id of the command that added it
+    std::int64_t client_id{};
+  } desired;
+  struct alignas(kCacheLine) Seen : ObservedHead {
+    std::int64_t receiver_id{};        // send: of whom its status messages come from; 0 = nobody yet
+    std::int64_t last_heard_ns{};
   } observed;
 };
 
@@ -220,6 +252,7 @@ struct alignas(kCacheLine) PublicationSlot {
     std::int32_t source_session_id{};
     std::int32_t source_stream_id{};
     std::atomic<std::uint32_t> is_revoked{};       // set while active
+    std::int64_t response_correlation_id{-1};      // request: the subscription that waits for answers; response: the image it answers (5.9)
     std::uint32_t text{kNoSlot};
     // Control plane's own book-keeping.
     std::int64_t owner_client_id{};
@@ -234,6 +267,8 @@ struct alignas(kCacheLine) PublicationSlot {
     std::int64_t error_group_tag{-1};
     std::uint16_t error_source_port{};
     std::uint16_t padding{};
+    std::uint32_t response_setups{};   // bumped (and rung) with each RSP_SETUP, after the session it named (5.9)
+    std::int32_t response_session_id{};
     CrashCount crashes;
     SlotError error;
     PublicationState state;
@@ -242,7 +277,7 @@ struct alignas(kCacheLine) PublicationSlot {
 
 // ---- images ----
 struct ImageFlags {
-  static constexpr std::uint32_t kReliable = 1, kGroup = 2, kNakAllGaps = 4, kMeasureRtt = 8, kRejoin = 16;
+  static constexpr std::uint32_t kReliable = 1, kGroup = 2, kNakAllGaps = 4, kMeasureRtt = 8, kRejoin = 16, kHasResponse = 32;
 };
 enum class CongestionControl : std::uint32_t { kStatic = 0, kCubic, kAimd };
 struct alignas(kCacheLine) ImageSlot {
@@ -275,6 +310,7 @@ struct alignas(kCacheLine) ImageSlot {
     std::uint32_t is_rtt_measured{};          // cubic; aimd always measures
     std::int64_t initial_rtt_ns{};            // cubic
     std::uint32_t is_tcp_mode{};              // cubic
+    std::atomic<std::uint32_t> response_publication{kNoSlot};  // set while active: whose session RSP_SETUPs name until it is connected (5.9)
     std::atomic<std::uint32_t> is_rejected{}; // set while active; the reason lies in `reject_text`
     std::uint32_t reject_text{kNoSlot};
     std::uint32_t text{kNoSlot};              // channel URI of the endpoint
@@ -297,9 +333,11 @@ struct alignas(kCacheLine) InterestSlot {
     std::uint32_t has_session{};       // 0: all sessions
     std::uint32_t is_reliable{1};
     std::uint32_t is_rejoin{1};
+    std::uint32_t elicits{};           // bumped while active: ask the control address for a SETUP of this session once more (5.9)
     std::uint32_t reference_count{};   // control plane's own
   } desired;
   struct alignas(kCacheLine) Seen : ObservedHead {
+    std::uint32_t elicited{};
   } observed;
 };
 
@@ -477,6 +515,7 @@ struct Registry {
   std::array<ClientSlot, kClientsMax> clients;
   std::array<SubscriptionSlot, kSubscriptionsMax> subscriptions;
   std::array<PublicationRefSlot, kPublicationRefsMax> publication_refs;
+  std::array<DestinationSlot, kDestinationsMax> destinations;
   std::array<CommandSlot, kCommandsMax> commands;
   std::array<CaptureSlot, kCapturesMax> captures;
   std::array<TextPage, kTextsMax> texts;  // sparse: a page is allocated when its slot is taken
