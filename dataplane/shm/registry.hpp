@@ -21,7 +21,7 @@
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
-inline constexpr std::uint32_t kRegistryVersion = 5;
+inline constexpr std::uint32_t kRegistryVersion = 6;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;
@@ -292,6 +292,7 @@ struct alignas(kCacheLine) ImageSlot {
     std::int64_t join_position{};
     std::uint32_t flags{};             // ImageFlags
     std::uint32_t endpoint{kNoSlot};
+    std::uint32_t destination{kNoSlot};   // multi-destination: the endpoint that its SETUP came by, its first connection
     std::uint32_t log{kNoSlot};
     std::uint32_t lane{};
     std::int32_t rcv_hwm_id{-1}, rcv_pos_id{-1}, rcv_naks_id{-1};
@@ -304,6 +305,8 @@ struct alignas(kCacheLine) ImageSlot {
     std::int64_t nak_retry_ns{};
     std::int64_t nak_max_backoff_ns{};        // group semantics
     std::int64_t nak_backoff_ns{};            // ours: repeats of a NAK wait twice as long each time, up to this; 0 = they do not
+    std::int64_t nak_hold_ns{};               // A/B: a first NAK waits this much longer, because a copy may still come by the other side
+    std::int64_t side_timeout_ns{};           // A/B: a side that is silent for longer is not waited for; 0 = no A/B stream
     std::int32_t nak_group_size{};
     std::int32_t nak_max{};                   // ours: NAKs for one gap before the image is given up; 0 = no end
     CongestionControl congestion_control{};
@@ -347,6 +350,7 @@ struct alignas(kCacheLine) SetupSlot {
   std::atomic<SetupState> state{SetupState::kFree};
   std::uint32_t endpoint{kNoSlot};
   std::uint32_t endpoint_generation{};
+  std::uint32_t destination{kNoSlot};  // multi-destination: the endpoint that it came by
   std::uint32_t source_address{};
   std::uint16_t source_port{};
   std::uint16_t padding{};

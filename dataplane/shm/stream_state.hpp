@@ -97,6 +97,16 @@ struct ConnectionState {
   std::int64_t last_activity_ns{};
   std::int64_t last_frame_ns{};
   std::int64_t end_of_stream_position{};
+  std::uint32_t endpoint{};         // multi-destination: registry slot of the destination
+  std::uint32_t padding{};
+  // What it brought while there were others (A/B); each datagram is counted once.
+  std::int64_t frames_won{};        // datagrams that were here first
+  std::int64_t bytes_won{};         // of the log
+  std::int64_t fills{};             // of these: what another connection had passed over
+  std::int64_t copies{};            // datagrams that were here already
+  std::int64_t copies_timed{};      // of these: how late they came is known
+  std::int64_t late_ns_sum{};
+  std::int64_t late_ns_max{};
 };
 
 struct GapState {
