@@ -182,6 +182,7 @@ void Conductor::service(std::uint32_t lane, shm::SlotRef ref) {
     case shm::SlotKind::kImage: return services_.images.service(ref.index);
     case shm::SlotKind::kInterest: return services_.subscriptions.service_interest(ref.index);
     case shm::SlotKind::kLink: return services_.links.service(ref.index);
+    case shm::SlotKind::kDestination: return services_.destinations.service(ref.index);
     case shm::SlotKind::kSetup: return services_.images.service_setup(lane, ref.index % shm::kSetupsPerLane);
     case shm::SlotKind::kRescan: return service_everything();
     case shm::SlotKind::kLog:
@@ -190,8 +191,7 @@ void Conductor::service(std::uint32_t lane, shm::SlotRef ref) {
     case shm::SlotKind::kNone:
     case shm::SlotKind::kPort:
     case shm::SlotKind::kLane:
-    case shm::SlotKind::kCapture:
-    case shm::SlotKind::kDestination: return;  // read where they lie by whoever wants to know
+    case shm::SlotKind::kCapture: return;  // read where they lie by whoever wants to know
   }
 }
 
@@ -218,6 +218,7 @@ void Conductor::service_everything() {
   };
   each(world_.logs.used(), [this](std::uint32_t index) { world_.logs.service(index); });
   each(world_.endpoints.used(), [this](std::uint32_t index) { services_.endpoints.service(index); });
+  each(world_.destinations.used(), [this](std::uint32_t index) { services_.destinations.service(index); });
   each(world_.publications.used(), [this](std::uint32_t index) { services_.publications.service(index); });
   each(world_.interests.used(), [this](std::uint32_t index) { services_.subscriptions.service_interest(index); });
   each(world_.images.used(), [this](std::uint32_t index) { services_.images.service(index); });

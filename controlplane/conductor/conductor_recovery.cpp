@@ -18,7 +18,9 @@ void Conductor::recover() {
   world_.links.recover();
   world_.subscriptions.recover();
   world_.refs.recover();
+  world_.destinations.recover();
   for (const std::uint32_t index : world_.endpoints.used()) services_.endpoints.recover(index);
+  for (const std::uint32_t index : world_.destinations.used()) services_.destinations.recover(index);
   std::vector<std::uint32_t> logs;
   for (const std::uint32_t index : world_.publications.used()) logs.push_back(world_.publications.slot(index).desired.log);
   for (const std::uint32_t index : world_.images.used()) logs.push_back(world_.images.slot(index).desired.log);

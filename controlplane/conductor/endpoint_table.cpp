@@ -126,6 +126,7 @@ void EndpointTable::release(std::uint32_t endpoint) {
 }
 
 void EndpointTable::close(std::uint32_t endpoint) {
+  destinations_->remove_all_of_endpoint(endpoint);
   world_->endpoints.record(endpoint).status = Status::kClosing;
   set_channel_status(endpoint, shm::channel_status::kClosing);
   world_->endpoints.close(endpoint);

@@ -1,5 +1,5 @@
 #pragma once
-#include "controlplane/conductor/world.hpp"
+#include "controlplane/conductor/destination_table.hpp"
 
 namespace thalweg::conductor {
 
@@ -7,7 +7,7 @@ namespace thalweg::conductor {
 // image that needs it. Thread: the conductor. Spec: wire-protocol 5.10, client-protocol 5.7 and 8.3.
 class EndpointTable {
  public:
-  explicit EndpointTable(World& world) noexcept : world_{&world} {}
+  EndpointTable(World& world, DestinationTable& destinations) noexcept : world_{&world}, destinations_{&destinations} {}
 
   struct Request {
     shm::EndpointKind kind{};
@@ -43,6 +43,7 @@ class EndpointTable {
   void report_refused_move(std::uint32_t endpoint);
 
   World* world_;
+  DestinationTable* destinations_;
 };
 
 }  // namespace thalweg::conductor

@@ -1,5 +1,6 @@
 #pragma once
 #include "controlplane/conductor/client_table.hpp"
+#include "controlplane/conductor/destination_table.hpp"
 #include "controlplane/conductor/endpoint_table.hpp"
 #include "controlplane/conductor/image_service.hpp"
 #include "controlplane/conductor/link_table.hpp"
@@ -15,7 +16,8 @@ struct Services {
   explicit Services(World& world_in)
       : world{world_in},
         clients{world_in},
-        endpoints{world_in},
+        destinations{world_in},
+        endpoints{world_in, destinations},
         links{world_in},
         publications{world_in, endpoints, links},
         subscriptions{world_in, endpoints, links},
@@ -24,6 +26,7 @@ struct Services {
 
   World& world;
   ClientTable clients;
+  DestinationTable destinations;
   EndpointTable endpoints;
   LinkTable links;
   PublicationTable publications;

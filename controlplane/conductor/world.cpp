@@ -31,7 +31,8 @@ World::World(Settings settings_in, host::InstanceFiles& files_in, host::LogStore
       links{registry->links},
       clients{registry->clients},
       subscriptions{registry->subscriptions},
-      refs{registry->publication_refs} {}
+      refs{registry->publication_refs},
+      destinations{registry->destinations} {}
 
 World::~World() = default;
 

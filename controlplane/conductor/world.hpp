@@ -96,6 +96,13 @@ struct ClientRecord {
 
 struct RefRecord {};
 
+struct DestinationRecord {
+  Status status{Status::kStarting};
+  CommandError error;
+  std::string uri;                     // as the client wrote it
+  UdpChannel channel;                  // of all that are not IPC
+};
+
 struct Time {
   std::int64_t now_ns{};               // monotonic
   std::int64_t now_ms{};               // epoch
@@ -147,6 +154,7 @@ struct World {
   host::SlotTable<shm::ClientSlot, shm::kClientsMax, ClientRecord> clients;
   host::SlotTable<shm::SubscriptionSlot, shm::kSubscriptionsMax, SubscriptionRecord> subscriptions;
   host::SlotTable<shm::PublicationRefSlot, shm::kPublicationRefsMax, RefRecord> refs;
+  host::SlotTable<shm::DestinationSlot, shm::kDestinationsMax, DestinationRecord> destinations;
   std::unique_ptr<NameService> names;  // none: no driver names
 };
 

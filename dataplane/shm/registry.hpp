@@ -21,7 +21,7 @@
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
-inline constexpr std::uint32_t kRegistryVersion = 6;
+inline constexpr std::uint32_t kRegistryVersion = 7;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;
@@ -189,6 +189,7 @@ struct alignas(kCacheLine) DestinationSlot {
   struct alignas(kCacheLine) Seen : ObservedHead {
     std::int64_t receiver_id{};        // send: of whom its status messages come from; 0 = nobody yet
     std::int64_t last_heard_ns{};
+    SlotError error;                   // send: why its lane refused it
   } observed;
 };
 

@@ -85,6 +85,16 @@ void FakeDataPlane::answer(shm::SlotRef ref) {
       slot.observed.state.lifecycle = shm::Lifecycle::kDraining;                  // until the test ends it; a failed one is not answered again
       return;
     }
+    case SlotKind::kDestination: {
+      auto& slot = registry.destinations[ref.index];
+      if (destination_error && slot.desired.state.load() == Desired::kActive) {
+        slot.observed.error = *destination_error;
+        slot.observed.generation = slot.desired.generation;
+        slot.observed.state.store(Observed::kFailed);
+        return ring(ref.kind, ref.index);
+      }
+      return reply(slot, ref.kind, ref.index, answers_destinations);
+    }
     case SlotKind::kInterest: return reply(registry.interests[ref.index], ref.kind, ref.index, answers_endpoints);
     case SlotKind::kLink: {
       auto& slot = registry.links[ref.index];

@@ -38,8 +38,8 @@ class FakeDataPlane {
   // Handles the bells that are there; true: some were.
   bool step();
 
-  bool answers_endpoints{true}, answers_publications{true}, answers_links{true}, answers_images{true}, answers_logs{true};
-  std::optional<shm::SlotError> endpoint_error, publication_error;
+  bool answers_endpoints{true}, answers_publications{true}, answers_links{true}, answers_images{true}, answers_logs{true}, answers_destinations{true};
+  std::optional<shm::SlotError> endpoint_error, publication_error, destination_error;
   std::uint16_t next_port{40'000};
   std::int64_t join_position{0};
 

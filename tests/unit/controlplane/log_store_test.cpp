@@ -193,7 +193,7 @@ class SmallFileSystem : public Logs {
 };
 
 TEST_F(SmallFileSystem, when_there_is_no_space_the_error_says_how_much_is_needed) {
-  with_room_for("size=80m", [&] {
+  with_room_for("size=96m", [&] {
     start();
     const std::int64_t id = add_publication("aeron:ipc?term-length=16m");
     const auto error = expect_error(id, ClientError::kStorageSpace);
@@ -207,7 +207,7 @@ TEST_F(SmallFileSystem, when_there_is_no_space_the_error_says_how_much_is_needed
 }
 
 TEST_F(SmallFileSystem, a_pool_that_does_not_fit_is_a_warning_and_streams_go_on) {
-  with_room_for("size=80m", [&] {
+  with_room_for("size=96m", [&] {
     log_options.pool = {{16 << 20, 2}};
     start();
     const auto warning = conductor->take_warning();

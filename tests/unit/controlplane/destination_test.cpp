@@ -1,0 +1,121 @@
+#include "controlplane/conductor/destination_table.hpp"
+#include "tests/unit/controlplane/fixture.hpp"
+
+namespace thalweg::conductor::testing {
+namespace {
+
+using shm::ClientError;
+
+// ---- channels ----
+
+Outcome<UdpChannel> check(const std::string& text) {
+  const auto uri = shm::ChannelUri::parse(text);
+  if (!uri) return tl::unexpected{to_command_error(uri.error())};
+  return check_destination_channel(*uri);
+}
+
+TEST(DestinationChannel, has_an_endpoint_and_perhaps_a_control_address) {
+  const auto channel = check("aeron:udp?endpoint=10.0.0.2:40123|control=10.0.0.9:40200");
+  ASSERT_TRUE(channel) << channel.error().text;
+  EXPECT_EQ(channel->endpoint->address, 0x0A000002U);
+  EXPECT_EQ(channel->endpoint->port, 40'123);
+  EXPECT_EQ(channel->control->port, 40'200);
+}
+
+TEST(DestinationChannel, may_be_a_name_nobody_knows_yet) {
+  const auto channel = check("aeron:udp?endpoint=tomorrow.example:40123");
+  ASSERT_TRUE(channel) << channel.error().text;
+  EXPECT_FALSE(channel->endpoint->is_resolved);
+}
+
+class ForbiddenDestination : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(ForbiddenDestination, is_an_invalid_channel_and_the_error_names_it) {
+  const auto channel = check(GetParam());
+  ASSERT_FALSE(channel);
+  EXPECT_EQ(channel.error().code, ClientError::kInvalidChannel);
+  EXPECT_NE(channel.error().text.find("channel=" + GetParam()), std::string::npos) << channel.error().text;
+}
+
+INSTANTIATE_TEST_SUITE_P(Channels, ForbiddenDestination,
+                         ::testing::Values("aeron:ipc", "aeron-spy:aeron:udp?endpoint=10.0.0.2:40123", "aeron:udp?control=10.0.0.2:40123|control-mode=dynamic",
+                                           "aeron:udp?endpoint=10.0.0.2:40123|mtu=1408", "aeron:udp?endpoint=10.0.0.2:40123|rcv-wnd=128k",
+                                           "aeron:udp?endpoint=10.0.0.2:40123|so-rcvbuf=128k", "aeron:udp?endpoint=10.0.0.2:40123|so-sndbuf=128k",
+                                           "aeron:udp?endpoint=10.0.0.2:40123|response-correlation-id=1",
+                                           "aeron:udp?endpoint=10.0.0.2:40123|control-mode=response", "aeron:udp?endpoint=10.0.0.2"));
+
+// ---- the table ----
+
+class Destinations : public ConductorTest {
+ protected:
+  std::uint32_t add(shm::DestinationKind kind, const std::string& uri, std::uint32_t owner = 0) {
+    const auto channel = check(uri);
+    EXPECT_TRUE(channel);
+    const bool is_send = kind == shm::DestinationKind::kSend;
+    const auto added = table().add({.kind = kind, .endpoint = is_send ? owner : shm::kNoSlot, .subscription = is_send ? shm::kNoSlot : owner,
+                                    .registration_id = next_id(), .client_id = kClient, .uri = uri, .channel = &*channel});
+    EXPECT_TRUE(added) << added.error().text;
+    return added.value_or(shm::kNoSlot);
+  }
+  std::int64_t id_of(std::uint32_t destination) { return world().destinations.slot(destination).desired.registration_id; }
+  DestinationTable table() { return DestinationTable{world()}; }
+};
+
+TEST_F(Destinations, of_a_publication_wait_for_their_lane) {
+  start();
+  const std::uint32_t destination = add(shm::DestinationKind::kSend, "aeron:udp?endpoint=10.0.0.2:40123", 3);
+  EXPECT_EQ(table().status(destination), Status::kStarting);
+  run();
+  EXPECT_EQ(table().status(destination), Status::kActive);
+  const auto& wanted = registry().destinations[destination].desired;
+  EXPECT_EQ(wanted.endpoint, 3U);
+  EXPECT_EQ(wanted.remote_address, 0x0A000002U);
+  EXPECT_EQ(wanted.remote_port, 40'123);
+  EXPECT_EQ(table().find(id_of(destination)), destination);
+  data_plane->answers_destinations = false;
+  const std::int64_t id = id_of(destination);
+  table().remove(destination);
+  EXPECT_EQ(table().find(id), shm::kNoSlot);
+  run();
+  EXPECT_EQ(world().destinations.used().size(), 1U) << "its lane still has it";
+  data_plane->answers_destinations = true;
+  world().bells.ring(shm::SlotKind::kDestination, destination);
+  run();
+  EXPECT_TRUE(world().destinations.used().empty());
+}
+
+TEST_F(Destinations, of_a_subscription_are_there_and_gone_at_once) {
+  start();
+  const std::uint32_t destination = add(shm::DestinationKind::kReceive, "aeron:udp?endpoint=10.0.0.2:40123", 5);
+  EXPECT_EQ(table().status(destination), Status::kActive);
+  EXPECT_EQ(registry().destinations[destination].desired.subscription, 5U);
+  table().remove(destination);
+  EXPECT_TRUE(world().destinations.used().empty());
+}
+
+TEST_F(Destinations, are_found_by_their_address_as_written_or_as_meant) {
+  start();
+  const std::uint32_t first = add(shm::DestinationKind::kSend, "aeron:udp?endpoint=localhost:40123", 3);
+  const std::uint32_t second = add(shm::DestinationKind::kSend, "aeron:udp?endpoint=127.0.0.1:40123", 3);
+  EXPECT_EQ(table().find_at(3, {.text = "localhost:40123", .host = "localhost", .port = 40'123}), first);
+  EXPECT_EQ(table().find_at(4, {.text = "localhost:40123", .host = "localhost", .port = 40'123}), shm::kNoSlot) << "of another publication";
+  const ChannelAddress meant{.text = "127.0.0.1:40123", .host = "127.0.0.1", .port = 40'123, .address = 0x7F000001, .is_resolved = true};
+  table().remove(first);
+  EXPECT_EQ(table().find_at(3, meant), second);
+}
+
+TEST_F(Destinations, survive_a_restart) {
+  start();
+  const std::uint32_t sent_to = add(shm::DestinationKind::kSend, "aeron:udp?endpoint=10.0.0.2:40123|alias=a", 3);
+  run();
+  const std::int64_t id = id_of(sent_to);
+  crash_and_restart();
+  run();
+  ASSERT_EQ(table().find(id), sent_to);
+  EXPECT_EQ(table().status(sent_to), Status::kActive);
+  EXPECT_EQ(world().destinations.record(sent_to).channel.endpoint->port, 40'123);
+  EXPECT_EQ(world().destinations.record(sent_to).uri, "aeron:udp?endpoint=10.0.0.2:40123|alias=a");
+}
+
+}  // namespace
+}  // namespace thalweg::conductor::testing
