@@ -61,7 +61,7 @@ void decode(Map& map, Instance& c) {
 
 void decode(Map& map, Lane& c) {
   map.optional("cpu", c.cpu, rule::count(0, 1023), "The CPU this lane is pinned to. Left out: it floats on the allowed CPUs.");
-  map.texts("ports", c.ports, "Names of the ports this lane polls. Left out: those that no other lane names.");
+  map.texts("ports", c.ports, "Names of the ports this lane polls; lanes that name the same port share its queues. Left out: those that no other lane names.");
 }
 
 void decode(Map& map, Dataplane& c) {
@@ -117,7 +117,7 @@ void decode(Map& map, Port& c) {
                "memif: the socket both ends meet at. A name is an abstract socket; a text that starts with '/' is a path.");
   map.optional("id", c.id, rule::count(0, kUint32Max), "memif: tells several links over one socket apart; equal at both ends.");
   map.optional("role", c.role, rule::choice({"server", "client"}), "memif: one end is server, the other client. Either may start first.");
-  map.optional("queues", c.queues, rule::count(1, 64), "Receive and transmit queues. More than one needs a type that can spread frames.");
+  map.optional("queues", c.queues, rule::count(1, 64), "Receive queues, for as many lanes that name the port. More than one needs a type that can spread frames.");
   map.optional("ring-size", c.ring_size, rule::power_of_two(64, 32'768), "Descriptors of each queue.");
   map.section("impair", c.impair, "Faults injected into received frames, for tests and demonstrations.");
   map.optional("capture", c.capture, rule::text(), "Write every frame to this pcapng file from the start. `thalweg capture` does it at run time.");

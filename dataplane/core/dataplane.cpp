@@ -92,15 +92,15 @@ Result<void> Dataplane::make_ports(Cables cables) {
     if (!port) return tl::unexpected{port.error()};
     std::unique_ptr<pmd::Port> usable = std::move(*port);
     if (options_.wrap_port) usable = options_.wrap_port(std::move(usable), options);
-    ports_.push_back({options, std::move(usable), 0});
+    ports_.push_back({options, std::move(usable), {}});
   }
   const auto lanes = assign_ports();
   if (!lanes) return tl::unexpected{lanes.error()};
   std::vector<RoutePort> routes;
   for (std::uint32_t i = 0; i < ports_.size(); ++i) {
     const pmd::PortOptions& o = ports_[i].options;
-    ports_[i].lane = (*lanes)[i];
-    shared_.lane_of_port.push_back((*lanes)[i]);
+    ports_[i].lanes = (*lanes)[i];
+    shared_.lane_of_port.push_back(ports_[i].home());
     routes.push_back({i, o.name, o.kind, o.address, o.prefix_length, o.gateway});
     FrameRules rules;
     rules.mac = mac_word(ports_[i].port->mac());
@@ -121,14 +121,14 @@ Result<void> Dataplane::make_ports(Cables cables) {
   return {};
 }
 
-// Ports named by a lane go to it; the others are dealt out among the lanes that name none.
-Result<std::vector<std::uint32_t>> Dataplane::assign_ports() const {
+// Ports named by lanes go to these, which share their receive queues; the others are dealt out among the lanes that name none.
+Result<std::vector<std::vector<std::uint32_t>>> Dataplane::assign_ports() const {
   std::vector<std::uint32_t> open_lanes;
   for (std::uint32_t i = 0; i < plan_.lanes.size(); ++i) {
     if (i >= options_.lanes.size() || options_.lanes[i].ports.empty()) open_lanes.push_back(i);
   }
   if (open_lanes.empty()) open_lanes.push_back(0);
-  std::vector<std::uint32_t> lanes(ports_.size());
+  std::vector<std::vector<std::uint32_t>> lanes(ports_.size());
   for (const LaneOptions& lane : options_.lanes) {
     for (const std::string& name : lane.ports) {
       const bool is_known = std::any_of(ports_.begin(), ports_.end(), [&name](const StewardPort& p) { return p.options.name == name; });
@@ -137,12 +137,17 @@ Result<std::vector<std::uint32_t>> Dataplane::assign_ports() const {
   }
   std::size_t dealt = 0;
   for (std::size_t p = 0; p < ports_.size(); ++p) {
-    const auto names_it = [this, p](const LaneOptions& lane) {
-      return std::find(lane.ports.begin(), lane.ports.end(), ports_[p].options.name) != lane.ports.end();
-    };
-    const auto named = std::find_if(options_.lanes.begin(), options_.lanes.end(), names_it);
-    lanes[p] = named != options_.lanes.end() ? static_cast<std::uint32_t>(named - options_.lanes.begin())
-                                             : open_lanes[dealt++ % open_lanes.size()];
+    const std::string& name = ports_[p].options.name;
+    for (std::uint32_t i = 0; i < options_.lanes.size(); ++i) {
+      if (std::find(options_.lanes[i].ports.begin(), options_.lanes[i].ports.end(), name) != options_.lanes[i].ports.end()) lanes[p].push_back(i);
+    }
+    if (lanes[p].empty()) lanes[p].push_back(open_lanes[dealt++ % open_lanes.size()]);
+    const std::uint16_t queues = ports_[p].port->capabilities().rx_queue_count;
+    if (lanes[p].size() > queues) {
+      return fail(ErrorCode::kInvalidConfig,
+                  std::to_string(lanes[p].size()) + " lanes name port '" + name + "', which has " + std::to_string(queues) + " receive queue(s)",
+                  "raise the port's queues if its device can spread frames, else name it in one lane");
+    }
   }
   return lanes;
 }
@@ -159,7 +164,7 @@ void Dataplane::publish_port(std::uint32_t index) {
   slot.gateway = o.gateway;
   slot.mtu = o.mtu;
   slot.vlan = o.vlan;
-  slot.lane = port.lane;
+  slot.lane = port.home();
   std::memcpy(slot.mac, port.port->mac().bytes.data(), sizeof slot.mac);
   slot.is_link_up.store(0, std::memory_order_relaxed);  // the steward's first watch tells the lane, which announces itself
   slot.state.store(shm::Observed::kActive, std::memory_order_release);
@@ -205,7 +210,11 @@ Result<void> Dataplane::make_lanes() {
       port.vlan = o.vlan;
       port.writes_udp_checksum = uses_checksums(o, *ports_[p].port);
       port.answers_unreachable = ports_[p].port->capabilities().needs_arp;
-      lanes_.back()->add_port(port, ports_[p].lane == i);
+      const std::vector<std::uint32_t>& lanes = ports_[p].lanes;
+      port.first_queue = ports_[p].queue_of(i);
+      port.queue_step = static_cast<std::uint16_t>(lanes.size());
+      port.queue_count = ports_[p].port->capabilities().rx_queue_count;
+      lanes_.back()->add_port(port, ports_[p].home() == i, std::find(lanes.begin(), lanes.end(), i) != lanes.end());
     }
   }
   registry_.header.lane_count = lane_count();

@@ -58,7 +58,7 @@ class Dataplane {
   [[nodiscard]] Result<void> make_ports(Cables cables);
   [[nodiscard]] Result<void> make_lanes();
   [[nodiscard]] Result<void> make_crossings();
-  [[nodiscard]] Result<std::vector<std::uint32_t>> assign_ports() const;
+  [[nodiscard]] Result<std::vector<std::vector<std::uint32_t>>> assign_ports() const;
   void publish_port(std::uint32_t index);
   void run_lane(std::uint32_t index, std::atomic<std::int32_t>& ready);
 

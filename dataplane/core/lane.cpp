@@ -26,18 +26,19 @@ Lane::Lane(const Options& options, LaneShared& shared)
 
 Lane::~Lane() { drop_frames(); }
 
-void Lane::add_port(const LanePort::Options& options, bool is_own) {
+void Lane::add_port(const LanePort::Options& options, bool is_home, bool is_polled) {
   LanePort::Options own = options;
-  if (!is_own) {
+  own.received_from = options.port;
+  if (!is_home) {
     rte_ring* const ring = shared_.crossings[options_.index][shared_.lane_of_port[options.index]];
     crossing_ports_.push_back(std::make_unique<CrossingPort>(*options.port, static_cast<std::uint16_t>(options.index), *ring));
     own.port = crossing_ports_.back().get();
   }
   // Kernel sockets hear each other's multicast, and the lane that owns a port loops what crosses to it.
-  own.loop = is_own && !shared_.frame_rules[options.index].is_kernel ? &looped_ : nullptr;
+  own.loop = is_home && !shared_.frame_rules[options.index].is_kernel ? &looped_ : nullptr;
   contexts_[options.index] = std::make_unique<LanePort>(own, frames_of(options.pool), counters_);
   staged_.push_back(contexts_[options.index].get());
-  if (is_own) polled_.push_back(contexts_[options.index].get());
+  if (is_home || is_polled) polled_.push_back(contexts_[options.index].get());
 }
 
 FramePool& Lane::frames_of(rte_mempool* pool) {

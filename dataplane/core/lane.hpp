@@ -41,7 +41,7 @@ struct LaneShared {
   const RouteTable* routes{};
   std::vector<FrameRules> frame_rules;            // by port index
   std::vector<FrameRules> loop_rules;             // the same for copies of our own multicast
-  std::vector<std::uint32_t> lane_of_port;        // by port index
+  std::vector<std::uint32_t> lane_of_port;        // by port index: its home
   std::vector<std::vector<rte_ring*>> crossings;  // [from][to]; null on the diagonal
 };
 
@@ -65,8 +65,9 @@ class Lane {
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
-  // Before the first turn. `is_own`: this lane polls it; else frames for it cross to the lane that does.
-  void add_port(const LanePort::Options& options, bool is_own);
+  // Before the first turn. `is_home`: this lane speaks for the port; else what it sends crosses to the lane that does. `is_polled`: some of
+  // the port's receive queues are this lane's, as `options` says; always so at home.
+  void add_port(const LanePort::Options& options, bool is_home, bool is_polled);
 
   // Steward. False: inbox full, try again later.
   [[nodiscard]] bool post(const LaneMessage& message) noexcept {
@@ -153,6 +154,7 @@ class Lane {
   void tick(ImageEntry& entry, std::int64_t now_ns) noexcept;
   void ring(shm::SlotKind kind, std::uint32_t index) noexcept;
   [[nodiscard]] shm::Counter counter(std::int32_t id) const noexcept;
+  [[nodiscard]] bool is_home(std::uint32_t port) const noexcept { return shared_.lane_of_port[port] == options_.index; }
   [[nodiscard]] LanePort* context_of(std::uint32_t port) noexcept { return port < contexts_.size() ? contexts_[port].get() : nullptr; }
   [[nodiscard]] Destination make_destination(const Endpoint& endpoint, const wire::UdpEndpoint& remote) noexcept;
 

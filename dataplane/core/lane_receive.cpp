@@ -27,9 +27,9 @@ void warm(const rte_mbuf& frame) noexcept {
 
 unsigned Lane::receive(LanePort& context, std::int64_t now_ns) noexcept {
   rte_mbuf* frames[pmd::kBurstMax];
-  pmd::Port& port = context.port();
+  pmd::Port& port = context.received_from();
   port.turn(now_ns);
-  const std::uint16_t count = port.rx_burst(context.options().queue, frames, pmd::kBurstMax);
+  const std::uint16_t count = port.rx_burst(context.next_queue(), frames, pmd::kBurstMax);
   if (count == 0) return 0;
   counters_.add(kFramesReceived, count);
   for (std::uint16_t i = 0; i < std::min(count, kWarmAhead); ++i) warm(*frames[i]);
@@ -60,7 +60,8 @@ unsigned Lane::receive_crossed(std::int64_t now_ns) noexcept {
         send_crossed(frame, now_ns);
         continue;
       }
-      if (take_frame(shared_.frame_rules[frame->port], nullptr, frame, now_ns)) rte_pktmbuf_free(frame);
+      LanePort* const context = is_home(frame->port) ? context_of(frame->port) : nullptr;
+      if (take_frame(shared_.frame_rules[frame->port], context, frame, now_ns)) rte_pktmbuf_free(frame);
     }
     total += count;
   }
@@ -112,6 +113,7 @@ bool Lane::take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* fram
       return true;
     }
     if (checked.verdict == Verdict::kUnusual) {
+      if (!is_home(rules.port)) return !cross(shared_.lane_of_port[rules.port], rules.port, frame);
       take_unusual(context, unusual, now_ns);
       return true;
     }
@@ -148,6 +150,7 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
       std::uint64_t{datagram.destination.address} << 16 | datagram.destination.port | std::uint64_t{rules.port} << 48;
   if (address != cached_address_) {
     if (wire::is_multicast_ipv4(datagram.destination.address)) {
+      if (!is_home(rules.port)) return !cross(shared_.lane_of_port[rules.port], rules.port, frame);
       deliver_to_group(rules, datagram, frame, now_ns);
       return true;
     }

@@ -292,12 +292,13 @@ Result<std::vector<std::uint32_t>> Steward::ports_for(const shm::EndpointSlot::W
 }
 
 // Every port, or none. The kernel port goes first: it finds out whether a port number is free for all.
-Result<wire::UdpEndpoint> Steward::bind_all(const std::vector<std::uint32_t>& ports, pmd::Port::BindOptions options) {
-  std::vector<std::uint32_t> order = ports;
+Result<wire::UdpEndpoint> Steward::bind_all(const Endpoint& endpoint, pmd::Port::BindOptions options) {
+  std::vector<std::uint32_t> order = endpoint.ports;
   std::stable_partition(order.begin(), order.end(), [this](std::uint32_t i) { return ports_[i].options.kind == shm::PortKind::kKernel; });
   std::vector<std::uint32_t> bound_ports;
   wire::UdpEndpoint bound{};
   for (const std::uint32_t index : order) {
+    options.queue = ports_[index].queue_of(endpoint.lane);
     auto one = ports_[index].port->bind(options);
     if (!one) {
       for (const std::uint32_t i : bound_ports) ports_[i].port->unbind(options.local);
@@ -330,7 +331,10 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
     if (!ports) return tl::unexpected{ports.error()};
     endpoint->ports = *ports;
   }
-  endpoint->lane = ports_[endpoint->ports.front()].lane;
+  const StewardPort& first = ports_[endpoint->ports.front()];
+  // What sends or hears a group is where the port is spoken for; receivers are dealt out, the same way after a restart.
+  const bool is_dealt = wanted.kind == shm::EndpointKind::kReceive && wanted.is_multicast == 0;
+  endpoint->lane = is_dealt ? first.lanes[index % first.lanes.size()] : first.home();
   if (auto bound = bind_endpoint(*endpoint, slot); !bound) {
     if (endpoint->group.port != 0) ports_[endpoint->ports.front()].port->leave(endpoint->group, endpoint->interface_address);
     return tl::unexpected{bound.error()};
@@ -396,7 +400,7 @@ Result<void> Steward::bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot&
   bind.socket_rcvbuf = wanted.socket_rcvbuf;
   bind.socket_sndbuf = wanted.socket_sndbuf;
   bind.ttl = wanted.ttl;
-  auto bound = bind_all(endpoint.ports, bind);
+  auto bound = bind_all(endpoint, bind);
   if (!bound) return tl::unexpected{bound.error()};
   endpoint.bound = *bound;
   return {};
@@ -588,7 +592,7 @@ void Steward::watch_port(std::uint32_t index) {
   pmd::Port& port = *ports_[index].port;
   const std::uint32_t is_up = port.is_link_up() ? 1 : 0;
   if (slot.is_link_up.exchange(is_up, std::memory_order_relaxed) != is_up) {
-    post(ports_[index].lane, {{shm::SlotKind::kPort, index}, nullptr, is_up == 0});
+    post(ports_[index].home(), {{shm::SlotKind::kPort, index}, nullptr, is_up == 0});
     ring(shm::SlotKind::kPort, index);
   }
   const pmd::PortStatistics now = port.statistics();

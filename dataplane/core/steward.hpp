@@ -61,7 +61,7 @@ class Steward {
   [[nodiscard]] Result<void> check_room_for_group(const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot& slot);
   void release_addresses(const Endpoint& endpoint);
-  [[nodiscard]] Result<wire::UdpEndpoint> bind_all(const std::vector<std::uint32_t>& ports, pmd::Port::BindOptions options);
+  [[nodiscard]] Result<wire::UdpEndpoint> bind_all(const Endpoint& endpoint, pmd::Port::BindOptions options);
   // What a stream needs first; an error is the stream's failure.
   [[nodiscard]] Result<void> ready_log(std::uint32_t index, std::int32_t term_length);
   [[nodiscard]] Result<std::uint32_t> ready_endpoint(std::uint32_t index, shm::EndpointKind kind);   // its lane

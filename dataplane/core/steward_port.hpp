@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -10,7 +11,14 @@ namespace thalweg::core {
 struct StewardPort {
   pmd::PortOptions options;
   std::unique_ptr<pmd::Port> port;
-  std::uint32_t lane{};
+  std::vector<std::uint32_t> lanes{};   // that poll it, each some of its queues; the first speaks for it: sends, answers ARP, is in its groups
+
+  [[nodiscard]] std::uint32_t home() const noexcept { return lanes.front(); }
+  // The receive queue by which frames reach `lane` without crossing; a lane that does not poll the port gets them from its home.
+  [[nodiscard]] std::uint16_t queue_of(std::uint32_t lane) const noexcept {
+    const auto at = std::find(lanes.begin(), lanes.end(), lane);
+    return at == lanes.end() ? std::uint16_t{0} : static_cast<std::uint16_t>(at - lanes.begin());
+  }
 };
 
 }  // namespace thalweg::core

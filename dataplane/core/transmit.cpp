@@ -6,6 +6,8 @@ namespace thalweg::core {
 
 namespace {
 
+constexpr std::uint16_t kTxQueue = 0;   // of the port's home lane, the only one that sends there
+
 constexpr std::uint8_t kTtlUnicast = 64;
 constexpr std::uint8_t kTtlMulticast = 1;   // wire-protocol 5.3: groups stay on the segment unless the channel says otherwise
 constexpr std::size_t kPayloadMax = 65'507; // IPv4
@@ -52,9 +54,10 @@ unsigned TxStage::flush() noexcept {
 
 LanePort::LanePort(const Options& options, FramePool& frames, proto::LaneCounters counters)
     : options_{options},
+      queue_{options.first_queue},
       frames_{frames},
       counters_{counters},
-      stage_{*options.port, options.queue, counters},
+      stage_{*options.port, kTxQueue, counters},
       needs_arp_{options.port->capabilities().needs_arp},
       payload_max_{std::min(frames.frame_bytes() - sizeof(wire::UdpFrameTemplate), kPayloadMax)},
       host_{host_options(options), *this} {}

@@ -157,7 +157,10 @@ class LanePort final : public IpHost::Output {
     pmd::Port* port{};
     rte_mempool* pool{};           // for sent frames
     std::uint32_t index{};         // port table
-    std::uint16_t queue{};
+    pmd::Port* received_from{};    // where its frames come from: the port itself, also where sending crosses to another lane
+    std::uint16_t first_queue{};   // of the receive queues this lane polls; the others follow at a distance of `queue_step`
+    std::uint16_t queue_step{1};
+    std::uint16_t queue_count{1};  // of the port
     std::uint32_t address{};
     std::uint32_t prefix_length{};
     std::uint32_t gateway{};
@@ -184,7 +187,14 @@ class LanePort final : public IpHost::Output {
   void tick(std::int64_t now_ns) noexcept;      // IP host timers, counters
   // Whose MAC a frame to `destination` carries: its own, or the gateway's.
   [[nodiscard]] std::uint32_t next_hop(std::uint32_t destination) const noexcept;
-  [[nodiscard]] pmd::Port& port() const noexcept { return *options_.port; }
+  [[nodiscard]] pmd::Port& received_from() const noexcept { return *options_.received_from; }
+  // The receive queue whose turn it is: of several another one each time.
+  [[nodiscard]] std::uint16_t next_queue() noexcept {
+    const std::uint16_t queue = queue_;
+    queue_ = static_cast<std::uint16_t>(queue_ + options_.queue_step);
+    if (queue_ >= options_.queue_count) queue_ = options_.first_queue;
+    return queue;
+  }
   [[nodiscard]] const Options& options() const noexcept { return options_; }
   [[nodiscard]] TxStage& stage() noexcept { return stage_; }
   [[nodiscard]] IpHost& host() noexcept { return host_; }
@@ -203,6 +213,7 @@ class LanePort final : public IpHost::Output {
   [[nodiscard]] bool send_looped(Destination& destination, std::span<const std::byte> payload) noexcept;
 
   Options options_;
+  std::uint16_t queue_;
   FramePool& frames_;
   proto::LaneCounters counters_;
   TxStage stage_;

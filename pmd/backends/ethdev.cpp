@@ -82,7 +82,7 @@ Result<std::unique_ptr<Port>> EthdevPort::create(const PortOptions& options, con
 }
 
 EthdevPort::EthdevPort(const PortOptions& options, const DeviceSpec& spec, const EthdevApi& api)
-    : api_{api}, spec_{spec}, addresses_{options.name, options.address} {}
+    : api_{api}, spec_{spec}, addresses_{options.name, options.address}, steering_{api, options.vlan} {}
 
 EthdevPort::~EthdevPort() {
   if (spec_.unmaps_under_lanes) unwatch_memif(*this);
@@ -209,6 +209,17 @@ bool EthdevPort::filter_by_list() {
   return api_.set_mc_addr_list(port_, macs.data(), static_cast<std::uint32_t>(macs.size())) == 0;
 }
 
+Result<wire::UdpEndpoint> EthdevPort::bind(const BindOptions& options) {
+  auto bound = addresses_.bind(options.local);
+  if (bound && capabilities_.rx_queue_count > 1) steering_.steer(port_, *bound, options.queue);
+  return bound;
+}
+
+void EthdevPort::unbind(const wire::UdpEndpoint& local) {
+  steering_.forget(port_, local);
+  addresses_.unbind(local);
+}
+
 Result<void> EthdevPort::join(const GroupOptions& options) {
   if (++groups_[options.group.address] > 1 || !has_group_list_ || !is_started_) return {};
   if (!filter_by_list()) choose_receive_filter();  // more groups than the device's list holds
@@ -288,7 +299,7 @@ bool EthdevPort::is_link_up() noexcept {
   const bool is_up = is_started_ && api_.link_get(port_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
   if (is_up) {
     was_up_ = true;
-      return spec_.interface.empty() || has_carrier(spec_.interface);
+    return spec_.interface.empty() || has_carrier(spec_.interface);
   }
   if (spec_.starts_when_peer_is_there) restart_when_peer_went();
   return false;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "pmd/backends/ethdev_api.hpp"
+#include "pmd/backends/flow_steering.hpp"
 #include "pmd/backends/lane_gate.hpp"
 #include "pmd/backends/memif_socket.hpp"
 #include "pmd/backends/memif_watch.hpp"
@@ -49,8 +50,9 @@ class EthdevPort final : public Port, private MemifWatched {
   // Also tries to start a device that waits for its peer: call it about once a second or more often.
   bool is_link_up() noexcept override;
   PortStatistics statistics() noexcept override;
-  Result<wire::UdpEndpoint> bind(const BindOptions& options) override { return addresses_.bind(options.local); }
-  void unbind(const wire::UdpEndpoint& local) override { addresses_.unbind(local); }
+  // With several receive queues the device is asked to put this address's frames on the one that is named.
+  Result<wire::UdpEndpoint> bind(const BindOptions& options) override;
+  void unbind(const wire::UdpEndpoint& local) override;
   // Puts the group's MAC into the device's filter, or opens the filter where that does not work.
   Result<void> join(const GroupOptions& options) override;
   void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address) override;
@@ -98,6 +100,7 @@ class EthdevPort final : public Port, private MemifWatched {
   wire::MacAddress mac_;
   PortStatistics device_statistics_;
   UdpPortTable addresses_;
+  FlowSteering steering_;
 };
 
 }  // namespace thalweg::pmd

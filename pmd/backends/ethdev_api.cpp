@@ -25,6 +25,8 @@ const EthdevApi& dpdk_ethdev_api() noexcept {
       .promiscuous_enable = rte_eth_promiscuous_enable,
       .mac_addr_get = rte_eth_macaddr_get,
       .mac_addr_set = rte_eth_dev_default_mac_addr_set,
+      .flow_create = rte_flow_create,
+      .flow_destroy = rte_flow_destroy,
       .link_get = rte_eth_link_get_nowait,
       .stats_get = rte_eth_stats_get,
   };

@@ -1,5 +1,6 @@
 #pragma once
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 
 #include <cstdint>
 
@@ -27,6 +28,9 @@ struct EthdevApi {
   int (*promiscuous_enable)(std::uint16_t port);
   int (*mac_addr_get)(std::uint16_t port, rte_ether_addr* address);
   int (*mac_addr_set)(std::uint16_t port, rte_ether_addr* address);
+  rte_flow* (*flow_create)(std::uint16_t port, const rte_flow_attr* attributes, const rte_flow_item* pattern, const rte_flow_action* actions,
+                           rte_flow_error* error);
+  int (*flow_destroy)(std::uint16_t port, rte_flow* flow, rte_flow_error* error);
   int (*link_get)(std::uint16_t port, rte_eth_link* link);
   int (*stats_get)(std::uint16_t port, rte_eth_stats* stats);
 };

@@ -106,6 +106,92 @@ TEST_F(LanesTest, frames_that_arrive_on_another_lane_than_their_endpoints_cross_
   EXPECT_EQ(count_b(LaneCounter::kDropLaneRingFull, 1), 0U);
 }
 
+// ---- one port, several queues ----
+
+class QueuesTest : public LanesTest {
+ protected:
+  static constexpr std::uint16_t kStreams = 6;
+  void make_shared_port(std::uint32_t loss_ppm = 0) {
+    TwoNodes::Options options;
+    options.lanes = 2;
+    options.queues = 2;
+    options.impair_b.loss_ppm = loss_ppm;
+    make_nodes(options);
+  }
+  // As many streams, each to an address of its own, with a message for each of their subscribers.
+  void expect_streams_to_work() {
+    FakeControl& a = nodes->a.control;
+    FakeControl& b = nodes->b.control;
+    std::vector<std::uint32_t> publications;
+    for (std::uint16_t i = 0; i < kStreams; ++i) {
+      const wire::UdpEndpoint remote{TwoNodes::kAddressB, static_cast<std::uint16_t>(kPort + i)};
+      b.add_subscription({.local = remote});
+      publications.push_back(a.add_publication({.remote = remote}));
+    }
+    const auto are_connected = [&] {
+      return std::all_of(publications.begin(), publications.end(), [&](std::uint32_t p) { return a.publication_state(p).publisher_limit > 0; });
+    };
+    ASSERT_TRUE(run_until(are_connected, 5 * kSecond_ns));
+    const auto messages = make_messages(300, 0, 3'000);
+    std::vector<std::size_t> offered(kStreams);
+    const auto are_through = [&] {
+      std::size_t done = 0;
+      for (std::uint16_t i = 0; i < kStreams; ++i) {
+        while (offered[i] < messages.size() && a.publisher(publications[i]).offer(bytes(messages[offered[i]]))) ++offered[i];
+        Subscriber& reader = b.subscriber(b.image_links()[i]);
+        reader.poll();
+        done += reader.messages().size() == messages.size() ? 1 : 0;
+      }
+      return done == kStreams;
+    };
+    ASSERT_TRUE(run_until(are_through, 20 * kSecond_ns));
+    for (std::uint16_t i = 0; i < kStreams; ++i) EXPECT_EQ(b.subscriber(b.image_links()[i]).messages(), messages) << "stream " << i;
+  }
+};
+
+TEST_F(QueuesTest, lanes_that_share_a_port_share_its_streams) {
+  make_shared_port();
+  expect_streams_to_work();
+  EXPECT_EQ(nodes->b.plane->lane(0).image_count(), kStreams / 2);
+  EXPECT_EQ(nodes->b.plane->lane(1).image_count(), kStreams / 2);
+  EXPECT_GT(count_b(LaneCounter::kFramesReceived, 0), 100U);
+  EXPECT_GT(count_b(LaneCounter::kFramesReceived, 1), 100U);
+  EXPECT_GT(count_b(LaneCounter::kFramesCrossed, 0) + count_b(LaneCounter::kFramesCrossed, 1), 100U) << "the device spread them as it liked";
+  EXPECT_EQ(nodes->a.plane->lane(0).publication_count(), kStreams) << "one lane sends by a port";
+  EXPECT_EQ(count_b(LaneCounter::kDropNoEndpoint, 0) + count_b(LaneCounter::kDropNoEndpoint, 1), 0U);
+}
+
+TEST_F(QueuesTest, streams_of_a_shared_port_survive_loss) {
+  make_shared_port(50'000);
+  expect_streams_to_work();
+}
+
+TEST_F(QueuesTest, what_no_stream_wants_is_answered_by_the_lane_that_speaks_for_the_port) {
+  make_shared_port();
+  // ARP comes in on the last queue; without an answer nothing would be sent.
+  connect();
+  run_for(kMillisecond_ns);
+  EXPECT_GT(count_b(LaneCounter::kFramesCrossed, 1), 0U);
+  EXPECT_EQ(count_b(LaneCounter::kDropOtherProtocol, 0) + count_b(LaneCounter::kDropOtherProtocol, 1), 0U);
+}
+
+TEST_F(QueuesTest, more_lanes_than_queues_are_refused) {
+  FakeControl control{"refused", 8'192};
+  core::DataplaneOptions options;
+  options.directory = control.directory();
+  options.lanes.resize(2);
+  options.lanes[0].ports = options.lanes[1].ports = {"lo"};
+  pmd::PortOptions loopback;
+  loopback.name = "lo";
+  loopback.kind = shm::PortKind::kLoopback;
+  loopback.address = 0x7F000001;
+  loopback.prefix_length = 8;
+  options.ports = {loopback};
+  const auto plane = core::Dataplane::create(options, control.registry(), control.counters(), std::make_shared<pmd::PortContext>());
+  ASSERT_FALSE(plane);
+  EXPECT_NE(plane.error().message.find("2 lanes name port 'lo', which has 1 receive queue"), std::string::npos) << plane.error().message;
+}
+
 TEST_F(LanesTest, a_crossing_stream_survives_loss) {
   TwoNodes::Options options;
   options.lanes = 2;

@@ -19,22 +19,24 @@ DELETES = {"THALWEG_INSTANCE_DELETE_ON_SHUTDOWN": "true"}
 PATIENT = "streams: {image-liveness-timeout: 120s, connection-timeout: 120s, linger: 120s}\n"
 
 
-def port_yaml(kind, address, device):
-    return f"ports:\n  - {{name: wire, type: {kind}, address: {address}/24, device: {device}}}\n{PATIENT}"
+def port_yaml(kind, address, device, queues=1):
+    """With several queues as many lanes poll the port."""
+    lanes = "dataplane: {lanes: [" + ", ".join(["{ports: [wire]}"] * queues) + "]}\n" if queues > 1 else ""
+    return f"ports:\n  - {{name: wire, type: {kind}, address: {address}/24, device: {device}, queues: {queues}}}\n{lanes}{PATIENT}"
 
 
 class Side(Appliance):
     """One appliance whose port is on `device`, the veth's end in the namespace that `prefix` enters."""
 
-    def __init__(self, scratch, name, address, device, prefix):
-        self.device = device
+    def __init__(self, scratch, name, address, device, prefix, queues=1):
+        self.device, self.queues = device, queues
         super().__init__(scratch, name, self._yaml(name, address, prefix), prefix=prefix, environment=DELETES)
 
     def _yaml(self, name, address, prefix):
         if KIND == "tap":
             return port_yaml("tap", address, "tap0")
         if KIND != "kernel":
-            return port_yaml(KIND, address, self.device)
+            return port_yaml(KIND, address, self.device, self.queues)
         if name == "left":
             return port_yaml("af_packet", address, self.device)
         namespaces.run(*prefix, "ip", "address", "add", f"{address}/24", "dev", self.device)
@@ -69,11 +71,11 @@ class Side(Appliance):
 
 
 @contextlib.contextmanager
-def two_appliances(scratch):
+def two_appliances(scratch, queues=1):
     """left and right, ready; both must end cleanly and leave nothing behind."""
     with namespaces.Neighbour() as neighbour:
-        left = Side(scratch, "left", LEFT, neighbour.device, ())
-        right = Side(scratch, "right", RIGHT, neighbour.peer_device, neighbour.prefix)
+        left = Side(scratch, "left", LEFT, neighbour.device, (), queues)
+        right = Side(scratch, "right", RIGHT, neighbour.peer_device, neighbour.prefix, queues)
         try:
             left.start()
             right.start()
@@ -133,7 +135,15 @@ def a_killed_data_plane_finds_its_device_again_and_the_stream_goes_on(scratch):
         right.plug_in()
 
 
-CASES = [messages_go_both_ways_at_once_complete_and_in_order, long_messages_fill_the_frames_of_the_link, pings_are_answered,
+def lanes_share_a_port_with_several_queues(scratch):
+    if KIND != "af_packet":
+        return  # the other devices have one queue on a veth
+    with two_appliances(scratch, queues=2) as (left, right), contextlib.ExitStack() as streams:
+        for number in range(4):
+            streams.enter_context(stream(left, right, f"aeron:udp?endpoint={RIGHT}:{40123 + number}", 10_000, "--rate", "0"))
+
+
+CASES = [lanes_share_a_port_with_several_queues, messages_go_both_ways_at_once_complete_and_in_order, long_messages_fill_the_frames_of_the_link, pings_are_answered,
          a_killed_data_plane_finds_its_device_again_and_the_stream_goes_on]
 
 

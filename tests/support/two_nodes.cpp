@@ -26,7 +26,7 @@ class FilteredPort final : public pmd::Port {
     return kept;
   }
   std::uint16_t tx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override {
-    return inner_->tx_burst(queue, frames, count);
+    return capabilities().tx_queue_count > 1 ? spread(frames, count) : inner_->tx_burst(queue, frames, count);
   }
   void turn(std::int64_t now_ns) noexcept override { inner_->turn(now_ns); }
   const pmd::PortCapabilities& capabilities() const noexcept override { return inner_->capabilities(); }
@@ -40,6 +40,18 @@ class FilteredPort final : public pmd::Port {
   void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address) override { inner_->leave(group, interface_address); }
 
  private:
+  // As RSS does: the frames of a flow on one queue, the same each time, whoever polls it. What has no UDP header is on the last one.
+  std::uint16_t spread(rte_mbuf** frames, std::uint16_t count) noexcept {
+    const std::uint16_t queues = capabilities().tx_queue_count;
+    for (std::uint16_t i = 0; i < count; ++i) {
+      const auto* const p = rte_pktmbuf_mtod(frames[i], const std::byte*);
+      const bool is_udp = load_be16(p + 12) == 0x0800 && p[23] == std::byte{17};
+      const unsigned flow = is_udp ? load_be16(p + 36) / 2U : queues - 1U;   // by destination port
+      if (inner_->tx_burst(static_cast<std::uint16_t>(flow % queues), frames + i, 1) != 1) return i;
+    }
+    return count;
+  }
+
   std::unique_ptr<pmd::Port> inner_;
   std::shared_ptr<FrameFilter> filter_;
 };
@@ -64,6 +76,7 @@ void TwoNodes::make(Node& node) {
   cable.address = is_a ? kAddressA : kAddressB;
   cable.vlan = options_.vlan;
   cable.checksums = options_.checksums;
+  cable.queues = options_.queues;
   cable.impairment = is_a ? options_.impair_a : options_.impair_b;
   pmd::PortOptions loopback;
   loopback.name = is_a ? "lo-a" : "lo-b";
@@ -72,6 +85,10 @@ void TwoNodes::make(Node& node) {
   loopback.prefix_length = 8;
   o.ports = {cable, loopback};
   if (options_.lanes > 1) o.lanes[1].ports = {loopback.name};
+  if (options_.queues > 1) {
+    o.lanes[0].ports = {cable.name};
+    o.lanes[1].ports.push_back(cable.name);
+  }
   if (options_.has_second_cable) {
     pmd::PortOptions second = cable;
     second.name += "2";

@@ -37,6 +37,7 @@ class TwoNodes {
     bool has_filters{true};         // false: nothing between the lanes and the cable that a data plane would not have
     std::int32_t counters{8'192};   // of each node
     bool has_second_cable{};        // port 2: 10.0.1.1 and 10.0.1.2, polled by the last lane
+    std::uint16_t queues{1};        // of the cable's ends; with two, both lanes poll it, and frames are spread over them as RSS would
     std::int64_t step_ns{10'000};
   };
   TwoNodes() : TwoNodes(Options{}) {}

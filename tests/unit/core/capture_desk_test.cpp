@@ -40,7 +40,7 @@ class CaptureDeskTest : public testing::Test {
     for (ScriptedPort*& port : port_) {
       auto made = std::make_unique<ScriptedPort>();
       port = made.get();
-      ports_.push_back({{}, std::move(made), 0});
+      ports_.push_back({{}, std::move(made), {0}});
     }
   }
   shm::CaptureSlot& slot(std::uint32_t index) { return registry_->captures[index]; }

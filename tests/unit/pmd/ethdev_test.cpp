@@ -23,6 +23,7 @@ struct FakeDevice {
   std::uint32_t multicast_list_max{1000};
   std::uint16_t link_status{RTE_ETH_LINK_UP};
   bool is_probed{};
+  char* flow{};   // what makes one answers; null: the device has no rules
 };
 FakeDevice* fake = nullptr;
 
@@ -65,6 +66,20 @@ const EthdevApi kFakeApi{
     .promiscuous_enable = [](std::uint16_t) { return note("promiscuous"), 0; },
     .mac_addr_get = [](std::uint16_t, rte_ether_addr* mac) { return *mac = fake->mac, 0; },
     .mac_addr_set = [](std::uint16_t, rte_ether_addr*) { return note("mac_addr_set"), fake->mac_set_result; },
+    .flow_create = [](std::uint16_t, const rte_flow_attr*, const rte_flow_item* pattern, const rte_flow_action* actions, rte_flow_error*) -> rte_flow* {
+      std::string call = "flow";
+      for (; pattern->type != RTE_FLOW_ITEM_TYPE_END; ++pattern) {
+        if (pattern->type == RTE_FLOW_ITEM_TYPE_VLAN) call += " vlan " + std::to_string(rte_be_to_cpu_16(static_cast<const rte_flow_item_vlan*>(pattern->spec)->hdr.vlan_tci));
+        if (pattern->type == RTE_FLOW_ITEM_TYPE_IPV4) {
+          const auto* const mask = static_cast<const rte_flow_item_ipv4*>(pattern->mask);
+          call += mask->hdr.dst_addr == 0 ? std::string{" any"} : " " + std::to_string(rte_be_to_cpu_32(static_cast<const rte_flow_item_ipv4*>(pattern->spec)->hdr.dst_addr));
+        }
+        if (pattern->type == RTE_FLOW_ITEM_TYPE_UDP) call += " port " + std::to_string(rte_be_to_cpu_16(static_cast<const rte_flow_item_udp*>(pattern->spec)->hdr.dst_port));
+      }
+      note(call + " to queue " + std::to_string(static_cast<const rte_flow_action_queue*>(actions->conf)->index));
+      return reinterpret_cast<rte_flow*>(fake->flow);
+    },
+    .flow_destroy = [](std::uint16_t, rte_flow*, rte_flow_error*) { return note("flow_destroy"), 0; },
     .link_get = [](std::uint16_t, rte_eth_link* link) { return link->link_status = fake->link_status & 1U, 0; },
     .stats_get = [](std::uint16_t, rte_eth_stats* stats) { return stats->ipackets = 12, 0; },
 };
@@ -117,6 +132,34 @@ TEST_F(Ethdev, several_receive_queues_are_taken_only_where_something_spreads_fra
   EXPECT_EQ(device_.conf.rx_adv_conf.rss_conf.rss_hf, RTE_ETH_RSS_NONFRAG_IPV4_UDP);
   options_.queues = 16;
   EXPECT_EQ((*create())->capabilities().rx_queue_count, 4) << "no more than the device has";
+}
+
+TEST_F(Ethdev, an_address_is_steered_to_its_queue_until_it_is_given_back) {
+  char flow{};
+  device_.flow = &flow;
+  device_.info.flow_type_rss_offloads = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
+  options_.queues = 4;
+  options_.address = 0x0A000001;
+  options_.vlan = 7;
+  const auto port = create();
+  ASSERT_TRUE(port);
+  ASSERT_TRUE((*port)->bind({.local = {0x0A000001, 40123}, .is_receive = true, .queue = 2}));
+  EXPECT_TRUE(was_called("flow vlan 7 167772161 port 40123 to queue 2"));
+  (*port)->unbind({0x0A000001, 40123});
+  EXPECT_TRUE(was_called("flow_destroy"));
+}
+
+TEST_F(Ethdev, a_device_without_rules_or_with_one_queue_is_not_steered) {
+  options_.queues = 4;
+  options_.address = 0x0A000001;
+  ASSERT_TRUE((*create())->bind({.local = {0x0A000001, 40123}, .is_receive = true, .queue = 0}));
+  EXPECT_FALSE(was_called("flow 167772161 port 40123 to queue 0")) << "without anything that spreads frames there is one queue";
+  device_.info.flow_type_rss_offloads = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
+  const auto port = create();
+  ASSERT_TRUE((*port)->bind({.local = {0x0A000001, 40123}, .is_receive = true, .queue = 1}));
+  EXPECT_TRUE(was_called("flow 167772161 port 40123 to queue 1"));
+  (*port)->unbind({0x0A000001, 40123});
+  EXPECT_FALSE(was_called("flow_destroy")) << "the device refused";
 }
 
 TEST_F(Ethdev, offloads_are_used_where_announced_and_nowhere_else) {
