@@ -106,7 +106,7 @@ conductor::Settings conductor_settings(const config::Config& config, const std::
   settings.directory = directory;
   settings.streams = stream_defaults(config.streams);
   settings.names = name_settings(config.names);
-  settings.timer_interval_ns = control.timer_interval_ns;
+  settings.timer_interval_ns = settings.streams.untethered_timeout_above_ns = control.timer_interval_ns;
   settings.client_liveness_timeout_ns = control.client_liveness_timeout_ns;
   settings.counters_free_to_reuse_ms = control.counters_free_to_reuse_timeout_ns / kMillisecond_ns;
   settings.poll_interval_ns = control.poll_interval_ns;

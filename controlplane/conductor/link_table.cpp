@@ -17,6 +17,20 @@ std::int64_t LinkTable::image_id(const shm::LinkSlot::Wanted& wanted) const noex
                                              : world_->publications.slot(wanted.target_slot).desired.registration_id;
 }
 
+// An image's are its subscription's, those of spies and IPC subscribers their publication's (wire-protocol 5.13).
+void LinkTable::set_timeouts(shm::LinkSlot::Wanted& wanted, const SubscriptionParams& params) const noexcept {
+  if (wanted.target == LinkTarget::kImage) {
+    wanted.window_limit_timeout_ns = params.untethered.window_limit_ns;
+    wanted.linger_timeout_ns = params.untethered.linger_ns;
+    wanted.resting_timeout_ns = params.untethered.resting_ns;
+    return;
+  }
+  const auto& publication = world_->publications.slot(wanted.target_slot).desired;
+  wanted.window_limit_timeout_ns = publication.untethered_window_limit_timeout_ns;
+  wanted.linger_timeout_ns = publication.untethered_linger_timeout_ns;
+  wanted.resting_timeout_ns = publication.untethered_resting_timeout_ns;
+}
+
 void LinkTable::link(LinkTarget target, std::uint32_t target_slot, std::uint32_t subscription) {
   SubscriptionRecord& owner = world_->subscriptions.record(subscription);
   for (const std::uint32_t existing : owner.links) {
@@ -31,10 +45,8 @@ void LinkTable::link(LinkTarget target, std::uint32_t target_slot, std::uint32_t
   wanted.subscription = subscription;
   wanted.is_tethered = owner.params.is_tethered ? 1 : 0;
   wanted.is_rejoin = owner.params.is_rejoin ? 1 : 0;
-  wanted.window_limit_timeout_ns = owner.params.untethered.window_limit_ns;
-  wanted.linger_timeout_ns = owner.params.untethered.linger_ns;
-  wanted.resting_timeout_ns = owner.params.untethered.resting_ns;
   const bool is_image = target == LinkTarget::kImage;
+  set_timeouts(wanted, owner.params);
   const std::int32_t session_id = is_image ? world_->images.slot(target_slot).desired.session_id : world_->publications.slot(target_slot).desired.session_id;
   const auto& subscribed = world_->subscriptions.slot(subscription);
   const auto key = shm::stream_key(subscribed.registration_id, session_id, subscribed.stream_id, owner.uri);
@@ -78,12 +90,12 @@ void LinkTable::destroy(std::uint32_t link) {
 void LinkTable::service(std::uint32_t link) {
   if (!world_->links.is_used(link)) return;
   LinkRecord& record = world_->links.record(link);
-  const auto& slot = world_->links.slot(link);
+  auto& slot = world_->links.slot(link);
   const shm::Observed observed = host::observed_state(slot);
   if (record.status == Status::kStarting && observed == shm::Observed::kActive) {
     record.status = Status::kActive;
-    record.tether_changes = slot.observed.tether_changes;
-    const auto& wanted = slot.desired;
+    auto& wanted = slot.desired;
+    wanted.tether_changes = slot.observed.tether_changes;
     const auto& subscribed = world_->subscriptions.slot(wanted.subscription);
     const bool is_image = wanted.target == LinkTarget::kImage;
     const std::int32_t session_id =
@@ -91,8 +103,8 @@ void LinkTable::service(std::uint32_t link) {
     const std::string label = shm::stream_label("sub-pos", subscribed.registration_id, session_id, subscribed.stream_id,
                                                 world_->subscriptions.record(wanted.subscription).uri);
     world_->counters.update_label(wanted.counter_id, fmt::format("{} @{}", label, slot.observed.join_position));
-    announce_available(link);
-  } else if (record.status == Status::kActive && slot.observed.tether_changes != record.tether_changes) {
+    if (slot.observed.tether.load(std::memory_order_acquire) == shm::Tether::kActive) announce_available(link);
+  } else if (record.status == Status::kActive && slot.observed.tether_changes != slot.desired.tether_changes) {
     on_tether(link);
   } else if (record.status == Status::kClosing && observed == shm::Observed::kDone) {
     destroy(link);
@@ -103,11 +115,13 @@ void LinkTable::service(std::uint32_t link) {
 }
 
 void LinkTable::on_tether(std::uint32_t link) {
-  LinkRecord& record = world_->links.record(link);
-  const auto& slot = world_->links.slot(link);
-  record.tether_changes = slot.observed.tether_changes;
+  auto& slot = world_->links.slot(link);
+  slot.desired.tether_changes = slot.observed.tether_changes;
   switch (slot.observed.tether.load(std::memory_order_acquire)) {
-    case shm::Tether::kActive: announce_available(link); break;
+    case shm::Tether::kActive:
+      announce_unavailable(link, "aeron:ipc");  // it left and came back between two looks: its position is another
+      announce_available(link);
+      break;
     case shm::Tether::kLinger:
     case shm::Tether::kResting: announce_unavailable(link, "aeron:ipc"); break;
     case shm::Tether::kClosed:
@@ -158,12 +172,11 @@ void LinkTable::recover(std::uint32_t link) {
     return;
   }
   links_of_target(wanted).push_back(link);
-  record.tether_changes = slot.observed.tether_changes;
   if (world_->links.desired(link) == shm::Desired::kClosing) {
     record.status = Status::kClosing;
     return;
   }
-  record.status = wanted.is_announced != 0 ? Status::kActive : Status::kStarting;
+  record.status = wanted.is_announced != 0 || wanted.tether_changes != 0 ? Status::kActive : Status::kStarting;
   if (!world_->subscriptions.is_used(wanted.subscription)) {
     world_->links.slot(link).desired.subscription = shm::kNoSlot;
     close(link);

@@ -24,6 +24,7 @@ class LinkTable {
   void recover(std::uint32_t link);
 
  private:
+  void set_timeouts(shm::LinkSlot::Wanted& wanted, const SubscriptionParams& params) const noexcept;
   void announce_available(std::uint32_t link);
   void on_tether(std::uint32_t link);
   [[nodiscard]] std::vector<std::uint32_t>& links_of_target(const shm::LinkSlot::Wanted& wanted) noexcept;

@@ -29,6 +29,7 @@ struct StreamDefaults {
   std::int64_t untethered_window_limit_timeout_ns{5'000'000'000};
   std::int64_t untethered_linger_timeout_ns{0};  // 0: as the window limit
   std::int64_t untethered_resting_timeout_ns{10'000'000'000};
+  std::int64_t untethered_timeout_above_ns{1'000'000'000};  // the timer interval: at its ticks they are looked at
   bool is_reliable{true};
   bool is_rejoin{true};
   bool is_tethered{true};

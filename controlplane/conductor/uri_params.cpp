@@ -80,6 +80,13 @@ UntetheredTimeouts read_untethered(Reader& reader, const StreamDefaults& default
   result.linger_ns = reader.duration("untethered-linger-timeout").value_or(defaults.untethered_linger_timeout_ns);
   if (result.linger_ns == 0) result.linger_ns = result.window_limit_ns;
   result.resting_ns = reader.duration("untethered-resting-timeout").value_or(defaults.untethered_resting_timeout_ns);
+  const auto check = [&](std::string_view key, std::int64_t timeout_ns) {
+    if (timeout_ns > defaults.untethered_timeout_above_ns) return;
+    reader.reject(fmt::format("{}={}ns is not longer than the driver's timer interval of {}ns", key, timeout_ns, defaults.untethered_timeout_above_ns));
+  };
+  check("untethered-window-limit-timeout", result.window_limit_ns);
+  check("untethered-linger-timeout", result.linger_ns);
+  check("untethered-resting-timeout", result.resting_ns);
   return result;
 }
 

@@ -70,7 +70,6 @@ struct InterestRecord {
 
 struct LinkRecord {
   Status status{Status::kStarting};
-  std::uint32_t tether_changes{};      // those clients were told about
 };
 
 struct ImageRecord {

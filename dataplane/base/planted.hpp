@@ -39,6 +39,8 @@ enum class Bug : int {
   kRepeatedNakServed = 30,
   kLimitNeverFalls = 31,
   kLeavingReceiverKept = 32,
+  kRestingStillCounts = 37,
+  kTetherTimerRunsOn = 38,
 };
 
 #ifdef THALWEG_PLANTED_BUGS

@@ -148,6 +148,8 @@ class Lane {
   void finish(ImageEntry& entry) noexcept;
   void leave_dispatcher(ImageEntry& entry) noexcept;
   void reject_if_wanted(ImageEntry& entry) noexcept;
+  void tick_tethers(std::uint32_t first_link, std::int64_t limit, std::int64_t now_ns) noexcept;
+  void move_tether(shm::LinkSlot& slot, LinkEntry& link, shm::Tether to) noexcept;
   void tell(PublicationEntry& entry) noexcept;
   void tell(ImageEntry& entry) noexcept;
   void tick(PublicationEntry& entry, std::int64_t now_ns) noexcept;

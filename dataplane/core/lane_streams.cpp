@@ -2,6 +2,7 @@
 // tolerates being told twice, and answers in the observed half of the slot.
 #include "dataplane/core/lane.hpp"
 #include "dataplane/core/slot_answer.hpp"
+#include "dataplane/proto/tether.hpp"
 
 namespace thalweg::core {
 
@@ -311,6 +312,7 @@ void Lane::tell(PublicationEntry& entry) noexcept {
 
 void Lane::tick(PublicationEntry& entry, std::int64_t now_ns) noexcept {
   turn_to(entry);
+  if (entry.first_link != kNoLink && entry.told == shm::Lifecycle::kActive) tick_tethers(entry.first_link, entry.stream.tether_limit(), now_ns);
   entry.stream.tick(tables_.positions(entry.first_link), now_ns);
   tell(entry);
   if (entry.is_used) wake(entry);
@@ -438,6 +440,9 @@ void Lane::leave_dispatcher(ImageEntry& entry) noexcept {
 
 void Lane::tick(ImageEntry& entry, std::int64_t now_ns) noexcept {
   turn_to(entry);
+  if (entry.first_link != kNoLink && entry.told == shm::Lifecycle::kActive) {
+    tick_tethers(entry.first_link, entry.stream.tether_limit(tables_.positions(entry)), now_ns);
+  }
   entry.stream.tick(tables_.positions(entry), now_ns);
   tell(entry);
   if (entry.is_used && entry.told < shm::Lifecycle::kLinger) wake(entry);
@@ -502,12 +507,39 @@ void Lane::attach_link(std::uint32_t index, std::int64_t now_ns) noexcept {
     link.position.set(slot.observed.join_position);
   }
   const shm::Tether tether = slot.observed.tether.load(std::memory_order_relaxed);
-  link.counts = tether == shm::Tether::kActive || tether == shm::Tether::kLinger;
+  if (tether == shm::Tether::kActive) slot.observed.tether_since_ns = now_ns;  // our own absence is not held against it
+  link.counts = proto::is_counted(tether);
   link.is_linked = true;
   link.next = *first;
   *first = index;
   answer(slot, shm::Observed::kActive);
   tick_target(slot, now_ns);  // connects an IPC publication, or one with spies, at once
+}
+
+// Untethered subscribers of an ACTIVE stream.
+void Lane::tick_tethers(std::uint32_t first_link, std::int64_t limit, std::int64_t now_ns) noexcept {
+  for (std::uint32_t i = first_link; i != kNoLink; i = tables_.links[i].next) {
+    shm::LinkSlot& slot = registry_.links[i];
+    if (slot.desired.is_tethered != 0) continue;
+    LinkEntry& link = tables_.links[i];
+    const proto::TetherState from{slot.observed.tether.load(std::memory_order_relaxed), slot.observed.tether_since_ns};
+    const proto::TetherState to = proto::next_tether(slot.desired, from, link.position.get(), limit, now_ns);
+    slot.observed.tether_since_ns = to.since_ns;
+    if (to.tether == from.tether) continue;
+    move_tether(slot, link, to.tether);
+    ring(shm::SlotKind::kLink, i);
+  }
+}
+
+// Whoever comes back joins as if it were new, before its client is told. Clients learn of every change (client-protocol 8.7).
+void Lane::move_tether(shm::LinkSlot& slot, LinkEntry& link, shm::Tether to) noexcept {
+  if (to == shm::Tether::kActive) {
+    slot.observed.join_position = join_position(slot);
+    link.position.set(slot.observed.join_position);
+  }
+  link.counts = proto::is_counted(to);
+  ++slot.observed.tether_changes;
+  slot.observed.tether.store(to, std::memory_order_release);  // pairs with the conductor's acquire
 }
 
 std::int64_t Lane::join_position(const shm::LinkSlot& slot) const noexcept {

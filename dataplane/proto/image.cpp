@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "dataplane/base/assert.hpp"
+#include "dataplane/proto/tether.hpp"
 
 namespace thalweg::proto {
 
@@ -371,6 +372,10 @@ std::int64_t Image::join_position(const SubscriberPositions& subscribers) const 
   if (subscribers.count == 0) return s.rebuild_position;
   return std::clamp(subscribers.min, std::min(s.next_sm_position, s.rebuild_position), s.rebuild_position) &
          ~std::int64_t{wire::kFrameAlignment - 1};
+}
+
+std::int64_t Image::tether_limit(const SubscriberPositions& subscribers) const noexcept {
+  return proto::tether_limit(std::min(subscribers.max, c_.state->rebuild_position), c_.state->next_sm_window);
 }
 
 }  // namespace thalweg::proto

@@ -79,6 +79,8 @@ class Image {
 
   // Where a subscription that joins now starts (3.4): min of rcv-pos and the active subscribers.
   [[nodiscard]] std::int64_t join_position(const SubscriberPositions& subscribers) const noexcept;
+  // An untethered subscriber at or below it holds the image up (3.14).
+  [[nodiscard]] std::int64_t tether_limit(const SubscriberPositions& subscribers) const noexcept;
   [[nodiscard]] const shm::ImageState& state() const noexcept { return *c_.state; }
   [[nodiscard]] const Context& context() const noexcept { return c_; }
 

@@ -113,6 +113,8 @@ class Publication {
   void follow(std::int64_t rebuilt) noexcept;
   [[nodiscard]] bool is_relay() const noexcept { return has_flag(shm::PublicationFlags::kRelay); }
 
+  // An untethered spy or IPC subscriber at or below it holds the stream up (3.14).
+  [[nodiscard]] std::int64_t tether_limit() const noexcept;
   [[nodiscard]] const shm::PublicationState& state() const noexcept { return *c_.state; }
   [[nodiscard]] const Context& context() const noexcept { return c_; }
   [[nodiscard]] bool is_ipc() const noexcept { return has_flag(shm::PublicationFlags::kIpc); }

@@ -1,6 +1,7 @@
 // Limits, cleaning and the life cycle of a publication (wire-protocol 2.7 to 2.9; client-protocol 7.6, 7.8, 8.2, 8.3).
 #include "dataplane/proto/flow_control.hpp"
 #include "dataplane/proto/publication.hpp"
+#include "dataplane/proto/tether.hpp"
 
 namespace thalweg::proto {
 
@@ -152,6 +153,10 @@ bool Publication::update_limit_ipc(const SubscriberPositions& subscribers) noexc
     }
   }
   return has_more || producer != producer_before;
+}
+
+std::int64_t Publication::tether_limit() const noexcept {
+  return proto::tether_limit(is_ipc() ? c_.state->consumer_position : c_.state->sender_position, window_);
 }
 
 // ---- life cycle ----

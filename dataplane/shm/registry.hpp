@@ -378,8 +378,9 @@ struct alignas(kCacheLine) LinkSlot {
     std::uint32_t is_tethered{1};
     std::uint32_t is_rejoin{1};
     std::int64_t window_limit_timeout_ns{}, linger_timeout_ns{}, resting_timeout_ns{};
-    std::uint32_t is_announced{};      // control plane's own: ON_AVAILABLE_IMAGE was sent
-    std::uint32_t padding{};
+    // Control plane's own book-keeping.
+    std::uint32_t is_announced{};      // ON_AVAILABLE_IMAGE was sent
+    std::uint32_t tether_changes{};    // of the lane's, those its client was told of
   } desired;
   struct alignas(kCacheLine) Seen : ObservedHead {   // kActive: join position chosen and stored in the sub-pos counter
     std::int64_t join_position{};

@@ -76,7 +76,7 @@ def uris():
         "aeron:udp?control=localhost:5000|control-mode=dynamic|fc=min,t:500ms|session-id=0x7f|so-sndbuf=2m|so-rcvbuf=2m|rcv-wnd=64k",
         "aeron:udp?endpoint=a.b:1|init-term-id=-5|term-id=3|term-offset=64|term-length=65536|pub-wnd=32k|linger=5s|sparse=false|eos=false",
         "aeron:udp?control-mode=manual|tags=1,2|session-id=tag:1|alias=x|reliable=false|rejoin=false|tether=false|group=true|ssc=true",
-        "aeron:udp?endpoint=h:1|untethered-window-limit-timeout=5s|untethered-linger-timeout=1us|untethered-resting-timeout=10s|nak-delay=1ms",
+        "aeron:udp?endpoint=h:1|untethered-window-limit-timeout=5s|untethered-linger-timeout=2s|untethered-resting-timeout=10s|nak-delay=1ms",
         "aeron:udp?endpoint=h:65536|mtu=1g|mtu=33", "aeron:udp?=|=|a", "aeron:tcp?endpoint=x", "", "aeron:udp?endpoint=h:1|cc=cubic|control-mode=response",
     ]
     for i, value in enumerate(values):

@@ -53,7 +53,7 @@ TEST(PublicationChannel, gives_what_it_was_asked_for) {
 
 TEST(SubscriptionChannel, gives_what_it_was_asked_for) {
   const SubscriptionParams s = subscription("|session-id=0x10|reliable=false|rejoin=false|tether=false|rcv-wnd=64k|so-rcvbuf=256k|nak-delay=50us"
-                                            "|group=true|cc=static|init-term-id=x|mtu=1|untethered-resting-timeout=1s");
+                                            "|group=true|cc=static|init-term-id=x|mtu=1|untethered-resting-timeout=2s");
   EXPECT_EQ(s.session_id, 16);                    // proves 5.13/6
   EXPECT_FALSE(s.is_reliable);                    // proves 5.13/21
   EXPECT_FALSE(s.is_rejoin);
@@ -63,7 +63,7 @@ TEST(SubscriptionChannel, gives_what_it_was_asked_for) {
   EXPECT_EQ(s.nak_delay_ns, 50'000);              // proves 3.8/7, 5.13/26
   EXPECT_EQ(s.nak_retry_ns, 5'000'000);           // proves 3.8/7
   EXPECT_EQ(s.group, true);                       // proves 5.13/23
-  EXPECT_EQ(s.untethered.resting_ns, 1'000'000'000);
+  EXPECT_EQ(s.untethered.resting_ns, 2'000'000'000);
   EXPECT_EQ(subscription("|group=infer").group, std::nullopt);
   EXPECT_EQ(subscription("").nak_delay_ns, 1'000);  // proves 3.8/8
   EXPECT_EQ(subscription("").nak_retry_ns, 100'000);
@@ -102,6 +102,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{"|init-term-id=1|term-id=1|term-offset=16777248", "term-offset"},  // proves 5.13/10
                       Mistake{"|linger=x", "linger"},                                          // proves 5.13/11
                       Mistake{"|sparse=maybe", "sparse"},                                      // proves 5.13/12
+                      Mistake{"|untethered-window-limit-timeout=1s", "untethered-window-limit-timeout"},  // proves 3.14/11
+                      Mistake{"|untethered-linger-timeout=20ms", "untethered-linger-timeout"},            // proves 3.14/11
                       Mistake{"|pub-wnd=1376", "pub-wnd"},                                     // proves 5.13/15
                       Mistake{"|pub-wnd=16m", "pub-wnd"},                                      // proves 5.13/15
                       Mistake{"|max-resend=0", "max-resend"},                                  // proves 5.13/16
@@ -125,6 +127,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{"|rcv-wnd=256k", "rcv-wnd"},                                    // proves 3.4/3, 5.13/19
                       Mistake{"|rcv-wnd=64k|so-rcvbuf=32k", "so-rcvbuf"},                     // proves 3.4/3, 5.13/19
                       Mistake{"|nak-delay=soon", "nak-delay"},                                // proves 5.13/26
+                      Mistake{"|untethered-resting-timeout=1s", "untethered-resting-timeout"},  // proves 3.14/11
                       Mistake{"|cc=vegas", "cc"},                                             // proves 4.7/9, 5.13/25
                       Mistake{"|ats=true", "ats", ClientError::kNotSupported},                // proves 5.13/28
                       Mistake{"|media-rcv-ts-offset=0", "media-rcv-ts-offset", ClientError::kNotSupported}));  // proves 5.11/6

@@ -480,15 +480,20 @@ TEST_F(Subscriptions, an_untethered_subscription_leaves_and_comes_back_alone) {
   const auto back = expect<shm::OnAvailableImage>(Response::kAvailableImage);
   EXPECT_EQ(back.correlation_id, left.correlation_id);
   EXPECT_EQ(back.subscriber_position_counter_id, registry().links[untethered].desired.counter_id);
+  const auto is_position = [](const auto& label) { return label.find("sub-pos") != std::string::npos; };
+  const auto before = labels();
   data_plane->set_tether(untethered, shm::Tether::kClosed);
   run();
   expect<shm::OnUnavailableImage>(Response::kUnavailableImage);
   EXPECT_EQ(world().links.used().size(), 1U);
+  EXPECT_EQ(std::count_if(before.begin(), before.end(), is_position), 2);
+  const auto after = labels();
+  EXPECT_EQ(std::count_if(after.begin(), after.end(), is_position), 1) << "its counter is free again";
 }
 
 TEST_F(Subscriptions, a_lane_may_leave_and_come_back_between_two_looks) {
   add_publication("aeron:ipc");
-  add_subscription("aeron:ipc?tether=false");
+  const std::int64_t id = add_subscription("aeron:ipc?tether=false");
   skip_all();
   const std::uint32_t link = world().links.used().front();
   auto& observed = registry().links[link].observed;
@@ -496,7 +501,28 @@ TEST_F(Subscriptions, a_lane_may_leave_and_come_back_between_two_looks) {
   observed.tether.store(shm::Tether::kActive);
   registry().lanes[0].to_control.ring({shm::SlotKind::kLink, link});
   run();
-  expect_nothing();  // still available as far as its client knows
+  // Its position is another: a client that read on as if nothing had happened would miss messages without knowing.
+  EXPECT_EQ(expect<shm::OnUnavailableImage>(Response::kUnavailableImage).subscription_registration_id, id);
+  EXPECT_EQ(expect<shm::OnAvailableImage>(Response::kAvailableImage).subscription_registration_id, id);
+  expect_nothing();
+}
+
+// proves 5.13/27
+TEST_F(Subscriptions, spies_and_ipc_subscribers_rest_as_their_publication_says_and_images_as_their_subscription) {
+  add_publication("aeron:ipc?untethered-window-limit-timeout=7s|untethered-linger-timeout=8s|untethered-resting-timeout=9s");
+  add_subscription("aeron:ipc?tether=false|untethered-window-limit-timeout=2s");
+  add_subscription(kUdp + "|tether=false|rejoin=false|untethered-window-limit-timeout=2s|untethered-resting-timeout=4s");
+  set_up();
+  ASSERT_EQ(world().links.used().size(), 2U);
+  for (const std::uint32_t index : world().links.used()) {
+    const auto& link = registry().links[index].desired;
+    const bool is_image = link.target == shm::LinkTarget::kImage;
+    EXPECT_EQ(link.is_tethered, 0U);
+    EXPECT_EQ(link.is_rejoin, is_image ? 0U : 1U);
+    EXPECT_EQ(link.window_limit_timeout_ns, (is_image ? 2 : 7) * kSecond_ns);
+    EXPECT_EQ(link.linger_timeout_ns, (is_image ? 2 : 8) * kSecond_ns);
+    EXPECT_EQ(link.resting_timeout_ns, (is_image ? 4 : 9) * kSecond_ns);
+  }
 }
 
 TEST_F(Subscriptions, removing_an_unknown_one_is_error_2_and_creates_no_client) {
