@@ -41,6 +41,7 @@ core::DataplaneOptions dataplane_options(const config::Config& config, const std
   options.idle = idle_strategy(from.idle);
   options.idle_sleep_ns = from.idle_sleep_ns;
   options.timer_interval_ns = config.control_plane.timer_interval_ns;
+  options.session_limit = config.streams.session_limit;
   options.packet_buffers = from.packet_buffers;
   return options;
 }

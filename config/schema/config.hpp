@@ -97,6 +97,7 @@ struct Streams {                         // driver defaults of wire-protocol sec
   std::uint32_t max_resend{16};
   std::uint64_t retransmit_limit_bytes{256U << 20};   // per stream and interval; 0 = none
   std::int64_t retransmit_limit_interval_ns{1'000'000'000};
+  std::uint32_t session_limit{0x7FFFFFFF};            // images of one stream on one endpoint
   std::uint32_t unicast_retransmit_window_multiple{16};
   std::uint32_t multicast_retransmit_window_multiple{4};
   FlowControl multicast_flow_control{FlowControl::kMax};

@@ -191,6 +191,8 @@ void decode(Map& map, Streams& c) {
                "With min or tagged flow control a publication is not connected while fewer receivers than this count (fc=...,g:/).");
   map.optional("flow-control-receiver-timeout", c.flow_control_receiver_timeout_ns, timeout(),
                "Min and tagged flow control wait this long for a receiver that has fallen silent (fc=...,t:).");
+  map.optional("session-limit", c.session_limit, rule::count(1, kInt32Max),
+               "How many sessions of one stream a receive address takes part in at once. SETUPs of more are ignored and counted (drop_session_limit).");
   map.optional("receiver-group-tag", c.receiver_group_tag, rule::empty_or(rule::count(kInt64Min, kInt64Max)),
                "The group tag in status messages of subscriptions whose channel names none (gtag=). Empty: they carry none.");
   map.optional("receiver-group", c.receiver_group, rule::choice({"infer", "always", "never"}),

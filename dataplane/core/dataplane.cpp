@@ -63,6 +63,7 @@ Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneOptions& opt
   if (auto made = plane->make_lanes(); !made) return tl::unexpected{made.error()};
   Steward::Options steward;
   steward.directory = options.directory;
+  steward.session_limit = options.session_limit;
   plane->steward_ = std::make_unique<Steward>(steward, plane->shared_, plane->ports_, plane->lanes_);
   return plane;
 }

@@ -250,6 +250,7 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
         return;
       case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
       case proto::Dispatch::kIgnore:
+      case proto::Dispatch::kSessionLimit:
       case proto::Dispatch::kCreateImage: counters_.add(kDropNoInterest); return;
     }
     endpoint.cached_image = &tables_.images[decision.image];
@@ -279,6 +280,7 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
     }
     case proto::Dispatch::kCreateImage: request_image(endpoint, datagram, *setup); return;
     case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
+    case proto::Dispatch::kSessionLimit: counters_.add(kDropSessionLimit); return;
     case proto::Dispatch::kIgnore:
     case proto::Dispatch::kElicitSetup: counters_.add(kDropNoInterest); return;
   }

@@ -344,7 +344,7 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
                                        : static_cast<std::int64_t>(registry_.header.next_receiver_id.fetch_add(1, std::memory_order_relaxed));
     endpoint->has_group_tag = wanted.has_group_tag != 0;
     endpoint->group_tag = wanted.group_tag;
-    endpoint->dispatcher = std::make_unique<proto::Dispatcher>(kSessionsPerEndpoint);
+    endpoint->dispatcher = std::make_unique<proto::Dispatcher>(kSessionsPerEndpoint, options_.session_limit);
   }
   return endpoint;
 }

@@ -90,19 +90,50 @@ struct Session {
 }  // namespace
 
 struct Dispatcher::Tables {
-  explicit Tables(std::uint32_t capacity) : sessions{capacity}, all_sessions{capacity}, one_session{capacity} {}
+  Tables(std::uint32_t capacity, std::uint32_t limit)
+      : sessions{capacity}, all_sessions{capacity}, one_session{capacity}, images{capacity}, session_limit{limit} {}
 
   [[nodiscard]] bool is_wanted(std::int32_t stream_id, std::int32_t session_id) noexcept {
     return all_sessions.find(session_key(stream_id, 0)) != nullptr || one_session.find(session_key(stream_id, session_id)) != nullptr;
   }
 
+  [[nodiscard]] static bool has_image(SessionState state) noexcept { return state == SessionState::kLive || state == SessionState::kInitInProgress; }
+  [[nodiscard]] bool is_at_limit(std::int32_t stream_id) noexcept {
+    const std::uint32_t* const count = images.find(session_key(stream_id, 0));
+    return count != nullptr && *count >= session_limit;
+  }
+  // Each stream counted has a session, so there is room for it.
+  void count_image(std::int32_t stream_id) noexcept {
+    const std::uint64_t key = session_key(stream_id, 0);
+    std::uint32_t* count = images.find(key);
+    if (count == nullptr) count = images.insert(key);
+    ++*count;
+  }
+  void discount_image(std::int32_t stream_id) noexcept {
+    const std::uint64_t key = session_key(stream_id, 0);
+    std::uint32_t* const count = images.find(key);
+    if (--*count == 0) images.erase(key);
+  }
+  // Every change of a session's state goes through here, or through forget().
+  void enter(std::uint64_t key, Session& session, SessionState state) noexcept {
+    if (has_image(state) && !has_image(session.state)) count_image(stream_of(key));
+    if (!has_image(state) && has_image(session.state)) discount_image(stream_of(key));
+    session.state = state;
+  }
+  void forget(std::uint64_t key, const Session& session) noexcept {
+    if (has_image(session.state)) discount_image(stream_of(key));
+  }
+
   FlatTable<Session> sessions;
   FlatTable<std::uint32_t> all_sessions;  // by stream: reference count of "all sessions"
   FlatTable<std::uint32_t> one_session;   // by (stream, session): reference count
+  FlatTable<std::uint32_t> images;        // by stream: sessions that have an image, or are about to
+  std::uint32_t session_limit;
   std::int64_t pending_deadline_ns{std::numeric_limits<std::int64_t>::max()};
 };
 
-Dispatcher::Dispatcher(std::uint32_t session_capacity) : tables_{std::make_unique<Tables>(session_capacity)} {}
+Dispatcher::Dispatcher(std::uint32_t session_capacity, std::uint32_t session_limit)
+    : tables_{std::make_unique<Tables>(session_capacity, session_limit)} {}
 Dispatcher::~Dispatcher() = default;
 Dispatcher::Dispatcher(Dispatcher&&) noexcept = default;
 Dispatcher& Dispatcher::operator=(Dispatcher&&) noexcept = default;
@@ -123,8 +154,10 @@ void Dispatcher::remove_interest(std::int32_t stream_id, bool has_session, std::
   std::uint32_t* count = table.find(key);
   if (count == nullptr || --*count > 0) return;
   table.erase(key);
-  tables_->sessions.erase_if([&](std::uint64_t session, const Session&) {
-    return stream_of(session) == stream_id && !tables_->is_wanted(stream_id, session_of(session));
+  tables_->sessions.erase_if([&](std::uint64_t session, const Session& known) {
+    const bool is_doomed = stream_of(session) == stream_id && !tables_->is_wanted(stream_id, session_of(session));
+    if (is_doomed) tables_->forget(session, known);
+    return is_doomed;
   });
 }
 
@@ -149,12 +182,11 @@ Dispatcher::Decision Dispatcher::on_setup(std::int32_t stream_id, std::int32_t s
   Session* session = tables_->sessions.find(key);
   if (session != nullptr && session->state == SessionState::kLive) return {Dispatch::kImage, session->image};
   if (session != nullptr && session->state != SessionState::kPendingSetup) return {Dispatch::kIgnore, 0};
-  if (session == nullptr) {
-    if (!tables_->is_wanted(stream_id, session_id)) return {Dispatch::kIgnore, 0};
-    session = tables_->sessions.insert(key);
-    if (session == nullptr) return {Dispatch::kFull, 0};
-  }
-  session->state = SessionState::kInitInProgress;
+  if (session == nullptr && !tables_->is_wanted(stream_id, session_id)) return {Dispatch::kIgnore, 0};
+  if (tables_->is_at_limit(stream_id)) return {Dispatch::kSessionLimit, 0};
+  if (session == nullptr) session = tables_->sessions.insert(key);
+  if (session == nullptr) return {Dispatch::kFull, 0};
+  tables_->enter(key, *session, SessionState::kInitInProgress);
   return {Dispatch::kCreateImage, 0};
 }
 
@@ -174,14 +206,17 @@ bool Dispatcher::image_live(std::int32_t stream_id, std::int32_t session_id, std
   Session* session = tables_->sessions.find(key);
   if (session == nullptr) session = tables_->sessions.insert(key);
   if (session == nullptr) return false;
-  *session = Session{.image = image, .state = SessionState::kLive};
+  session->image = image;
+  tables_->enter(key, *session, SessionState::kLive);
   return true;
 }
 
 void Dispatcher::image_refused(std::int32_t stream_id, std::int32_t session_id) noexcept {
   const std::uint64_t key = session_key(stream_id, session_id);
   const Session* session = tables_->sessions.find(key);
-  if (session != nullptr && session->state == SessionState::kInitInProgress) tables_->sessions.erase(key);
+  if (session == nullptr || session->state != SessionState::kInitInProgress) return;
+  tables_->forget(key, *session);
+  tables_->sessions.erase(key);
 }
 
 void Dispatcher::image_removed(std::int32_t stream_id, std::int32_t session_id, std::uint32_t image, bool was_end_of_stream,
@@ -189,11 +224,8 @@ void Dispatcher::image_removed(std::int32_t stream_id, std::int32_t session_id, 
   const std::uint64_t key = session_key(stream_id, session_id);
   Session* session = tables_->sessions.find(key);
   if (session == nullptr || session->state != SessionState::kLive || session->image != image) return;
-  if (was_end_of_stream || rejoin) {
-    tables_->sessions.erase(key);
-  } else {
-    session->state = SessionState::kCoolDown;
-  }
+  tables_->enter(key, *session, SessionState::kCoolDown);
+  if (was_end_of_stream || rejoin) tables_->sessions.erase(key);
 }
 
 void Dispatcher::tick(std::int64_t now_ns) noexcept {

@@ -17,14 +17,18 @@ enum class Dispatch : std::uint8_t {
   kElicitSetup,  // send an eliciting SM (3.3)
   kCreateImage,  // ask the control plane for an image (3.4)
   kFull,         // table full: caller counts drop_image_limit
+  kSessionLimit, // the stream has all the images it may have: caller counts drop_session_limit
 };
 
 inline constexpr std::int64_t kPendingSetupTimeout_ns = 1'000'000'000;  // 1.12, a constant of the protocol
 
+inline constexpr std::uint32_t kNoSessionLimit = 0x7FFFFFFF;            // section 7: the stock default
+
 class Dispatcher {
  public:
   // Sessions known at once, and interests, each at most `session_capacity` (a power of two).
-  explicit Dispatcher(std::uint32_t session_capacity);
+  // `session_limit`: images of one stream, those being made included (3.2).
+  explicit Dispatcher(std::uint32_t session_capacity, std::uint32_t session_limit = kNoSessionLimit);
   ~Dispatcher();
   Dispatcher(Dispatcher&&) noexcept;
   Dispatcher& operator=(Dispatcher&&) noexcept;

@@ -46,6 +46,23 @@ class DropsTest : public StreamTest {
   }
 };
 
+// proves 3.2/7
+TEST_F(DropsTest, sessions_beyond_the_limit_of_their_stream_are_counted_and_come_when_there_is_room) {
+  TwoNodes::Options options;
+  options.session_limit = 1;
+  make_nodes(options);
+  connect();
+  const std::uint32_t other = nodes->a.control.add_publication({.remote = {TwoNodes::kAddressB, kPort}, .session_id = 0x77});
+  run_for(kSecond_ns);
+  EXPECT_GE(count_b(LaneCounter::kDropSessionLimit), 8U) << "every SETUP of the second session";
+  EXPECT_EQ(nodes->b.control.images().size(), 1U);
+  EXPECT_EQ(nodes->a.control.publication_state(other).is_connected, 0);
+  expect_transfer(make_messages(100));
+  nodes->a.control.close_publication(publication);
+  EXPECT_TRUE(run_until([&] { return nodes->a.control.publication_state(other).is_connected == 1; }, 20 * kSecond_ns));
+  EXPECT_EQ(nodes->b.control.images().size(), 2U);
+}
+
 TEST_F(DropsTest, an_answer_without_a_route_is_counted_and_not_sent) {
   connect_over_two_lanes();
   const std::uint64_t sent = count_b(LaneCounter::kStatusMessagesSent);

@@ -69,6 +69,7 @@ void TwoNodes::make(Node& node) {
   o.directory = node.control.directory();
   o.lanes.resize(options_.lanes);
   o.packet_buffers = options_.packet_buffers;
+  o.session_limit = options_.session_limit;
   pmd::PortOptions cable;
   cable.name = is_a ? "a" : "b";
   cable.peer = is_a ? "b" : "a";

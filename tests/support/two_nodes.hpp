@@ -39,6 +39,7 @@ class TwoNodes {
     bool has_second_cable{};        // port 2: 10.0.1.1 and 10.0.1.2, polled by the last lane
     std::uint16_t queues{1};        // of the cable's ends; with two, both lanes poll it, and frames are spread over them as RSS would
     std::int64_t step_ns{10'000};
+    std::uint32_t session_limit{proto::kNoSessionLimit};
   };
   TwoNodes() : TwoNodes(Options{}) {}
   explicit TwoNodes(const Options& options);

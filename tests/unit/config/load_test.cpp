@@ -49,6 +49,7 @@ TEST(Load, the_defaults_of_streams_are_those_of_the_wire_protocol) {
   EXPECT_EQ(s.retransmit_delay_ns, 0);                                 // proves 7/10
   EXPECT_EQ(s.retransmit_linger_ns, 10'000'000);
   EXPECT_EQ(s.max_resend, 16U);
+  EXPECT_EQ(s.session_limit, 0x7FFFFFFFU);
   EXPECT_TRUE(s.is_reliable && s.is_rejoin && s.is_tethered && s.is_sparse);  // proves 7/12
   EXPECT_FALSE(s.spies_simulate_connection);
   EXPECT_EQ(s.socket_rcvbuf_bytes, 128U << 10);                        // proves 7/15

@@ -137,6 +137,48 @@ TEST_F(Dispatching, removing_an_old_image_leaves_its_successor_alone) {
   EXPECT_EQ(d.find(kStream, kA).image, 2U);
 }
 
+// proves 3.2/7
+TEST_F(Dispatching, a_stream_has_no_more_images_than_its_session_limit) {
+  d = Dispatcher{64, 2};
+  d.add_interest(kStream, false, 0);
+  d.add_interest(kStream + 1, false, 0);
+  EXPECT_EQ(setup(kA), Dispatch::kCreateImage);
+  EXPECT_EQ(setup(kB), Dispatch::kCreateImage);
+  d.image_live(kStream, kA, 1);
+  EXPECT_EQ(data(12), Dispatch::kElicitSetup);
+  EXPECT_EQ(setup(12), Dispatch::kSessionLimit) << "one is live, one is being made";
+  EXPECT_EQ(setup(13), Dispatch::kSessionLimit);
+  EXPECT_EQ(setup(kA), Dispatch::kImage) << "those that are there go on";
+  EXPECT_EQ(d.on_setup(kStream + 1, 12, kStart_ns).what, Dispatch::kCreateImage) << "another stream";
+  d.image_refused(kStream, kB);
+  EXPECT_EQ(setup(12), Dispatch::kCreateImage) << "there is room again";
+  d.image_live(kStream, 12, 2);
+  EXPECT_EQ(setup(13), Dispatch::kSessionLimit);
+  d.image_removed(kStream, kA, 1, true, true);
+  EXPECT_EQ(setup(13), Dispatch::kCreateImage);
+}
+
+TEST_F(Dispatching, images_that_nobody_wants_any_more_and_cool_downs_do_not_count_for_the_session_limit) {
+  d = Dispatcher{64, 2};
+  d.add_interest(kStream, true, kA);
+  d.add_interest(kStream, true, kB);
+  d.image_live(kStream, kA, 1);
+  d.image_live(kStream, kB, 2);
+  d.remove_interest(kStream, true, kA);
+  d.add_interest(kStream, false, 0);
+  EXPECT_EQ(setup(12), Dispatch::kCreateImage);
+  EXPECT_EQ(setup(13), Dispatch::kSessionLimit);
+  d.image_removed(kStream, kB, 2, false, false);
+  EXPECT_EQ(d.session_state(kStream, kB), SessionState::kCoolDown);
+  EXPECT_EQ(setup(13), Dispatch::kCreateImage);
+  d.image_live(kStream, 12, 3);
+  d.image_live(kStream, 12, 4);  // its successor: one image, not two
+  d.image_removed(kStream, 12, 3, true, true);
+  EXPECT_EQ(setup(14), Dispatch::kSessionLimit);
+  d.image_removed(kStream, 12, 4, true, true);
+  EXPECT_EQ(setup(14), Dispatch::kCreateImage);
+}
+
 TEST_F(Dispatching, a_flood_of_sessions_fills_the_table_and_no_more) {
   d.add_interest(kStream, false, 0);
   for (std::int32_t s = 0; s < 64; ++s) EXPECT_EQ(data(s), Dispatch::kElicitSetup);
