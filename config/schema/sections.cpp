@@ -130,8 +130,8 @@ void decode(Map& map, Streams& c) {
                "Length of one of the three terms of a network log. It bounds the largest message (an eighth) and the largest window (a half).");
   map.optional("ipc-term-length", c.ipc_term_length_bytes, term_length(), "The same for IPC logs.");
   map.optional("sparse", c.is_sparse, rule::flag(),
-               "Whether the pages of a log beyond 64 MiB are touched only when they are used, instead of all before. The memory of all terms is set aside at "
-               "once whatever it says, so that a full file system is an error and no crash: 3 GiB for terms of 1 GiB.");
+               "Whether a log with terms of 8 MiB and more gets the memory for its second and third term only when the stream comes near them. Without "
+               "memory the stream then waits and the error log says so. Smaller logs, those of the pool and those on huge pages have it all from the start.");
   map.optional("publication-window", c.publication_window_bytes, rule::zero_or(rule::size(64, kGiB / 2)),
                "How far a publisher may run ahead of the slowest receiver. 0: half a term.");
   map.optional("ipc-publication-window", c.ipc_publication_window_bytes, rule::zero_or(rule::size(64, kGiB / 2)), "The same for IPC.");

@@ -162,7 +162,7 @@ bool ImageService::acquire_log(std::uint32_t image, std::uint32_t first_subscrip
   auto& wanted = world_->images.slot(image).desired;
   const SubscriptionRecord& subscribed = world_->subscriptions.record(first_subscription);
   const SubscriptionParams& params = subscribed.params;
-  host::LogRequest request{.use = shm::LogUse::kImage, .id = wanted.correlation_id, .metadata = {}};
+  host::LogRequest request{.use = shm::LogUse::kImage, .id = wanted.correlation_id, .first_position = wanted.join_position, .metadata = {}};
   shm::LogMetadata& metadata = request.metadata;
   metadata.type = shm::LogType::kImage;
   metadata.correlation_id = wanted.correlation_id;

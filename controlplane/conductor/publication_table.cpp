@@ -255,7 +255,7 @@ Outcome<void> PublicationTable::acquire_log(std::uint32_t publication) {
   const PublicationRecord& record = world_->publications.record(publication);
   const PublicationParams& params = record.params;
   const int bits = wire::position_bits(wanted.term_length);
-  host::LogRequest request{.use = shm::LogUse::kPublication, .id = wanted.registration_id, .metadata = {}};
+  host::LogRequest request{.use = shm::LogUse::kPublication, .id = wanted.registration_id, .first_position = wanted.start_position, .metadata = {}};
   shm::LogMetadata& metadata = request.metadata;
   metadata.type = record.is_exclusive ? shm::LogType::kExclusivePublication : shm::LogType::kConcurrentPublication;
   metadata.correlation_id = wanted.registration_id;

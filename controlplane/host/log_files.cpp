@@ -60,7 +60,18 @@ std::optional<LogFile> create_on_hugepages(const LogFileSpec& spec, const std::s
     ::unlink(path.c_str());
     return std::nullopt;
   }
-  return LogFile{std::move(*mapping), path, length, kHugePageSize, spec.term_length, true, length};
+  return LogFile{std::move(*mapping), path, length, kHugePageSize, spec.term_length, true, length, length, false};
+}
+
+struct Span {
+  std::uint64_t begin, end;  // bytes of the file
+};
+
+// The partition that the stream starts in.
+Span first_partition(const LogFileSpec& spec) {
+  constexpr std::int64_t kPartitions = 3;
+  const auto begin = static_cast<std::uint64_t>(spec.first_position / spec.term_length % kPartitions * spec.term_length);
+  return {begin, begin + static_cast<std::uint64_t>(spec.term_length)};
 }
 
 Result<void> allocate_or_delete(const LogFileSpec& spec, const LogFile& file, std::uint64_t from, std::uint64_t bytes) {
@@ -89,27 +100,27 @@ Result<LogFile> create_log_file(const LogFileSpec& spec) {
   if (!spec.hugetlbfs.empty() && spec.term_length >= kHugePageTermLengthMin) file = create_on_hugepages(spec, path);
   if (!file) {
     const std::uint64_t length = shm::log_file_length(spec.term_length, shm::kDefaultPageSize);
+    const bool is_sparse = spec.metadata && spec.metadata->sparse && spec.term_length >= kSparseTermLengthMin;
+    const Span wanted = is_sparse ? first_partition(spec) : Span{0, length};
     const auto usable = allocatable_bytes(spec.directory);
-    if (usable && *usable < length) return no_space(length, spec.directory, *usable);
-    const std::uint64_t first = std::min(length, kLogStepBytes);
-    auto mapping = shm::MappedFile::create(path, {.length = length, .mode = 0666, .allocate = true, .populate = false, .allocate_bytes = first});
-    if (!mapping) {
-      if (mapping.error().code == ErrorCode::kNoSpace) return no_space(length, spec.directory, usable.value_or(0));
-      return tl::unexpected{std::move(mapping).error()};
-    }
-    file = LogFile{std::move(*mapping), path, length, shm::kDefaultPageSize, spec.term_length, false, first};
-    if (first < length) {  // the metadata are written below
-      if (auto end = allocate_or_delete(spec, *file, length - shm::kLogMetadataLength, shm::kLogMetadataLength); !end) return tl::unexpected{std::move(end).error()};
-    }
+    if (usable && *usable < wanted.end - wanted.begin) return no_space(length, spec.directory, *usable);
+    auto mapping = shm::MappedFile::create(path, {.length = length, .mode = 0666, .allocate = false, .populate = false});
+    if (!mapping) return tl::unexpected{std::move(mapping).error()};
+    file = LogFile{std::move(*mapping), path, length, shm::kDefaultPageSize, spec.term_length, false, wanted.begin, wanted.end, is_sparse};
+    const auto step = [&](std::uint64_t from, std::uint64_t bytes) { return allocate_or_delete(spec, *file, from, bytes); };
+    auto allocated = step(length - shm::kLogMetadataLength, shm::kLogMetadataLength);  // written below
+    if (allocated && is_sparse) allocated = step(wanted.end % (length - shm::kLogMetadataLength), shm::kDefaultPageSize);
+    if (allocated) allocated = allocate_more(spec, *file);
+    if (!allocated) return tl::unexpected{std::move(allocated).error()};
   }
   if (spec.metadata) init_metadata(*file, *spec.metadata);
   return std::move(*file);
 }
 
 Result<void> allocate_more(const LogFileSpec& spec, LogFile& file) {
-  const std::uint64_t bytes = std::min(kLogStepBytes, file.length - file.allocated_bytes);
-  if (auto allocated = allocate_or_delete(spec, file, file.allocated_bytes, bytes); !allocated) return allocated;
-  file.allocated_bytes += bytes;
+  const std::uint64_t bytes = std::min(kLogStepBytes, file.allocate_end - file.allocated_until);
+  if (auto allocated = allocate_or_delete(spec, file, file.allocated_until, bytes); !allocated) return allocated;
+  file.allocated_until += bytes;
   return {};
 }
 
@@ -126,7 +137,7 @@ Result<LogFile> open_log_file(const std::string& directory, shm::LogUse use, std
   if (length != shm::log_file_length(term_length, page_size)) {
     return fail(ErrorCode::kIo, fmt::format("{}: length {} does not fit term length {}", link, length, term_length));
   }
-  return LogFile{std::move(*mapping), is_link ? std::string{real} : link, length, page_size, term_length, is_link, length};
+  return LogFile{std::move(*mapping), is_link ? std::string{real} : link, length, page_size, term_length, is_link, length, length, false};
 }
 
 void init_metadata(const LogFile& file, shm::LogMetadata metadata) noexcept {

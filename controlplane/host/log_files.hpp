@@ -12,6 +12,7 @@ namespace thalweg::host {
 
 inline constexpr std::uint32_t kHugePageSize = 2U << 20;             // the only huge page size for logs (design, section 3)
 inline constexpr std::int32_t kHugePageTermLengthMin = 4 << 20;
+inline constexpr std::int32_t kSparseTermLengthMin = 8 << 20;           // smaller logs are allocated at once, sparse or not
 
 struct LogFileSpec {
   std::string directory;             // of the instance
@@ -19,6 +20,7 @@ struct LogFileSpec {
   std::int64_t id{};
   std::int32_t term_length{};
   std::string hugetlbfs;             // directory on a hugetlbfs mount for large terms; "" = none
+  std::int64_t first_position{};     // where the stream starts: a sparse log has memory there first
   std::optional<shm::LogMetadata> metadata;  // none: a pool log, initialised when it is given to a stream
 };
 
@@ -29,7 +31,9 @@ struct LogFile {
   std::uint32_t page_size{};
   std::int32_t term_length{};
   bool is_on_hugepages{};
-  std::uint64_t allocated_bytes{};   // from the start; less than the length while a large one is being made
+  std::uint64_t allocated_until{};   // less than `allocate_end` while a large one is being made
+  std::uint64_t allocate_end{};      // the length; of a sparse log the end of its first partition
+  bool is_sparse{};                  // its other partitions get memory when they are needed (design, section 3)
   [[nodiscard]] shm::LogBuffer buffer() const noexcept { return shm::LogBuffer{mapping.data(), length, term_length}; }
 };
 
@@ -40,7 +44,8 @@ struct LogFile {
 inline constexpr std::uint64_t kLogStepBytes = 256U << 20;
 
 // Creates a zeroed, really allocated log and, where given, its metadata; of a log beyond kLogStepBytes the first step, and allocate_more()
-// is called until allocated_bytes is its length. A large term goes to `hugetlbfs` when pages are free there, with
+// is called until all is there. A sparse log gets its first partition and a page
+// behind it, the steward sees to the rest. A large term goes to `hugetlbfs` when pages are free there, with
 // a symbolic link in the instance directory. A file left under the same name by a crashed predecessor is replaced.
 // Errors: kNoSpace ("insufficient usable storage for new log of length=<n>"), kPermission, kIo. Spec: client-protocol 6.5, 7.1.
 [[nodiscard]] Result<LogFile> create_log_file(const LogFileSpec& spec);

@@ -31,6 +31,7 @@ std::optional<std::uint32_t> LogStore::acquire(const LogRequest& request) {
                  .id = request.id,
                  .term_length = request.metadata.term_length,
                  .hugetlbfs = options_.hugetlbfs,
+                 .first_position = request.first_position,
                  .metadata = request.metadata});
   return slot;
 }
@@ -96,7 +97,6 @@ struct LogStore::Making {
 };
 
 void LogStore::create(std::uint32_t slot, LogFileSpec spec) {
-  table_.slot(slot).desired.is_sparse = spec.metadata && spec.metadata->sparse ? 1 : 0;
   const auto making = std::make_shared<Making>(Making{slot, std::move(spec), std::nullopt});
   worker_->submit([making] { making->result = create_log_file(making->spec); }, [this, making] { go_on_making(making); });
 }
@@ -104,7 +104,7 @@ void LogStore::create(std::uint32_t slot, LogFileSpec spec) {
 // A large log is made in steps that line up behind the others' work each time.
 void LogStore::go_on_making(const std::shared_ptr<Making>& making) {
   Result<LogFile>& result = *making->result;
-  const bool is_complete = !result || result->allocated_bytes == result->length || table_.record(making->slot).is_abandoned;
+  const bool is_complete = !result || result->allocated_until == result->allocate_end || table_.record(making->slot).is_abandoned;
   if (is_complete) return on_created(making->slot, making->spec.use, making->spec.id, std::move(result));
   worker_->submit(
       [making] {
@@ -136,6 +136,7 @@ void LogStore::on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, 
   desired.file_length = record.file.length;
   desired.page_size = record.file.page_size;
   desired.on_hugepages = record.file.is_on_hugepages ? 1 : 0;
+  desired.is_sparse = record.file.is_sparse ? 1 : 0;
   if (record.is_abandoned) {
     destroy(slot);
     return;
@@ -186,6 +187,10 @@ void LogStore::service(std::uint32_t slot) {
   }
   const bool is_pooled = table_.slot(slot).desired.use == shm::LogUse::kPool;
   if (observed == shm::Observed::kActive && is_pooled && std::find(ready_.begin(), ready_.end(), slot) == ready_.end()) ready_.push_back(slot);
+  const shm::SlotError& trouble = table_.slot(slot).observed.error;
+  const bool is_short = observed == shm::Observed::kActive && trouble.code != 0;
+  if (is_short && !record.is_short_of_memory) warning_ = std::string{trouble.text, ::strnlen(trouble.text, sizeof trouble.text)};
+  record.is_short_of_memory = is_short;
   if (observed == shm::Observed::kFailed && record.status == LogStatus::kReady) {
     const shm::SlotError& error = table_.slot(slot).observed.error;
     record.error = Error{ErrorCode::kIo, std::string{error.text, ::strnlen(error.text, sizeof error.text)}, {}};
@@ -230,6 +235,7 @@ void LogStore::refill() {
                      .id = next_pool_id_++,
                      .term_length = pool.size.term_length,
                      .hugetlbfs = options_.hugetlbfs,
+                     .first_position = 0,
                      .metadata = std::nullopt});
     }
   }

@@ -15,6 +15,7 @@ enum class LogStatus : std::uint8_t { kCreating, kReady, kFailed, kClosing };
 struct LogRequest {
   shm::LogUse use{};
   std::int64_t id{};          // registration id of the publication or correlation id of the image
+  std::int64_t first_position{};  // of the stream
   shm::LogMetadata metadata;  // term_length says which size
 };
 
@@ -72,6 +73,7 @@ class LogStore {
     std::uint32_t shares{};     // users beside the first
     LogFile file;
     Error error;
+    bool is_short_of_memory{};  // a sparse one cannot grow, and that was told
     std::uint64_t image_bytes{};  // counted against the limit on images
   };
   using Table = SlotTable<shm::LogSlot, shm::kLogsMax, Record>;

@@ -16,6 +16,7 @@ namespace thalweg::core {
 namespace {
 
 constexpr std::uint32_t kLocalhost = 0x7F000001;   // groups on a loopback port without an address of its own
+constexpr std::int64_t kLogWatchSleep_ns = 5 * kMillisecond_ns;  // a stream at 1 GB/s has crossed a quarter of its first term by then
 constexpr std::int64_t kStewardSleep_ns = 50 * kMillisecond_ns;   // half the heartbeat interval the contract asks for
 
 std::uint32_t next_pool_id() noexcept {
@@ -285,7 +286,9 @@ void Dataplane::run_steward(const std::atomic<bool>& stop) {
       refreshed_ns = now_ns;
     }
     if (work != 0) continue;
-    const std::int64_t patience_ns = steward_->has_pending() ? kMillisecond_ns : kStewardSleep_ns;
+    const std::int64_t patience_ns = steward_->has_pending()        ? kMillisecond_ns
+                                     : steward_->is_watching_logs() ? kLogWatchSleep_ns
+                                                                    : kStewardSleep_ns;
     shm::wait(registry_.header.steward_wake, seen, patience_ns);
   }
 }

@@ -132,6 +132,11 @@ class Lane {
   void on_image(std::uint32_t index, std::int64_t now_ns) noexcept;
   void on_link(std::uint32_t index, std::int64_t now_ns) noexcept;
   void on_setup_answer(std::uint32_t index) noexcept;
+  // Null: all of the log has memory.
+  [[nodiscard]] shm::LogGrowth* growth_of(std::uint32_t log) const noexcept {
+    shm::LogGrowth& growth = tables_.growths[log];
+    return growth.end.load(std::memory_order_acquire) == shm::LogGrowth::kAll ? nullptr : &growth;
+  }
   void start_publication(PublicationEntry& entry, shm::PublicationSlot& slot, std::int64_t now_ns) noexcept;
   void start_image(ImageEntry& entry, shm::ImageSlot& slot, std::int64_t now_ns) noexcept;
   void attach_link(std::uint32_t index, std::int64_t now_ns) noexcept;

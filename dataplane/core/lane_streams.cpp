@@ -241,7 +241,8 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
       .desired = &slot.desired, .state = &slot.observed.state, .log = tables_.logs[slot.desired.log],
       .pub_pos = counter(slot.desired.pub_pos_id), .pub_lmt = counter(slot.desired.pub_lmt_id), .snd_pos = counter(slot.desired.snd_pos_id),
       .snd_lmt = counter(slot.desired.snd_lmt_id), .snd_bpe = counter(slot.desired.snd_bpe_id), .snd_naks = counter(slot.desired.snd_naks_id),
-      .fc_receivers = counter(static_cast<std::int32_t>(slot.desired.fc_receivers_id_plus_1) - 1), .counters = counters_}};
+      .fc_receivers = counter(static_cast<std::int32_t>(slot.desired.fc_receivers_id_plus_1) - 1), .counters = counters_,
+      .growth = growth_of(slot.desired.log)}};
   if (entry.stream.is_relay()) {
     entry.ids = {slot.desired.session_id, slot.desired.stream_id};
     entry.rewrites_ids = slot.desired.session_id != slot.desired.source_session_id || slot.desired.stream_id != slot.desired.source_stream_id;
@@ -378,7 +379,7 @@ void Lane::start_image(ImageEntry& entry, shm::ImageSlot& slot, std::int64_t now
       .desired = &slot.desired, .state = &slot.observed.state, .log = tables_.logs[slot.desired.log],
       .rcv_hwm = counter(slot.desired.rcv_hwm_id), .rcv_pos = counter(slot.desired.rcv_pos_id),
       .rcv_naks = counter(slot.desired.rcv_naks_id), .counters = counters_, .receiver_id = endpoint->receiver_id,
-      .has_group_tag = endpoint->has_group_tag, .group_tag = endpoint->group_tag}};
+      .has_group_tag = endpoint->has_group_tag, .group_tag = endpoint->group_tag, .growth = growth_of(slot.desired.log)}};
   if (is_resumed) {
     entry.stream.resume(now_ns);
   } else if (endpoint->remote.port != 0) {

@@ -22,13 +22,16 @@ template <typename Slot>
   return head.generation == slot.desired.generation && head.state.load(std::memory_order_relaxed) == state;
 }
 
-template <typename Slot>
-void fail_slot(Slot& slot, shm::ClientError code, std::string_view text) noexcept {
-  shm::SlotError& error = slot.observed.error;
+inline void set_error(shm::SlotError& error, shm::ClientError code, std::string_view text) noexcept {
   error.code = static_cast<std::int32_t>(code);
   const std::size_t length = text.size() < sizeof error.text ? text.size() : sizeof error.text - 1;
   std::memcpy(error.text, text.data(), length);
   error.text[length] = '\0';
+}
+
+template <typename Slot>
+void fail_slot(Slot& slot, shm::ClientError code, std::string_view text) noexcept {
+  set_error(slot.observed.error, code, text);
   answer(slot, shm::Observed::kFailed);
 }
 

@@ -13,9 +13,13 @@ namespace {
 
 constexpr std::uint32_t kSessionsPerEndpoint = 4096;   // of one receive endpoint, live and pending: bounds what a peer can make us remember
 // A log up to this length is populated and unmapped at once, which takes 25 ms at most; larger ones in steps between which others are served.
-// A large log that is sparse gets its first step only: its pages fault in when they are used.
+// Sparse logs are populated when they grow.
 constexpr std::uint64_t kLogAtOnceBytes = 64U << 20;
 constexpr std::uint64_t kFillBytes = 2U << 20;
+constexpr std::uint64_t kPageBytes = 4096;
+constexpr std::uint32_t kPartitions = 3;
+constexpr std::uint64_t kSparseSlackBytes = 4U << 20;  // what metadata and a page behind a partition may take where memory comes in huge pages
+constexpr std::int64_t kGrowthRetry_ns = kSecond_ns;
 constexpr std::uint64_t kUnmapBytes = 64U << 20;
 constexpr unsigned kRenameTries = 3;                   // more than a log is ever renamed
 
@@ -79,6 +83,7 @@ unsigned Steward::step(std::int64_t now_ns) {
     last_watch_ns_ = now_ns;
     watch(now_ns);
   }
+  if (!growing_.empty()) work += grow_logs(now_ns);
   if (work == 0) work = work_at_logs();
   if (has_rung_) {
     has_rung_ = false;
@@ -182,6 +187,9 @@ void Steward::unmap_log(std::uint32_t index) {
   if (std::find(unmappings_.begin(), unmappings_.end(), index) != unmappings_.end()) return;
   std::erase_if(fillings_, [index](const Filling& filling) { return filling.index == index; });
   shared_.tables->logs[index] = {};
+  growing_.erase(index);
+  shared_.tables->growths[index].end.store(shm::LogGrowth::kAll, std::memory_order_release);
+  shared_.tables->growths[index].is_wanted.store(0, std::memory_order_relaxed);
   if (maps_[index].length() > kLogAtOnceBytes) {
     unmappings_.push_back(index);
   } else {
@@ -201,7 +209,7 @@ unsigned Steward::work_at_logs() {
     Filling& filling = fillings_.front();
     maps_[filling.index].populate(filling.next, kFillBytes);
     filling.next += kFillBytes;
-    if (filling.next < maps_[filling.index].length()) return 1;
+    if (filling.next < filling.end) return 1;
     const std::uint32_t index = filling.index;
     fillings_.pop_front();
     shm::LogSlot& slot = registry_.logs[index];
@@ -239,19 +247,84 @@ Result<void> Steward::map_log(std::uint32_t index) {
   shared_.tables->logs[index] = shm::LogBuffer{file->data(), file->length(), wanted.term_length};
   maps_[index] = std::move(*file);
   ++mapped_logs_;
+  registry_.logs[index].observed.error.code = 0;
+  if (wanted.is_sparse != 0) return {};
   const bool is_large = maps_[index].length() > kLogAtOnceBytes;
   maps_[index].populate(0, is_large ? kFillBytes : maps_[index].length());
   if (is_large) maps_[index].populate(maps_[index].length() - shm::kLogMetadataLength, shm::kLogMetadataLength);
-  if (is_large && wanted.is_sparse == 0) fillings_.push_back({index, kFillBytes});
+  if (is_large) fillings_.push_back({index, kFillBytes, maps_[index].length()});
   return {};
 }
 
-Result<void> Steward::ready_log(std::uint32_t index, std::int32_t term_length) {
+Result<void> Steward::ready_log(std::uint32_t index, std::int32_t term_length, std::int64_t position) {
   if (index >= shm::kLogsMax) return fail(ErrorCode::kInvalidArgument, "no log");
   if (maps_[index].data() == nullptr) on_log(index);
   if (maps_[index].data() == nullptr) return fail(ErrorCode::kNoSpace, "its log is not mapped: " + std::string{registry_.logs[index].observed.error.text});
   if (shared_.tables->logs[index].term_length() != term_length) return fail(ErrorCode::kInvalidArgument, "its log has another term length");
+  watch_growth(index, term_length, position);
   return {};
+}
+
+// The file system knows best what a log has: no record of ours could be more right after a crash. Less than there is does no harm: it is
+// asked for once more.
+void Steward::watch_growth(std::uint32_t index, std::int32_t term_length, std::int64_t position) {
+  shm::LogGrowth& growth = shared_.tables->growths[index];
+  if (registry_.logs[index].desired.is_sparse == 0 || growing_.contains(index) || position < 0) return;
+  const auto bytes = static_cast<std::uint64_t>(term_length);
+  const std::uint64_t allocated = maps_[index].allocated_bytes();
+  const auto partitions = std::clamp<std::uint32_t>(static_cast<std::uint32_t>((allocated - std::min(allocated, kSparseSlackBytes)) / bytes), 1, kPartitions);
+  const Growing growing{position / term_length, partitions, 0, false, 0};
+  const std::uint64_t begin = static_cast<std::uint64_t>(growing.first_term) % kPartitions * bytes;
+  maps_[index].populate(begin, std::min(kFillBytes, bytes));
+  if (bytes > kFillBytes) fillings_.push_back({index, begin + kFillBytes, begin + bytes});
+  growing_.emplace(index, growing);
+  growth.end.store((growing.first_term + partitions) * term_length, std::memory_order_release);
+}
+
+unsigned Steward::grow_logs(std::int64_t now_ns) {
+  unsigned work = 0;
+  std::vector<std::uint32_t> due;
+  for (auto& [index, growing] : growing_) {
+    shm::LogGrowth& growth = shared_.tables->growths[index];
+    if (growth.is_wanted.load(std::memory_order_relaxed) != 0 && growth.is_wanted.exchange(0, std::memory_order_relaxed) != 0) growing.is_wanted = true;
+    if (growing.is_wanted && now_ns >= growing.not_before_ns) due.push_back(index);
+  }
+  for (const std::uint32_t index : due) {
+    grow(index, now_ns);
+    ++work;
+  }
+  return work;
+}
+
+// One step; with the last one the lane may use the partition. The page behind it comes first: whoever reads up to the end looks at its first word.
+void Steward::grow(std::uint32_t index, std::int64_t now_ns) {
+  Growing& growing = growing_.at(index);
+  shm::LogSlot& slot = registry_.logs[index];
+  const auto bytes = static_cast<std::uint64_t>(slot.desired.term_length);
+  const std::uint64_t partition = static_cast<std::uint64_t>(growing.first_term + growing.partitions) % kPartitions;
+  const std::uint64_t step = std::min(kFillBytes, bytes - growing.done);
+  auto claimed = maps_[index].claim((partition + 1) % kPartitions * bytes, kPageBytes);
+  if (claimed) claimed = maps_[index].claim(partition * bytes + growing.done, step);
+  if (!claimed) {
+    growing.not_before_ns = now_ns + kGrowthRetry_ns;
+    const std::string text = "a stream waits for memory for its log: " + claimed.error().message + " (" + claimed.error().hint + ")";
+    set_error(slot.observed.error, shm::ClientError::kStorageSpace, text.c_str());
+    ring(shm::SlotKind::kLog, index);
+    return;
+  }
+  growing.done += step;
+  if (growing.done < bytes) return;
+  if (slot.observed.error.code != 0) {
+    slot.observed.error.code = 0;
+    ring(shm::SlotKind::kLog, index);
+  }
+  growing.is_wanted = false;
+  growing.done = 0;
+  ++growing.partitions;
+  const bool is_complete = growing.partitions == kPartitions;
+  const std::int64_t end = (growing.first_term + growing.partitions) * slot.desired.term_length;
+  shared_.tables->growths[index].end.store(is_complete ? shm::LogGrowth::kAll : end, std::memory_order_release);
+  if (is_complete) growing_.erase(index);
 }
 
 // ---- endpoints ----
@@ -523,7 +596,7 @@ void Steward::on_publication(std::uint32_t index) {
   if (!is_ipc) lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kSend);
   if (lane && (slot.desired.flags & shm::PublicationFlags::kRelay) != 0) lane = lane_of_relay(slot, *lane);
   if (lane) {
-    if (auto log = ready_log(slot.desired.log, slot.desired.term_length); !log) lane = tl::unexpected{log.error()};
+    if (auto log = ready_log(slot.desired.log, slot.desired.term_length, slot.desired.start_position); !log) lane = tl::unexpected{log.error()};
   }
   if (!lane) {
     fail_with(slot, client_error_of(lane.error().code), lane.error());
@@ -542,7 +615,7 @@ void Steward::on_image(std::uint32_t index) {
   const InWork in_work{registry_, {shm::SlotKind::kImage, index}};
   Result<std::uint32_t> lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kReceive);
   if (lane) {
-    if (auto log = ready_log(slot.desired.log, slot.desired.term_length); !log) lane = tl::unexpected{log.error()};
+    if (auto log = ready_log(slot.desired.log, slot.desired.term_length, slot.desired.join_position); !log) lane = tl::unexpected{log.error()};
   }
   if (!lane) {
     fail_with(slot, client_error_of(lane.error().code), lane.error());

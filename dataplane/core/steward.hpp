@@ -1,5 +1,6 @@
 #pragma once
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,8 @@ class Steward {
   unsigned step(std::int64_t now_ns);
   // True while a lane still has to take a message.
   [[nodiscard]] bool has_pending() const noexcept;
+  // True while a sparse log may need its next partition any time.
+  [[nodiscard]] bool is_watching_logs() const noexcept { return !growing_.empty(); }
   // Releases every socket address, so that ports can be closed. After the lanes ended.
   void close_endpoints();
 
@@ -64,7 +67,11 @@ class Steward {
   void release_addresses(const Endpoint& endpoint);
   [[nodiscard]] Result<wire::UdpEndpoint> bind_all(const Endpoint& endpoint, pmd::Port::BindOptions options);
   // What a stream needs first; an error is the stream's failure.
-  [[nodiscard]] Result<void> ready_log(std::uint32_t index, std::int32_t term_length);
+  [[nodiscard]] Result<void> ready_log(std::uint32_t index, std::int32_t term_length, std::int64_t position);
+  // A sparse log whose stream started at `position`: what it has, and whether it will need more.
+  void watch_growth(std::uint32_t index, std::int32_t term_length, std::int64_t position);
+  unsigned grow_logs(std::int64_t now_ns);
+  void grow(std::uint32_t index, std::int64_t now_ns);
   [[nodiscard]] Result<std::uint32_t> ready_endpoint(std::uint32_t index, shm::EndpointKind kind);   // its lane
   void close_endpoint(std::uint32_t index);
   unsigned reap_endpoints();
@@ -88,8 +95,17 @@ class Steward {
   struct Filling {
     std::uint32_t index;
     std::uint64_t next;                                 // first byte not faulted in yet
+    std::uint64_t end;
   };
   std::deque<Filling> fillings_;                        // large logs that are populated in steps
+  struct Growing {
+    std::int64_t first_term;                            // that the stream started in
+    std::uint32_t partitions;                           // that have memory
+    std::uint64_t done;                                 // bytes of the next one that have
+    bool is_wanted;
+    std::int64_t not_before_ns;                         // after a failure
+  };
+  std::map<std::uint32_t, Growing> growing_;            // sparse logs that lack partitions, by log slot
   std::deque<std::uint32_t> unmappings_;                // large logs that are unmapped in steps
   std::vector<std::unique_ptr<Endpoint>> endpoints_;    // by endpoint slot
   std::vector<std::uint32_t> closing_;                  // endpoint slots whose lanes were told

@@ -110,6 +110,7 @@ struct StreamTables {
   std::unique_ptr<PublicationEntry[]> publications{new PublicationEntry[shm::kPublicationsMax]};
   std::unique_ptr<ImageEntry[]> images{new ImageEntry[shm::kImagesMax]};
   std::unique_ptr<LinkEntry[]> links{new LinkEntry[shm::kLinksMax]};
+  std::unique_ptr<shm::LogGrowth[]> growths{new shm::LogGrowth[shm::kLogsMax]};
   std::unique_ptr<shm::LogBuffer[]> logs{new shm::LogBuffer[shm::kLogsMax]};   // written by the steward before it tells a lane
 
   // The same for an image, whose relays are subscribers, too. Nobody waits for one without receivers, or that drops when it is slow.

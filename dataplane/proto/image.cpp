@@ -24,6 +24,7 @@ Image::Image(const Context& context) noexcept
       longest_claim_{wire::longest_claim(context.desired->term_length, context.desired->mtu)},
       is_fast_{(flags_ & (ImageFlags::kNakAllGaps | ImageFlags::kReliable | ImageFlags::kGroup)) == (ImageFlags::kNakAllGaps | ImageFlags::kReliable)} {
   THALWEG_ASSERT(c_.log.is_mapped() && c_.log.term_length() == term_length_);
+  growth_threshold_ = c_.growth == nullptr ? shm::LogGrowth::kAll : 0;
   is_controlled_ = c_.desired->congestion_control != shm::CongestionControl::kStatic;
   is_rtt_measured_ = has_flag(ImageFlags::kMeasureRtt) || c_.desired->congestion_control == shm::CongestionControl::kAimd ||
                      (c_.desired->congestion_control == shm::CongestionControl::kCubic && c_.desired->is_rtt_measured);
@@ -37,7 +38,7 @@ void Image::start(std::int64_t now_ns, const wire::UdpEndpoint& control) noexcep
   const std::int64_t position = c_.desired->join_position;
   s.join_position = s.high_water = s.rebuild_position = s.tracked_until = position;
   s.last_sm_position = s.next_sm_position = s.announced = position;
-  s.overrun_threshold = position + term_length_ / 2;
+  set_overrun_threshold(position);
   congestion::start(*c_.desired, s, window_, now_ns);
   s.next_sm_window = static_cast<std::int32_t>(s.congestion.window);
   s.sm_deadline_ns = now_ns - 1;
@@ -144,6 +145,23 @@ Insert Image::refuse(Insert why, LaneCounter counter) noexcept {
   return why;
 }
 
+void Image::set_overrun_threshold(std::int64_t position) noexcept {
+  ImageState& s = *c_.state;
+  s.overrun_threshold = position + term_length_ / 2;
+  if (s.overrun_threshold <= growth_threshold_) return;
+  const std::int64_t end = c_.growth->end.load(std::memory_order_acquire);  // pairs with Steward::grow()
+  growth_threshold_ = end == shm::LogGrowth::kAll ? end : end - term_length_ * 3 / 8;
+  if (s.overrun_threshold > growth_threshold_) c_.growth->is_wanted.store(1, std::memory_order_relaxed);
+  if (end != shm::LogGrowth::kAll) s.overrun_threshold = std::min(s.overrun_threshold, end - longest_claim_);  // gaps are zeroed as far as that behind it
+}
+
+// The log may have grown since the last status message.
+bool Image::is_overrun(std::int64_t written_end, std::int64_t end) noexcept {
+  const ImageState& s = *c_.state;
+  if (growth_threshold_ != shm::LogGrowth::kAll) set_overrun_threshold(s.last_sm_position);
+  return written_end > s.overrun_threshold || end > s.overrun_threshold + longest_claim_;
+}
+
 Insert Image::insert_heartbeat(std::int64_t position, unsigned connection, std::uint8_t frame_flags, std::int64_t now_ns) noexcept {
   ImageState& s = *c_.state;
   // A PAD may have carried the sender past its limit (1.15), by the longest claim at the most. Refused, this heartbeat would leave what was
@@ -235,7 +253,7 @@ void Image::sm_sent(std::int64_t now_ns, bool was_sent) noexcept {
   if (s.is_rejected) return;
   if (was_sent) s.is_sm_scheduled = 0;
   s.last_sm_position = s.next_sm_position;
-  s.overrun_threshold = s.next_sm_position + term_length_ / 2;
+  set_overrun_threshold(s.next_sm_position);
 }
 
 // ---- loss ----

@@ -37,6 +37,7 @@ class Image {
     std::int64_t receiver_id{};
     bool has_group_tag{};
     std::int64_t group_tag{};
+    shm::LogGrowth* growth{};                  // null: the log is all there
   };
   Image() noexcept = default;
   explicit Image(const Context& context) noexcept;
@@ -114,6 +115,9 @@ class Image {
   [[nodiscard]] std::size_t build_sm(std::byte* frame) const noexcept;
   [[nodiscard]] std::size_t build_error(std::byte* frame) const noexcept;
   void sm_sent(std::int64_t now_ns, bool was_sent) noexcept;
+  // Half a term beyond `position`, as far as the log has memory; asks for more of it in time.
+  void set_overrun_threshold(std::int64_t position) noexcept;
+  [[gnu::cold]] [[nodiscard]] bool is_overrun(std::int64_t written_end, std::int64_t end) noexcept;
   template <typename SinkFor>
   unsigned send_sm(std::int64_t now_ns, SinkFor&& sink_for) noexcept;
   template <typename SinkFor>
@@ -139,6 +143,7 @@ class Image {
   std::uint32_t flags_{};
   int bits_{};
   std::int32_t window_{};                       // effective receiver window (3.4)
+  std::int64_t growth_threshold_{};             // as a publication's
   std::int32_t longest_claim_{};                // bytes in the sender's log
   std::int64_t term_begin_{-1};                 // position of the term that term_ points to
   std::byte* term_{};

@@ -101,9 +101,9 @@ inline Insert Image::insert(std::span<const std::byte> datagram, unsigned connec
   // Of a PAD only its header counts against the window, as at the sender (1.15): nothing is written behind it. Refused, the frames before
   // it in the same datagram would be too, and a receiver that has consumed all it got has no reason to move its window.
   const std::int64_t written_end = position + static_cast<std::int64_t>(extent.copied);
-  const bool is_overrun = written_end > s.overrun_threshold || end > s.overrun_threshold + longest_claim_;
-  if (is_overrun && !planted(Bug::kOverrunAccepted)) [[unlikely]] {
-    return refuse(Insert::kOverrun, shm::LaneCounter::kOverRuns);
+  const bool is_beyond = written_end > s.overrun_threshold || end > s.overrun_threshold + longest_claim_;
+  if (is_beyond && !planted(Bug::kOverrunAccepted)) [[unlikely]] {
+    if (is_overrun(written_end, end)) return refuse(Insert::kOverrun, shm::LaneCounter::kOverRuns);
   }
   if (position < s.last_sm_position) [[unlikely]] {
     // A late duplicate says that the connection lives, a packet from far below says nothing.

@@ -8,6 +8,7 @@
 #include "dataplane/proto/sink.hpp"
 #include "dataplane/shm/counters.hpp"
 #include "dataplane/shm/log_buffer.hpp"
+#include "dataplane/shm/log_growth.hpp"
 #include "dataplane/shm/registry.hpp"
 #include "dataplane/wire/frames.hpp"
 #include "dataplane/wire/ip.hpp"
@@ -72,6 +73,7 @@ class Publication {
     shm::Counter pub_pos, pub_lmt, snd_pos, snd_lmt, snd_bpe, snd_naks;  // null ones are not published (IPC has no snd_*)
     shm::Counter fc_receivers;                                           // min and tagged flow control only
     LaneCounters counters;
+    shm::LogGrowth* growth{};            // null: the log is all there
   };
   Publication() noexcept = default;
   explicit Publication(const Context& context) noexcept;
@@ -187,6 +189,11 @@ class Publication {
   void refresh_connection(std::uint32_t spy_count) noexcept;
   void set_connected(bool is_connected) noexcept;
   void set_publisher_limit(std::int64_t limit) noexcept;
+  // The limit as far as the log has memory; asks for more of it in time.
+  [[nodiscard]] std::int64_t limit_to_memory(std::int64_t limit) noexcept {
+    return limit <= growth_threshold_ ? limit : limit_near_end(limit);
+  }
+  [[gnu::cold]] [[nodiscard]] std::int64_t limit_near_end(std::int64_t limit) noexcept;
   bool clean_towards(std::int64_t target) noexcept;
   bool update_limit_network(const SubscriberPositions& subscribers) noexcept;
   bool update_limit_ipc(const SubscriberPositions& subscribers) noexcept;
@@ -205,6 +212,7 @@ class Publication {
   std::uint32_t flags_{};
   int bits_{};
   std::int32_t window_{};                           // publication window, effective (7.6)
+  std::int64_t growth_threshold_{};                 // limits beyond it concern the log's growth
   std::int32_t longest_claim_{};                    // bytes in the log
   std::int64_t heartbeat_interval_ns_{kHeartbeatInterval_ns};  // until the next one
   std::int64_t first_heartbeat_ns_{kHeartbeatInterval_ns};     // after data; with our repair sooner than the rest

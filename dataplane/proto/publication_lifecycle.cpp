@@ -81,6 +81,18 @@ void Publication::set_publisher_limit(std::int64_t limit) noexcept {
   if (c_.pub_lmt) c_.pub_lmt.set(limit);
 }
 
+// A limit at the end of a partition keeps producers within it: a claim that does not fit pads the term, and the next one finds no room.
+std::int64_t Publication::limit_near_end(std::int64_t limit) noexcept {
+  const std::int64_t end = c_.growth->end.load(std::memory_order_acquire);  // pairs with Steward::grow()
+  if (end == shm::LogGrowth::kAll) {
+    growth_threshold_ = end;
+    return limit;
+  }
+  growth_threshold_ = end - term_length_ * 3 / 8;   // an eighth of a term before the limit gets there (the window is half of one at most)
+  if (limit > growth_threshold_) c_.growth->is_wanted.store(1, std::memory_order_relaxed);
+  return std::min(limit, end);
+}
+
 // Zeroes [clean, target), at most kCleanBytesPerTurn and to the end of the partition. True: there is more.
 bool Publication::clean_towards(std::int64_t target) noexcept {
   PublicationState& s = *c_.state;
@@ -126,6 +138,7 @@ bool Publication::update_limit_network(const SubscriberPositions& subscribers) n
   const bool has_more = clean_towards(consumer - (planted(Bug::kCleanTooEarly) ? term_length_ / 8 : term_length_));
   std::int64_t limit = std::min(consumer + window_, s.clean_position + term_length_ + window_ + kCleanQuantum);
   if (planted(Bug::kLimitBeforeCleaning)) limit = consumer + 2 * std::int64_t{term_length_};
+  limit = limit_to_memory(limit);
   if (limit > s.publisher_limit) set_publisher_limit(limit);
   return has_more || producer != producer_before;
 }
@@ -140,7 +153,7 @@ bool Publication::update_limit_ipc(const SubscriberPositions& subscribers) noexc
     const std::int64_t least = clamp_position(subscribers.min, s.clean_position, producer);
     s.consumer_position = std::max(s.consumer_position, clamp_position(subscribers.max, least, producer));
     has_more = clean_towards(least);
-    const std::int64_t limit = std::min(least + window_, s.clean_position + term_length_ + window_);
+    const std::int64_t limit = limit_to_memory(std::min(least + window_, s.clean_position + term_length_ + window_));
     if (limit > s.trip_limit) {
       set_publisher_limit(limit);
       s.trip_limit = limit + window_ / 8;

@@ -31,6 +31,8 @@ class Descriptor {
   int fd_;
 };
 
+constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, which Debian 12's <sys/mman.h> knows and older ones do not
+
 ErrorCode code_of(int error) noexcept {
   switch (error) {
     case ENOENT:
@@ -99,8 +101,18 @@ void MappedFile::reset() noexcept {
   length_ = 0;
 }
 
+Result<void> MappedFile::claim(std::uint64_t from, std::uint64_t bytes) {
+  bytes = std::min(bytes, length_ - std::min(from, length_));
+  if (bytes == 0 || ::madvise(data_ + from, bytes, kPopulateWrite) == 0) return {};
+  return allocate(path_, from, bytes);  // an older kernel; or there is no space, and this says how much is missing
+}
+
+std::uint64_t MappedFile::allocated_bytes() const noexcept {
+  struct stat status {};
+  return ::stat(path_.c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_blocks) * 512 : 0;
+}
+
 void MappedFile::populate(std::uint64_t from, std::uint64_t bytes) noexcept {
-  constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, which Debian 12's <sys/mman.h> knows and older ones do not
   if (from < length_) static_cast<void>(::madvise(data_ + from, std::min(bytes, length_ - from), kPopulateWrite));
 }
 

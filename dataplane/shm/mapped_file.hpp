@@ -33,6 +33,10 @@ class MappedFile {
   [[nodiscard]] std::uint64_t length() const noexcept { return length_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   void reset() noexcept;
+  // The same for a mapped range, and its pages are faulted in. Errors: kNoSpace, kIo.
+  [[nodiscard]] Result<void> claim(std::uint64_t from, std::uint64_t bytes);
+  // Bytes of the file that have blocks, its metadata and what was read of its holes included; 0 when it cannot be asked.
+  [[nodiscard]] std::uint64_t allocated_bytes() const noexcept;
   // Faults the pages of [from, from + bytes) in for writing, as far as the file goes and the kernel can (since Linux 5.14; before, they fault
   // when they are used).
   void populate(std::uint64_t from, std::uint64_t bytes) noexcept;

@@ -126,7 +126,7 @@ std::int32_t FakeControl::make_counter() {
   return must(manager_->allocate(spec, 0));
 }
 
-std::uint32_t FakeControl::make_log(std::int32_t term_length, shm::LogUse use, const shm::LogMetadata& metadata) {
+std::uint32_t FakeControl::make_log(std::int32_t term_length, shm::LogUse use, const shm::LogMetadata& metadata, std::int64_t position) {
   const std::uint32_t index = next_log_++;
   shm::LogSlot& slot = registry_->logs[index];
   slot.desired.use = use;
@@ -134,7 +134,17 @@ std::uint32_t FakeControl::make_log(std::int32_t term_length, shm::LogUse use, c
   slot.desired.page_size = kPage;
   slot.desired.file_length = shm::log_file_length(term_length, kPage);
   slot.desired.id = next_id_++;
-  maps_.push_back(must(shm::MappedFile::create(shm::log_path(directory_, use, slot.desired.id), {.length = slot.desired.file_length, .allocate = !is_lean})));
+  const std::string path = shm::log_path(directory_, use, slot.desired.id);
+  maps_.push_back(must(shm::MappedFile::create(path, {.length = slot.desired.file_length, .allocate = !is_lean && !is_sparse})));
+  slot.desired.is_sparse = is_sparse ? 1 : 0;
+  if (is_sparse) {
+    const auto bytes = static_cast<std::uint64_t>(term_length);
+    const auto partition = static_cast<std::uint64_t>(position / term_length) % 3;
+    const auto allocate = [&path](std::uint64_t from, std::uint64_t length) { THALWEG_ASSERT(shm::MappedFile::allocate(path, from, length).has_value()); };
+    allocate(partition * bytes, bytes);
+    allocate((partition + 1) % 3 * bytes, kPage);
+    allocate(3 * bytes, shm::kLogMetadataLength);
+  }
   logs_[index] = shm::LogBuffer{maps_.back().data(), maps_.back().length(), term_length};
   shm::init_log_metadata(logs_[index], metadata);
   ++slot.desired.generation;
@@ -205,7 +215,7 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   metadata.mtu = o.mtu;
   metadata.term_length = o.term_length;
   metadata.page_size = kPage;
-  const std::uint32_t log = make_log(o.term_length, shm::LogUse::kPublication, metadata);
+  const std::uint32_t log = make_log(o.term_length, shm::LogUse::kPublication, metadata, o.start_position);
   const std::uint32_t index = next_publication_++;
   shm::PublicationSlot::Wanted& d = registry_->publications[index].desired;
   d.registration_id = next_id_++;
@@ -238,7 +248,7 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   ++d.generation;
   d.state.store(shm::Desired::kActive, std::memory_order_release);
   ring(shm::SlotKind::kPublication, index);
-  publishers_[index] = Publisher{logs_[log], counters().counter(d.pub_lmt_id), o.session_id, o.stream_id, o.initial_term_id, o.mtu};
+  publishers_[index] = Publisher{logs_[log], counters().counter(d.pub_lmt_id), o.session_id, o.stream_id, o.initial_term_id, o.mtu, o.start_position};
   return index;
 }
 
@@ -353,7 +363,8 @@ void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
     metadata.mtu = setup.mtu;
     metadata.term_length = setup.term_length;
     metadata.page_size = kPage;
-    const std::uint32_t log = make_log(setup.term_length, shm::LogUse::kImage, metadata);
+    const std::int64_t join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, bits);
+    const std::uint32_t log = make_log(setup.term_length, shm::LogUse::kImage, metadata, join_position);
     const std::uint32_t index = next_image_++;
     shm::ImageSlot::Wanted& d = registry_->images[index].desired;
     d.correlation_id = next_id_++;
@@ -363,7 +374,7 @@ void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
     d.term_length = setup.term_length;
     d.mtu = setup.mtu;
     d.window_length = receive->options.window_length;
-    d.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, bits);
+    d.join_position = join_position;
     d.flags = (receive->options.is_reliable ? shm::ImageFlags::kReliable : 0) | shm::ImageFlags::kRejoin |
               (receive->options.naks_all_gaps ? shm::ImageFlags::kNakAllGaps | shm::ImageFlags::kMeasureRtt : 0);
     d.endpoint = setup.endpoint;

@@ -21,8 +21,8 @@ class Publisher {
  public:
   Publisher() = default;
   Publisher(shm::LogBuffer log, shm::Counter limit, std::int32_t session_id, std::int32_t stream_id, std::int32_t initial_term_id,
-            std::int32_t mtu)
-      : log_{log}, limit_{limit}, session_id_{session_id}, stream_id_{stream_id}, initial_term_id_{initial_term_id}, mtu_{mtu} {}
+            std::int32_t mtu, std::int64_t position = 0)
+      : log_{log}, limit_{limit}, session_id_{session_id}, stream_id_{stream_id}, initial_term_id_{initial_term_id}, mtu_{mtu}, position_{position} {}
   // False: back-pressure (publisher limit). Fragments what is longer than one frame; pads and rotates at the end of a term.
   bool offer(std::span<const std::byte> message);
   [[nodiscard]] std::int64_t position() const noexcept { return position_; }
@@ -118,6 +118,7 @@ class FakeControl {
   // Answers SETUPs with images and links; takes door bells. Call it as the conductor would be woken.
   void step();
   bool refuses_images{};
+  bool is_sparse{};  // logs have memory for their first partition only, of whatever length
   bool is_lean{};   // log files have holes, streams only the counters clients need: for tests with thousands
 
   [[nodiscard]] shm::Registry& registry() noexcept { return *registry_; }
@@ -143,7 +144,7 @@ class FakeControl {
   std::uint32_t add_send_endpoint(const wire::UdpEndpoint& remote);
   static void set_stock_rules(shm::PublicationSlot::Wanted& desired);
   struct Receive { std::uint32_t endpoint; SubscriptionOptions options; };
-  std::uint32_t make_log(std::int32_t term_length, shm::LogUse use, const shm::LogMetadata& metadata);
+  std::uint32_t make_log(std::int32_t term_length, shm::LogUse use, const shm::LogMetadata& metadata, std::int64_t position);
   std::int32_t make_counter();
   void ring(shm::SlotKind kind, std::uint32_t index);
   void create_image(std::uint32_t lane, std::uint32_t setup);

@@ -91,7 +91,7 @@ TEST_F(Logs, a_large_log_lets_smaller_ones_overtake_it) {
     command.channel = channel;
     send(shm::Command::kAddPublication, command);
   };
-  add(kClient, "aeron:ipc?term-length=128m", 1);
+  add(kClient, "aeron:ipc?sparse=false|term-length=128m", 1);
   add(kOther, "aeron:ipc?term-length=64k", 2);
   run_without_worker();
   ASSERT_EQ(world().logs.used().size(), 2U);
@@ -116,11 +116,16 @@ TEST_F(Logs, a_large_log_lets_smaller_ones_overtake_it) {
 
 TEST_F(Logs, a_sparse_log_is_told_to_the_steward) {
   start();
-  add_publication("aeron:ipc?sparse=true");
-  EXPECT_EQ(registry().logs[world().logs.used().front()].desired.is_sparse, 1U);
-  add_publication("aeron:ipc?sparse=false|session-id=7", 11);
+  add_publication("aeron:ipc?sparse=true|term-length=8m");
+  const std::uint32_t first = world().logs.used().front();
+  EXPECT_EQ(registry().logs[first].desired.is_sparse, 1U);
+  struct stat file {};
+  ASSERT_EQ(::stat(world().logs.path(first).c_str(), &file), 0);
+  EXPECT_EQ(file.st_blocks * 512, (8 << 20) + 2 * 4'096) << "its first partition, the page behind it, the metadata";
+  add_publication("aeron:ipc?sparse=false|term-length=8m|session-id=7", 11);
+  add_publication("aeron:ipc?sparse=true|term-length=4m|session-id=8", 12);
   const auto& logs = world().logs.used();
-  EXPECT_EQ(std::count_if(logs.begin(), logs.end(), [this](std::uint32_t log) { return registry().logs[log].desired.is_sparse == 0; }), 1);
+  EXPECT_EQ(std::count_if(logs.begin(), logs.end(), [this](std::uint32_t log) { return registry().logs[log].desired.is_sparse == 0; }), 2);
 }
 
 TEST_F(Logs, a_publication_dropped_while_its_log_is_made_leaves_no_file) {
