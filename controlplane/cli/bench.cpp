@@ -61,29 +61,39 @@ bool wait_for(Condition&& condition) {
   return true;
 }
 
-// One-way time of a cache line between two threads, the median of many short runs: what no IPC round trip can beat twice over.
+// One-way time of a cache line between two threads, the median of many short runs: what no IPC round trip can beat twice over. On a machine
+// whose threads wait for a CPU a round takes milliseconds, so it ends early there.
 double core_to_core_ns() {
   constexpr int kRuns = 100;
   constexpr int kRunRounds = 2'000;
-  constexpr int kRounds = kRuns * kRunRounds;
+  constexpr int kRoundsBetweenLooks = 16;
+  constexpr std::int64_t kPatience_ns = 500 * kMillisecond_ns;
+  constexpr int kStop = -1;
   struct alignas(kCacheLine) Line {
     std::atomic<int> turn{0};
   } line;
+  const auto wait_for_turn = [&line](int turn) {
+    int seen = 0;
+    for (Spin spin; (seen = line.turn.load(std::memory_order_acquire)) != turn && seen != kStop;) spin.wait();
+    return seen == turn;
+  };
   std::thread other{[&] {
-    for (int i = 0; i < kRounds; ++i) {
-      for (Spin spin; line.turn.load(std::memory_order_acquire) != 2 * i + 1;) spin.wait();
-      line.turn.store(2 * i + 2, std::memory_order_release);
-    }
+    for (int i = 0; wait_for_turn(2 * i + 1); ++i) line.turn.store(2 * i + 2, std::memory_order_release);
   }};
+  const std::int64_t deadline_ns = monotonic_ns() + kPatience_ns;
   std::vector<double> runs;
-  for (int i = 0; i < kRounds;) {
+  for (int i = 0; static_cast<int>(runs.size()) < kRuns && monotonic_ns() < deadline_ns;) {
     const std::int64_t begin_ns = monotonic_ns();
-    for (const int end = i + kRunRounds; i < end; ++i) {
-      line.turn.store(2 * i + 1, std::memory_order_release);
-      for (Spin spin; line.turn.load(std::memory_order_acquire) != 2 * i + 2;) spin.wait();
-    }
-    runs.push_back(static_cast<double>(monotonic_ns() - begin_ns) / (2.0 * kRunRounds));
+    const int begin = i;
+    do {
+      for (const int look = i + kRoundsBetweenLooks; i < look; ++i) {
+        line.turn.store(2 * i + 1, std::memory_order_release);
+        wait_for_turn(2 * i + 2);
+      }
+    } while (i - begin < kRunRounds && monotonic_ns() < deadline_ns);
+    runs.push_back(static_cast<double>(monotonic_ns() - begin_ns) / (2.0 * (i - begin)));
   }
+  line.turn.store(kStop, std::memory_order_release);
   other.join();
   return median(runs);
 }
