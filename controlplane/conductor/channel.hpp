@@ -38,6 +38,11 @@ struct UdpChannel {
   std::string canonical;        // "" = shared with nobody (no address, or a port 0)
 };
 
+// A publication that may have many receivers: a group, or many destinations (wire-protocol 5.3, 5.5).
+[[nodiscard]] inline bool has_group_semantics(const UdpChannel& channel) noexcept {
+  return channel.is_multicast || channel.control_mode == ControlMode::kDynamic || channel.control_mode == ControlMode::kManual;
+}
+
 // Parses the addresses and answers literal ones at once; the others wait in unresolved_hosts(). Errors: kInvalidChannel, kNotSupported (IPv6,
 // named interfaces).
 [[nodiscard]] Outcome<UdpChannel> parse_udp_channel(const shm::ChannelUri& uri);

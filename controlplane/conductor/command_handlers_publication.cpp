@@ -10,10 +10,11 @@ using shm::ClientError;
 
 // The rules for addresses of publications (client-protocol 6.6); whatever needs a later release is said so.
 Outcome<void> check_addresses(const UdpChannel& channel) {
-  if (channel.control_mode == ControlMode::kDynamic || channel.control_mode == ControlMode::kManual) {
-    return refuse(ClientError::kNotSupported, "multi-destination publications are not supported yet: channel=" + channel.uri);
+  if (channel.control_mode == ControlMode::kManual) {
+    return refuse(ClientError::kNotSupported, "control-mode=manual is not supported on publications yet, control-mode=dynamic is: channel=" + channel.uri);
   }
   if (channel.control_mode == ControlMode::kResponse) return refuse(ClientError::kNotSupported, "response channels are not supported yet: channel=" + channel.uri);
+  if (channel.control_mode == ControlMode::kDynamic) return {};   // its destinations come by themselves; an endpoint has no say (5.5)
   if (channel.endpoint && channel.endpoint->port == 0) return refuse_channel("endpoint port 0 is not allowed on a publication: channel=" + channel.uri);
   if (channel.control && !channel.endpoint) return refuse_channel("control without endpoint needs a control-mode: channel=" + channel.uri);
   return {};
@@ -82,7 +83,7 @@ class AddPublicationOperation final : public Operation {
   }
 
   Outcome<void> parse_params() {
-    auto params = parse_publication_params(uri_, services_->world.settings.streams, request_.channel.is_multicast);
+    auto params = parse_publication_params(uri_, services_->world.settings.streams, has_group_semantics(request_.channel));
     if (!params) return tl::unexpected{params.error()};
     request_.params = std::move(*params);
     return {};

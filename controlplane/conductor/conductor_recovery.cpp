@@ -56,7 +56,7 @@ void Conductor::free_stray_counters() {
   std::unordered_set<std::int32_t> known;
   for (const std::uint32_t index : world_.endpoints.used()) {
     const auto& wanted = world_.endpoints.slot(index).desired;
-    known.insert({wanted.channel_status_id, wanted.local_sockaddr_id});
+    known.insert({wanted.channel_status_id, wanted.local_sockaddr_id, wanted.destination_count_id});
   }
   for (const std::uint32_t index : world_.publications.used()) {
     const auto& wanted = world_.publications.slot(index).desired;

@@ -42,8 +42,10 @@ void fill(shm::EndpointSlot::Wanted& wanted, const EndpointTable::Request& reque
     wanted.remote_port = group.port;
     return;
   }
+  const bool is_fan_out = is_send && has_group_semantics(channel);   // many destinations, none of its own (5.5)
+  if (is_fan_out) wanted.mode = channel.control_mode == ControlMode::kDynamic ? shm::EndpointMode::kDynamic : shm::EndpointMode::kManual;
   const auto& local = is_send ? channel.control : channel.endpoint;
-  const auto& remote = is_send ? channel.endpoint : channel.control;
+  const std::optional<ChannelAddress> remote = is_fan_out ? std::optional<ChannelAddress>{} : is_send ? channel.endpoint : channel.control;
   if (local) {
     wanted.local_address = local->address;
     wanted.local_port = local->port;
@@ -87,6 +89,9 @@ Outcome<std::uint32_t> EndpointTable::acquire(const Request& request) {
   if (record.status == Status::kClosing || record.references == 0) {
     return refuse(shm::ClientError::kResourceTemporarilyUnavailable, "endpoint is closing, try again: channel=" + request.channel->uri);
   }
+  // Receivers are the same in every mode; with a tag it was looked at.
+  const bool is_mode_equal = request.kind == EndpointKind::kReceive || request.channel->tag || request.channel->control_mode == record.channel.control_mode;
+  if (!is_mode_equal) return refuse_channel(fmt::format("existing endpoint has a different 'control-mode': existing={} requested={}", record.channel.uri, request.channel->uri));
   const auto& wanted = world_->endpoints.slot(*found).desired;
   const auto conflicts = [&](const char* option, std::int32_t existing, std::int32_t requested) {
     return refuse_channel(fmt::format("existing endpoint has different '{}': existing={} requested={} channel={}", option, existing, requested, request.channel->uri));
@@ -166,6 +171,14 @@ bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
                                                        .registration_id = wanted.registration_id,
                                                        .initial_value = shm::channel_status::kActive});
   if (wanted.channel_status_id < 0) return false;
+  if (wanted.mode != shm::EndpointMode::kPlain && is_send) {
+    wanted.destination_count_id = world_->allocate_counter({.type_id = shm::counter_type::kMdcDestinations,
+                                                            .key = key.span(),
+                                                            .label = "mdc-num-dest: " + uri,
+                                                            .registration_id = wanted.registration_id,
+                                                            .initial_value = 0});
+    if (wanted.destination_count_id < 0) return false;
+  }
   const auto address_key = shm::sockaddr_key(wanted.channel_status_id, bound);
   const std::string address_label = fmt::format("{}: {} {}", is_send ? "snd-local-sockaddr" : "rcv-local-sockaddr", wanted.channel_status_id, bound);
   wanted.local_sockaddr_id = world_->allocate_counter({.type_id = shm::counter_type::kLocalSockaddr,
@@ -195,6 +208,7 @@ void EndpointTable::service(std::uint32_t endpoint) {
     report_refused_move(endpoint);
   } else if (record.status == Status::kClosing && observed == shm::Observed::kDone) {
     world_->free_counter(slot.desired.local_sockaddr_id);
+    world_->free_counter(slot.desired.destination_count_id);
     world_->free_counter(slot.desired.channel_status_id);
     world_->registry.free_text(slot.desired.text);
     world_->endpoints.release(endpoint);

@@ -218,7 +218,7 @@ void PublicationTable::recover() {
       record.channel = world_->endpoints.record(wanted.endpoint).channel;
     }
     if (const auto uri = shm::ChannelUri::parse(world_->registry.text(wanted.text))) {
-      if (auto params = parse_publication_params(*uri, world_->settings.streams, record.channel.is_multicast)) record.params = std::move(*params);
+      if (auto params = parse_publication_params(*uri, world_->settings.streams, has_group_semantics(record.channel))) record.params = std::move(*params);
     }
     wanted.reference_count = static_cast<std::uint32_t>(std::count_if(
         world_->refs.used().begin(), world_->refs.used().end(), [&](std::uint32_t ref) { return world_->refs.slot(ref).publication == index; }));

@@ -16,7 +16,8 @@ std::uint32_t flags_of(const PublicationTable::Request& request) noexcept {
   if (request.is_exclusive) flags |= PublicationFlags::kExclusive;
   if (request.params.signal_eos) flags |= PublicationFlags::kSignalEos;
   if (request.params.spies_simulate_connection) flags |= PublicationFlags::kSpiesSimulateConnection;
-  if (request.channel.is_multicast) flags |= PublicationFlags::kGroup | PublicationFlags::kMulticast;
+  if (has_group_semantics(request.channel)) flags |= PublicationFlags::kGroup;
+  if (request.channel.is_multicast) flags |= PublicationFlags::kMulticast;
   if (request.source_image != shm::kNoSlot) flags |= PublicationFlags::kRelay;
   if (request.drops_when_slow) flags |= PublicationFlags::kDropsWhenSlow;
   return flags;
@@ -275,7 +276,7 @@ Outcome<void> PublicationTable::acquire_log(std::uint32_t publication) {
   metadata.untethered_window_limit_timeout_ns = wanted.untethered_window_limit_timeout_ns;
   metadata.untethered_linger_timeout_ns = wanted.untethered_linger_timeout_ns;
   metadata.untethered_resting_timeout_ns = wanted.untethered_resting_timeout_ns;
-  metadata.group = record.channel.is_multicast;
+  metadata.group = has_group_semantics(record.channel);
   metadata.sparse = params.is_sparse;
   metadata.signal_eos = params.signal_eos;
   metadata.spies_simulate_connection = params.spies_simulate_connection;

@@ -107,7 +107,7 @@ Outcome<void> RelayService::parse(Relay& relay) {
 Outcome<void> RelayService::take_endpoints(Relay& relay) {
   // Whether it is a group is known only now, and flow control depends on it.
   if (const auto to = shm::ChannelUri::parse(relay.settings->to)) {
-    auto params = parse_publication_params(*to, world_->settings.streams, relay.channel.is_multicast);
+    auto params = parse_publication_params(*to, world_->settings.streams, has_group_semantics(relay.channel));
     if (!params) return tl::unexpected{params.error()};
     relay.params = std::move(*params);
   }

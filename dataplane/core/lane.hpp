@@ -109,8 +109,13 @@ class Lane {
   void on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t flags, std::int64_t now_ns) noexcept;
   void on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void on_receiver_rtt(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
-  void elicit_setup(Endpoint& endpoint, const Datagram& datagram, std::int32_t stream_id, std::int32_t session_id, std::int64_t now_ns) noexcept;
+  void elicit_setup(Endpoint& endpoint, const wire::UdpEndpoint& sender, std::int32_t stream_id, std::int32_t session_id, std::int64_t now_ns) noexcept;
+  void register_at_control(Endpoint& endpoint, std::int64_t now_ns) noexcept;
+  void register_at_control(Endpoint& endpoint, const shm::InterestSlot& slot, std::int64_t now_ns) noexcept;
+  void hear_destination(Endpoint& endpoint, const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept;
+  void on_status_message(Endpoint& endpoint, PublicationEntry* entry, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void request_image(Endpoint& endpoint, const Datagram& datagram, const wire::Setup& setup) noexcept;
+  void on_feedback(PublicationEntry& entry, wire::FrameType type, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void tell_error(PublicationEntry& entry, const wire::ErrorFrame& error, const wire::UdpEndpoint& source) noexcept;
   PublicationEntry* find_publication(Endpoint& endpoint, std::uint64_t stream) noexcept;
 
@@ -127,7 +132,8 @@ class Lane {
   [[nodiscard]] Endpoint* endpoint_at(std::uint32_t slot) const noexcept {
     return slot < endpoint_of_slot_.size() ? endpoint_of_slot_[slot] : nullptr;
   }
-  void on_interest(std::uint32_t index) noexcept;
+  void on_destination(std::uint32_t index) noexcept;
+  void on_interest(std::uint32_t index, std::int64_t now_ns) noexcept;
   void on_publication(std::uint32_t index, std::int64_t now_ns) noexcept;
   void on_image(std::uint32_t index, std::int64_t now_ns) noexcept;
   void on_link(std::uint32_t index, std::int64_t now_ns) noexcept;

@@ -246,7 +246,8 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
     switch (decision.what) {
       case proto::Dispatch::kImage: break;
       case proto::Dispatch::kElicitSetup:
-        elicit_setup(endpoint, datagram, data.stream_id(), data.session_id(), now_ns);
+        // 3.3: to where the datagram came from, else to the control address.
+        elicit_setup(endpoint, endpoint.remote.port != 0 ? endpoint.remote : datagram.source, data.stream_id(), data.session_id(), now_ns);
         return;
       case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
       case proto::Dispatch::kIgnore:
@@ -313,8 +314,7 @@ void Lane::request_image(Endpoint& endpoint, const Datagram& datagram, const wir
   counters_.add(kDropImageLimit);
 }
 
-// 3.3: unicast to where the datagram came from, else to the control address.
-void Lane::elicit_setup(Endpoint& endpoint, const Datagram& datagram, std::int32_t stream_id, std::int32_t session_id,
+void Lane::elicit_setup(Endpoint& endpoint, const wire::UdpEndpoint& sender, std::int32_t stream_id, std::int32_t session_id,
                         std::int64_t now_ns) noexcept {
   wire::StatusMessage sm;
   sm.flags = wire::flag::kSmSendSetup;
@@ -324,12 +324,27 @@ void Lane::elicit_setup(Endpoint& endpoint, const Datagram& datagram, std::int32
   if (endpoint.has_group_tag) sm.group_tag = endpoint.group_tag;
   std::byte bytes[wire::StatusMessage::kLengthWithTag];
   wire::build(bytes, sm);
-  Destination to = make_destination(endpoint, endpoint.remote.port != 0 ? endpoint.remote : datagram.source);
+  Destination to = make_destination(endpoint, sender);
   if (to.port == nullptr) {
     counters_.add(kDropNoRoute);
   } else if (to.port->send(to, {bytes, sm.length()}, now_ns)) {
     counters_.add(kStatusMessagesSent);
   }
+}
+
+// An explicit control address is asked for SETUPs all the time: that is how a dynamic multi-destination sender learns of us (3.3).
+void Lane::register_at_control(Endpoint& endpoint, std::int64_t now_ns) noexcept {
+  constexpr std::int64_t kRegisterInterval_ns = kSecond_ns;
+  if (!endpoint.has_control() || now_ns < endpoint.next_register_ns || !endpoint.dispatcher->has_interest()) return;
+  endpoint.next_register_ns = now_ns + kRegisterInterval_ns;
+  elicit_setup(endpoint, endpoint.remote, 0, 0, now_ns);
+}
+
+// A new subscription asks at once, and one that wants a single session asks for that.
+void Lane::register_at_control(Endpoint& endpoint, const shm::InterestSlot& slot, std::int64_t now_ns) noexcept {
+  if (!endpoint.has_control()) return;
+  if (slot.desired.has_session != 0) elicit_setup(endpoint, endpoint.remote, slot.desired.stream_id, slot.desired.session_id, now_ns);
+  register_at_control(endpoint, now_ns);
 }
 
 // RTTM at a receiver (3.2): a request is answered, a reply is a sample. Only those for us, or for all (receiver id 0).
@@ -381,6 +396,23 @@ void Lane::tell_error(PublicationEntry& entry, const wire::ErrorFrame& error, co
   ring(shm::SlotKind::kPublication, entry.index);
 }
 
+// 5.5: a status message that is not rejected tells of a destination, whatever stream it names.
+void Lane::hear_destination(Endpoint& endpoint, const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept {
+  endpoint.fan_out->hear(sm.receiver_id, source, now_ns, [&](const wire::UdpEndpoint& remote) noexcept { return make_destination(endpoint, remote); });
+}
+
+// 2.11. `entry`: null when the stream is unknown here; with many destinations it is not for nothing then.
+void Lane::on_status_message(Endpoint& endpoint, PublicationEntry* entry, const Datagram& datagram, std::int64_t now_ns) noexcept {
+  const auto sm = wire::StatusMessage::parse(datagram.payload);
+  if (!sm || (entry == nullptr && !sm->valid_for(wire::kTermLengthMax))) return counters_.add(kDropInvalidFrame);
+  if (endpoint.fan_out != nullptr && (entry == nullptr || entry->stream.is_acceptable(*sm))) hear_destination(endpoint, *sm, datagram.source, now_ns);
+  if (entry != nullptr) {
+    entry->stream.on_status_message(*sm, datagram.source, now_ns);
+  } else {
+    counters_.add(endpoint.fan_out != nullptr ? kStatusMessagesReceived : kDropUnknownStream);
+  }
+}
+
 // Status messages and the like. A connected socket hears its destination only (5.2), that of a group the members of the control group.
 void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
   if (endpoint.is_connected && datagram.source != endpoint.remote) [[unlikely]] {
@@ -403,38 +435,38 @@ void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
     return;
   }
   PublicationEntry* const entry = find_publication(endpoint, load_le<std::uint64_t>(datagram.payload.data() + 8));
-  if (entry == nullptr) {
-    counters_.add(kDropUnknownStream);
-    return;
-  }
-  turn_to(*entry);
-  DestinationSink sink = sink_of(*entry, now_ns);
-  bool is_valid = true;
   if (type == wire::FrameType::kStatusMessage) {
-    if (const auto sm = wire::StatusMessage::parse(datagram.payload)) {
-      entry->stream.on_status_message(*sm, datagram.source, now_ns);
-    } else {
-      is_valid = false;
-    }
-  } else if (type == wire::FrameType::kNak) {
+    if (entry != nullptr) turn_to(*entry);
+    on_status_message(endpoint, entry, datagram, now_ns);
+  } else if (entry == nullptr) {
+    counters_.add(kDropUnknownStream);
+  } else {
+    turn_to(*entry);
+    on_feedback(*entry, type, datagram, now_ns);
+  }
+  if (entry == nullptr) return;
+  tell(*entry);
+  wake(*entry);
+}
+
+// What receivers tell of a stream besides how far they are.
+void Lane::on_feedback(PublicationEntry& entry, wire::FrameType type, const Datagram& datagram, std::int64_t now_ns) noexcept {
+  DestinationSink sink = sink_of(entry, now_ns);
+  bool is_valid = true;
+  if (type == wire::FrameType::kNak) {
     const auto nak = wire::Nak::parse(datagram.payload);
-    if (nak) entry->stream.on_nak(*nak, now_ns, sink);
+    if (nak) entry.stream.on_nak(*nak, now_ns, sink);
     is_valid = nak.has_value();
   } else if (type == wire::FrameType::kError) {
     const auto error = wire::ErrorFrame::parse(datagram.payload);
-    if (error && entry->stream.on_error(*error, now_ns)) tell_error(*entry, *error, datagram.source);
+    if (error && entry.stream.on_error(*error, now_ns)) tell_error(entry, *error, datagram.source);
     is_valid = error.has_value();
   } else {
     const auto rtt = wire::RttMeasurement::parse(datagram.payload);
-    if (rtt) entry->stream.on_rtt_measurement(*rtt, now_ns, sink);
+    if (rtt) entry.stream.on_rtt_measurement(*rtt, now_ns, sink);
     is_valid = rtt.has_value();
   }
-  if (!is_valid) {
-    counters_.add(kDropInvalidFrame);
-    return;
-  }
-  tell(*entry);
-  wake(*entry);
+  if (!is_valid) counters_.add(kDropInvalidFrame);
 }
 
 }  // namespace thalweg::core

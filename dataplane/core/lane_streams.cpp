@@ -38,7 +38,8 @@ void Lane::take_message(const LaneMessage& message, std::int64_t now_ns) noexcep
   const std::uint32_t index = message.ref.index;
   switch (message.ref.kind) {
     case shm::SlotKind::kEndpoint: on_endpoint(*message.endpoint, message.is_closing); return;
-    case shm::SlotKind::kInterest: on_interest(index); return;
+    case shm::SlotKind::kInterest: on_interest(index, now_ns); return;
+    case shm::SlotKind::kDestination: on_destination(index); return;
     case shm::SlotKind::kPublication: on_publication(index, now_ns); return;
     case shm::SlotKind::kImage: on_image(index, now_ns); return;
     case shm::SlotKind::kLink: on_link(index, now_ns); return;
@@ -87,6 +88,10 @@ void Lane::open_endpoint(Endpoint& endpoint) noexcept {
   if (endpoint.group.port != 0) join_group(endpoint);
   if (endpoint.kind == shm::EndpointKind::kReceive) {
     receive_endpoints_.push_back(&endpoint);
+  } else if (endpoint.fan_out != nullptr) {
+    endpoint.fan_out->count_in(counters_);
+    endpoint.destination = {};
+    endpoint.destination.fan_out = endpoint.fan_out.get();
   } else {
     endpoint.destination = make_destination(endpoint, endpoint.remote);
   }
@@ -156,9 +161,34 @@ void Lane::on_link_change(std::uint32_t port, bool is_up) noexcept {
   if (is_up && context != nullptr && context->needs_arp()) context->host().announce(last_turn_ns_);
 }
 
+// A destination of a manual publication comes, moves or goes (wire-protocol 5.5).
+void Lane::on_destination(std::uint32_t index) noexcept {
+  static_assert(FanOut::kDestinationsMax == 128, "the error says so");
+  shm::DestinationSlot& slot = registry_.destinations[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  Endpoint* const endpoint = endpoint_at(slot.desired.endpoint);
+  FanOut* const fan_out = endpoint == nullptr ? nullptr : endpoint->fan_out.get();
+  if (wanted == shm::Desired::kActive) {
+    const wire::UdpEndpoint remote{std::atomic_ref{slot.desired.remote_address}.load(std::memory_order_relaxed), slot.desired.remote_port};
+    if (fan_out == nullptr) {
+      fail_slot(slot, shm::ClientError::kChannelEndpointError, "its endpoint is closed, or has no destinations");
+    } else if (!fan_out->put(slot, remote.address != 0 ? make_destination(*endpoint, remote) : Destination{})) {
+      fail_slot(slot, shm::ClientError::kGeneric, "all 128 destinations of the publication are in use");
+    } else {
+      answer(slot, shm::Observed::kActive);
+    }
+  } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
+    if (fan_out != nullptr) fan_out->remove(slot);
+    answer(slot, shm::Observed::kDone);
+  } else {
+    return;
+  }
+  ring(shm::SlotKind::kDestination, index);
+}
+
 // ---- interests ----
 
-void Lane::on_interest(std::uint32_t index) noexcept {
+void Lane::on_interest(std::uint32_t index, std::int64_t now_ns) noexcept {
   shm::InterestSlot& slot = registry_.interests[index];
   const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
   Endpoint* const endpoint = endpoint_at(slot.desired.endpoint);
@@ -168,6 +198,7 @@ void Lane::on_interest(std::uint32_t index) noexcept {
     const bool is_added =
         is_usable && endpoint->dispatcher->add_interest(slot.desired.stream_id, slot.desired.has_session != 0, slot.desired.session_id);
     if (is_added) interest_generations_[index] = slot.desired.generation;
+    if (is_added) register_at_control(*endpoint, slot, now_ns);
     answer(slot, is_added ? shm::Observed::kActive : shm::Observed::kFailed);
     ring(shm::SlotKind::kInterest, index);
   } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
@@ -219,10 +250,11 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   Endpoint* const endpoint = is_ipc ? nullptr : endpoint_at(slot.desired.endpoint);  // open: the steward saw to it
   if (!is_ipc) {
     const LanePort* const context = endpoint == nullptr ? nullptr : endpoint->destination.port;
-    if (context == nullptr) return fail_slot(slot, shm::ClientError::kChannelEndpointError, "no port reaches the destination");
-    const auto payload = static_cast<std::size_t>(slot.desired.mtu);
-    const std::size_t on_wire = payload + wire::kIpv4HeaderLength + wire::kUdpHeaderLength;
-    if (payload > context->payload_max() || (context->needs_arp() && on_wire > context->options().mtu)) {
+    const bool is_fan_out = endpoint != nullptr && endpoint->fan_out != nullptr;   // each destination has a port of its own
+    if (context == nullptr && !is_fan_out) return fail_slot(slot, shm::ClientError::kChannelEndpointError, "no port reaches the destination");
+    const auto fits = [this, &slot](std::uint32_t port) { return context_of(port) != nullptr && context_of(port)->fits(static_cast<std::size_t>(slot.desired.mtu)); };
+    const bool has_fitting_port = is_fan_out ? std::any_of(endpoint->ports.begin(), endpoint->ports.end(), fits) : fits(context->options().index);
+    if (!has_fitting_port) {
       return fail_slot(slot, shm::ClientError::kInvalidChannel, "the channel's MTU is larger than the port's allows");
     }
   }
@@ -257,6 +289,7 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   }
   entry.told = entry.stream.state().lifecycle;
   entry.told_connected = entry.stream.state().is_connected;
+  if (!is_ipc && endpoint->fan_out != nullptr) endpoint->fan_out->publish_count_in(counter(registry_.endpoints[endpoint->slot].desired.destination_count_id));
   if (!is_ipc) publications_by_stream_.insert({endpoint->slot, stream_key(slot.desired.session_id, slot.desired.stream_id)}, entry.index);
   entry.owned_at = static_cast<std::uint32_t>(owned_publications_.size());
   owned_publications_.push_back(&entry);

@@ -34,6 +34,12 @@ shm::ClientError client_error_of(ErrorCode code) noexcept {
   return code == ErrorCode::kNoSpace ? shm::ClientError::kStorageSpace : shm::ClientError::kChannelEndpointError;
 }
 
+// A sender to many, none of which its channel names (wire-protocol 5.5).
+bool has_destinations(const shm::EndpointSlot::Wanted& wanted) noexcept {
+  const bool is_fan_out = wanted.mode == shm::EndpointMode::kDynamic || wanted.mode == shm::EndpointMode::kManual;
+  return wanted.kind == shm::EndpointKind::kSend && is_fan_out;
+}
+
 // A pool log may be renamed while we open it: its new name is read and tried again.
 Result<shm::MappedFile> open_log(const std::string& directory, const shm::LogSlot::Wanted& wanted) {
   for (unsigned n = 1;; ++n) {
@@ -109,6 +115,7 @@ void Steward::scan(bool everything) {
   };
   for (std::uint32_t i = 0; i < shm::kLogsMax; ++i) if (wants(registry_.logs[i])) on_log(i);
   for (std::uint32_t i = 0; i < shm::kEndpointsMax; ++i) if (wants(registry_.endpoints[i])) on_endpoint(i);
+  for (std::uint32_t i = 0; i < shm::kDestinationsMax; ++i) on_destination(i);   // the others too: they may have moved
   for (std::uint32_t i = 0; i < shm::kInterestsMax; ++i) if (wants(registry_.interests[i])) on_interest(i);
   for (std::uint32_t i = 0; i < shm::kPublicationsMax; ++i) if (wants(registry_.publications[i])) on_publication(i);
   for (std::uint32_t i = 0; i < shm::kImagesMax; ++i) if (wants(registry_.images[i])) on_image(i);
@@ -123,6 +130,7 @@ void Steward::take(shm::SlotRef ref) {
   switch (ref.kind) {
     case shm::SlotKind::kLog: return ref.index < shm::kLogsMax ? on_log(ref.index) : void();
     case shm::SlotKind::kEndpoint: return ref.index < shm::kEndpointsMax ? on_endpoint(ref.index) : void();
+    case shm::SlotKind::kDestination: return ref.index < shm::kDestinationsMax ? on_destination(ref.index) : void();
     case shm::SlotKind::kInterest: return ref.index < shm::kInterestsMax ? on_interest(ref.index) : void();
     case shm::SlotKind::kPublication: return ref.index < shm::kPublicationsMax ? on_publication(ref.index) : void();
     case shm::SlotKind::kImage: return ref.index < shm::kImagesMax ? on_image(ref.index) : void();
@@ -357,7 +365,7 @@ void Steward::on_endpoint(std::uint32_t index) {
 }
 
 Result<std::vector<std::uint32_t>> Steward::ports_for(const shm::EndpointSlot::Wanted& wanted) const {
-  if (wanted.kind == shm::EndpointKind::kReceive) return shared_.routes->receive(wanted.local_address);
+  if (has_destinations(wanted) || wanted.kind == shm::EndpointKind::kReceive) return shared_.routes->receive(wanted.local_address);
   const std::uint32_t interface = wanted.interface_address != 0 ? wanted.interface_address : wanted.local_address;
   auto route = shared_.routes->send(wanted.remote_address, interface, wanted.prefix_length);
   if (!route) return tl::unexpected{route.error()};
@@ -395,7 +403,9 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
   endpoint->generation = wanted.generation;
   endpoint->remote = {wanted.remote_address, wanted.remote_port};
   endpoint->wanted_remote.store(wanted.remote_address, std::memory_order_relaxed);
-  endpoint->is_connected = wanted.kind == shm::EndpointKind::kSend;
+  // A sender without a remote address has many destinations, and hears everybody (wire-protocol 5.2).
+  if (has_destinations(wanted)) endpoint->fan_out = std::make_unique<FanOut>(wanted.mode == shm::EndpointMode::kDynamic);
+  endpoint->is_connected = wanted.kind == shm::EndpointKind::kSend && endpoint->fan_out == nullptr;
   endpoint->ttl = wanted.ttl;
   if (wanted.is_multicast != 0) {
     if (auto joined = join_group(*endpoint, wanted); !joined) return tl::unexpected{joined.error()};
@@ -462,14 +472,14 @@ Result<void> Steward::bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot&
   const StewardPort& port = ports_[endpoint.ports.front()];
   pmd::Port::BindOptions bind;
   bind.local = {wanted.local_address, wanted.local_port};
-  if (!is_receive) {
+  if (!is_receive && endpoint.fan_out == nullptr) {
     bind.remote = endpoint.remote;
     bind.interface_address = endpoint.interface_address;
     if (bind.local.address == 0 && port.options.kind != shm::PortKind::kKernel) bind.local.address = port.options.address;
     if (endpoint.group.port != 0) bind.local.address = endpoint.interface_address;
   }
   if (is_answered(slot, shm::Observed::kActive)) bind.local = {slot.observed.bound_address, slot.observed.bound_port};
-  bind.is_receive = is_receive;
+  bind.is_receive = is_receive || endpoint.fan_out != nullptr;   // not connected
   bind.socket_rcvbuf = wanted.socket_rcvbuf;
   bind.socket_sndbuf = wanted.socket_sndbuf;
   bind.ttl = wanted.ttl;
@@ -548,6 +558,27 @@ void Steward::on_interest(std::uint32_t index) {
   }
   answer(slot, wanted == shm::Desired::kActive ? shm::Observed::kFailed : shm::Observed::kDone);
   ring(shm::SlotKind::kInterest, index);
+}
+
+// Those of publications; what stands for a subscription's are endpoints and links.
+void Steward::on_destination(std::uint32_t index) {
+  shm::DestinationSlot& slot = registry_.destinations[index];
+  const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
+  if (wanted == shm::Desired::kFree || slot.desired.kind != shm::DestinationKind::kSend) return;
+  if (is_answered(slot, shm::Observed::kDone)) return;
+  const bool has_failed = is_answered(slot, shm::Observed::kFailed);
+  if (has_failed && wanted == shm::Desired::kActive) return;
+  const auto lane = ready_endpoint(slot.desired.endpoint, shm::EndpointKind::kSend);
+  if (lane && !has_failed) {
+    post(*lane, {{shm::SlotKind::kDestination, index}, nullptr, false});
+    return;
+  }
+  if (wanted == shm::Desired::kActive) {
+    fail_with(slot, client_error_of(lane.error().code), lane.error());
+  } else {
+    answer(slot, shm::Observed::kDone);
+  }
+  ring(shm::SlotKind::kDestination, index);
 }
 
 // A relay sends from its image's log, so their lane is the same.

@@ -46,6 +46,7 @@ class Steward {
   void on_endpoint(std::uint32_t index);
   void readdress(std::uint32_t index);
   [[nodiscard]] Result<void> reconnect(const Endpoint& endpoint, const wire::UdpEndpoint& remote, const shm::EndpointSlot::Wanted& wanted);
+  void on_destination(std::uint32_t index);
   void on_interest(std::uint32_t index);
   void on_publication(std::uint32_t index);
   [[nodiscard]] Result<std::uint32_t> lane_of_relay(const shm::PublicationSlot& slot, std::uint32_t lane_of_endpoint);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "dataplane/core/fan_out.hpp"
 #include "dataplane/core/transmit.hpp"
 #include "dataplane/proto/dispatcher.hpp"
 #include "dataplane/proto/image.hpp"
@@ -48,10 +49,13 @@ struct Endpoint {
 
   // Send side.
   Destination destination;            // made by the lane
+  std::unique_ptr<FanOut> fan_out;    // no remote address, but many destinations
   // Receive side.
   std::int64_t receiver_id{};
   bool has_group_tag{};
   std::int64_t group_tag{};
+  [[nodiscard]] bool has_control() const noexcept { return remote.port != 0 && group.port == 0; }   // an explicit one (wire-protocol 3.3)
+  std::int64_t next_register_ns{};    // explicit control address: when it is next asked for a SETUP (wire-protocol 3.3)
   std::unique_ptr<proto::Dispatcher> dispatcher;
   // Stream of the last datagram: most datagrams belong to the stream of the one before.
   std::uint64_t cached_stream{};

@@ -117,6 +117,39 @@ bool LanePort::send_as(Destination& destination, std::span<const std::byte> payl
   return true;
 }
 
+rte_mbuf* SharedPayload::fill(FramePool& frames) noexcept {
+  rte_mbuf* const body = frames.take();
+  if (body == nullptr) return nullptr;
+  auto* const out = rte_pktmbuf_mtod(body, std::byte*);
+  std::memcpy(out, payload_.data(), payload_.size());
+  if (ids_ != nullptr) rewrite_ids(out, payload_.size(), *ids_);
+  body->data_len = static_cast<std::uint16_t>(payload_.size());
+  body->pkt_len = static_cast<std::uint32_t>(payload_.size());
+  return body_ = body;
+}
+
+bool LanePort::send_shared(Destination& destination, SharedPayload& shared, std::int64_t now_ns) noexcept {
+  if (destination.epoch != host_.epoch()) [[unlikely]] {
+    if (shared.ids() != nullptr) return send_as(destination, shared.payload(), *shared.ids(), now_ns);
+    return send_unresolved(destination, shared.payload(), now_ns);
+  }
+  if (!stage_.has_room()) [[unlikely]] return false;
+  rte_mbuf* const body = shared.body(frames_);
+  rte_mbuf* const head = body == nullptr ? nullptr : frames_.take();
+  if (head == nullptr) [[unlikely]] {
+    counters_.add(shm::LaneCounter::kDropNoBuffer);
+    return false;
+  }
+  destination.header.write(rte_pktmbuf_mtod(head, std::byte*), shared.size());
+  head->data_len = static_cast<std::uint16_t>(destination.header.length());
+  head->pkt_len = static_cast<std::uint32_t>(destination.header.length() + shared.size());
+  head->nb_segs = 2;
+  head->next = body;
+  rte_mbuf_refcnt_update(body, 1);
+  stage_.push(head);
+  return true;
+}
+
 bool LanePort::send_looped(Destination& destination, std::span<const std::byte> payload) noexcept {
   destination.epoch = 0;
   if (!stage_.has_room()) return false;

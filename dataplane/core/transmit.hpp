@@ -74,6 +74,12 @@ class TxStage {
     has_refused_ = count_ == kCapacity;
     return !has_refused_;
   }
+  // As has_room() for `count` frames, at most kCapacity.
+  [[nodiscard]] bool has_room_for(std::size_t count) noexcept {
+    if (count_ + count <= kCapacity) return true;
+    if (!has_refused_) flush();
+    return count_ + count <= kCapacity;
+  }
   // Offers everything once. Returns frames taken. Each turn ends with it.
   [[gnu::noinline]] unsigned flush() noexcept;
   void discard() noexcept {
@@ -91,6 +97,7 @@ class TxStage {
 };
 
 class LanePort;
+class FanOut;
 
 // What every frame of a stream carries.
 struct StreamIds {
@@ -139,10 +146,34 @@ class LoopQueue {
   std::array<rte_mbuf*, kCapacity> frames_{};
 };
 
+// One datagram on its way to several destinations: the first that can share its payload copies it into a buffer, which hangs behind the headers
+// of all of them then. The last of those frames to be sent frees it.
+class SharedPayload {
+ public:
+  // `ids`: what its frames are to carry instead of what they carry; may be null.
+  SharedPayload(std::span<const std::byte> payload, const StreamIds* ids) noexcept : payload_{payload}, ids_{ids} {}
+  ~SharedPayload() { rte_pktmbuf_free(body_); }
+  SharedPayload(const SharedPayload&) = delete;
+  SharedPayload& operator=(const SharedPayload&) = delete;
+  [[nodiscard]] std::size_t size() const noexcept { return payload_.size(); }
+  [[nodiscard]] std::span<const std::byte> payload() const noexcept { return payload_; }
+  [[nodiscard]] const StreamIds* ids() const noexcept { return ids_; }
+  // The buffer with the payload, its reference still ours; nullptr: none could be had.
+  [[nodiscard]] rte_mbuf* body(FramePool& frames) noexcept { return body_ != nullptr ? body_ : fill(frames); }
+
+ private:
+  [[nodiscard]] rte_mbuf* fill(FramePool& frames) noexcept;
+
+  std::span<const std::byte> payload_;
+  const StreamIds* ids_;
+  rte_mbuf* body_{};
+};
+
 // Where datagrams of one endpoint or image go: everything in front of the payload, and how to get there.
 struct Destination {
   wire::UdpFrameTemplate header;
-  LanePort* port{};
+  LanePort* port{};                // none: `fan_out`, or nowhere
+  FanOut* fan_out{};               // stands for all of its destinations
   wire::UdpEndpoint source;
   wire::UdpEndpoint remote;
   std::uint32_t next_hop{};        // whose MAC the frame carries
@@ -176,6 +207,10 @@ class LanePort final : public IpHost::Output {
   [[nodiscard]] bool send(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept;
   // The same with other ids in its frames.
   [[nodiscard]] bool send_as(Destination& destination, std::span<const std::byte> payload, const StreamIds& ids, std::int64_t now_ns) noexcept;
+  // The same without a copy of the payload: its header in front of the buffer that all destinations share. Precondition: can_share_payload().
+  [[nodiscard]] bool send_shared(Destination& destination, SharedPayload& shared, std::int64_t now_ns) noexcept;
+  // A checksum over the payload is cheaper where the payload is copied, too.
+  [[nodiscard]] bool can_share_payload() const noexcept { return options_.port->capabilities().has_multi_segment_tx && !options_.writes_udp_checksum; }
   // Makes a destination whose frames leave by this port. `ttl` 0: 64, or 1 for groups (wire-protocol 5.3).
   [[nodiscard]] Destination make_destination(const wire::UdpEndpoint& source, const wire::UdpEndpoint& remote, std::uint8_t ttl) noexcept;
 
@@ -200,6 +235,10 @@ class LanePort final : public IpHost::Output {
   [[nodiscard]] IpHost& host() noexcept { return host_; }
   [[nodiscard]] bool needs_arp() const noexcept { return needs_arp_; }
   [[nodiscard]] std::size_t payload_max() const noexcept { return payload_max_; }
+  // Whether a datagram with so much payload leaves in one piece.
+  [[nodiscard]] bool fits(std::size_t payload) const noexcept {
+    return payload <= payload_max_ && (!needs_arp_ || payload + wire::kIpv4HeaderLength + wire::kUdpHeaderLength <= options_.mtu);
+  }
   // A frame to `group` that is about to leave by this port: copies it for the members here.
   void loop_to_members(std::uint32_t group, rte_mbuf* frame) noexcept;
   // An owned frame from outside the templates (another lane): staged, or counted and freed.
@@ -271,8 +310,7 @@ class DestinationSink {
   [[nodiscard]] bool send_log(std::span<const std::byte> bytes) noexcept {
     if (ids_ == nullptr) [[likely]] return send(bytes);
     if (destination_->port != nullptr && destination_->port->send_as(*destination_, bytes, *ids_, now_ns_)) return true;
-    has_refused_ = true;
-    return false;
+    return send_to_all(bytes, ids_);
   }
   [[nodiscard]] bool send_control(std::span<const std::byte> bytes) noexcept { return send(bytes); }
   [[nodiscard]] bool has_refused() const noexcept { return has_refused_; }
@@ -280,9 +318,11 @@ class DestinationSink {
  private:
   [[nodiscard]] bool send(std::span<const std::byte> bytes) noexcept {
     if (destination_->port != nullptr && destination_->port->send(*destination_, bytes, now_ns_)) [[likely]] return true;
-    has_refused_ = true;
-    return false;
+    return send_to_all(bytes, nullptr);
   }
+  // What one port did not take: refused, or meant for the destinations of a fan-out.
+  [[gnu::noinline]] bool send_to_all(std::span<const std::byte> bytes, const StreamIds* ids) noexcept;
+
   Destination* destination_;
   std::int64_t now_ns_;
   const StreamIds* ids_;

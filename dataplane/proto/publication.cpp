@@ -213,6 +213,14 @@ void Publication::set_sender_limit(std::int64_t limit) noexcept {
   if (c_.snd_lmt) c_.snd_lmt.set(limit);
 }
 
+bool Publication::is_acceptable(const wire::StatusMessage& sm) const noexcept {
+  if (!sm.valid_for(term_length_)) return false;
+  if ((sm.flags & wire::flag::kSmSendSetup) != 0) return true;
+  // Not half a term alone (2.11 step 2): a PAD may have carried us past the window of a receiver that says so now.
+  const std::int64_t position = wire::position_of(sm.consumption_term_id, sm.consumption_term_offset, initial_term_id_, bits_);
+  return position >= oldest_retransmit() && position <= c_.state->sender_position + term_length_ / 2;
+}
+
 void Publication::on_status_message(const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept {
   PublicationState& s = *c_.state;
   if (!is_on_wire()) return;
@@ -223,11 +231,8 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
     s.is_setup_elicited = 1;
     return flow::on_elicited(*c_.desired, s, sm);
   }
+  if (!is_acceptable(sm)) return c_.counters.add(LaneCounter::kStatusMessagesRejected);
   const std::int64_t position = wire::position_of(sm.consumption_term_id, sm.consumption_term_offset, initial_term_id_, bits_);
-  // Not half a term alone (2.11 step 2): a PAD may have carried us past the window of a receiver that says so now.
-  if (position < oldest_retransmit() || position > s.sender_position + term_length_ / 2) {
-    return c_.counters.add(LaneCounter::kStatusMessagesRejected);
-  }
 
   const bool is_end = (sm.flags & wire::flag::kSmEndOfStream) != 0;
   ReceiverState* receiver = find_receiver(sm.receiver_id);

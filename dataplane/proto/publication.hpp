@@ -91,6 +91,8 @@ class Publication {
   [[nodiscard]] bool has_data() const noexcept;
   [[nodiscard]] std::int64_t next_deadline_ns() const noexcept;   // setup, heartbeat, receiver, retransmit timers; kNever_ns: none
 
+  // 2.11 steps 1 and 2: neither invalid nor further from the stream than its receivers can be.
+  [[nodiscard]] bool is_acceptable(const wire::StatusMessage& sm) const noexcept;
   // 2.11 steps 1, 2 and 4. Source address is recorded with the receiver. Counts by itself.
   void on_status_message(const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept;
   // 2.10. Serves at once what fits one turn. Counts by itself.

@@ -153,10 +153,14 @@ std::uint32_t FakeControl::make_log(std::int32_t term_length, shm::LogUse use, c
   return index;
 }
 
-std::uint32_t FakeControl::add_send_endpoint(const wire::UdpEndpoint& remote) {
+std::uint32_t FakeControl::add_send_endpoint(const wire::UdpEndpoint& remote, shm::EndpointMode mode, const wire::UdpEndpoint& local) {
   const std::uint32_t endpoint = next_endpoint_++;
   shm::EndpointSlot::Wanted& d = registry_->endpoints[endpoint].desired;
   d.kind = shm::EndpointKind::kSend;
+  d.mode = mode;
+  d.local_address = local.address;
+  d.local_port = local.port;
+  if (mode != shm::EndpointMode::kPlain) d.destination_count_id = make_counter();
   d.remote_address = remote.address;
   d.remote_port = remote.port;
   ++d.generation;
@@ -203,7 +207,7 @@ std::uint32_t FakeControl::add_relay(const RelayOptions& o) {
 
 std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   std::uint32_t endpoint = o.endpoint;
-  if (!o.is_ipc && endpoint == shm::kNoSlot) endpoint = add_send_endpoint(o.remote);
+  if (!o.is_ipc && endpoint == shm::kNoSlot) endpoint = add_send_endpoint(o.remote, o.mode, o.local);
   const int bits = wire::position_bits(o.term_length);
   shm::LogMetadata metadata;
   metadata.type = shm::LogType::kExclusivePublication;
@@ -227,7 +231,7 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   d.window_length = o.term_length / 2;
   d.start_position = o.start_position;
   d.flags = shm::PublicationFlags::kExclusive | (o.signals_eos ? shm::PublicationFlags::kSignalEos : 0) |
-            (o.is_ipc ? shm::PublicationFlags::kIpc : 0);
+            (o.is_ipc ? shm::PublicationFlags::kIpc : 0) | (o.mode != shm::EndpointMode::kPlain ? shm::PublicationFlags::kGroup : 0);
   d.lane = o.lane;
   d.endpoint = endpoint;
   d.log = log;
@@ -250,6 +254,30 @@ std::uint32_t FakeControl::add_publication(const PublicationOptions& o) {
   ring(shm::SlotKind::kPublication, index);
   publishers_[index] = Publisher{logs_[log], counters().counter(d.pub_lmt_id), o.session_id, o.stream_id, o.initial_term_id, o.mtu, o.start_position};
   return index;
+}
+
+std::uint32_t FakeControl::add_destination(std::uint32_t publication, const wire::UdpEndpoint& remote) {
+  const std::uint32_t index = next_destination_++;
+  shm::DestinationSlot::Wanted& d = registry_->destinations[index].desired;
+  d.kind = shm::DestinationKind::kSend;
+  d.endpoint = registry_->publications[publication].desired.endpoint;
+  d.remote_address = remote.address;
+  d.remote_port = remote.port;
+  d.registration_id = next_id_++;
+  ++d.generation;
+  d.state.store(shm::Desired::kActive, std::memory_order_release);
+  ring(shm::SlotKind::kDestination, index);
+  return index;
+}
+
+void FakeControl::move_destination(std::uint32_t slot, std::uint32_t address) {
+  std::atomic_ref{registry_->destinations[slot].desired.remote_address}.store(address, std::memory_order_relaxed);
+  ring(shm::SlotKind::kDestination, slot);
+}
+
+void FakeControl::remove_destination(std::uint32_t slot) {
+  registry_->destinations[slot].desired.state.store(shm::Desired::kClosing, std::memory_order_release);
+  ring(shm::SlotKind::kDestination, slot);
 }
 
 std::uint32_t FakeControl::add_subscription(const SubscriptionOptions& o) {

@@ -77,6 +77,8 @@ class FakeControl {
     std::int32_t mtu{1408};
     bool is_ipc{};
     std::uint32_t endpoint{shm::kNoSlot};   // share one
+    shm::EndpointMode mode{};               // dynamic and manual: many destinations, heard at `local`
+    wire::UdpEndpoint local{};
     std::int64_t linger_ns{5'000'000'000};
     std::int64_t start_position{};
     std::int64_t retransmit_linger_ns{10'000'000};
@@ -107,6 +109,10 @@ class FakeControl {
   std::uint32_t add_subscription(const SubscriptionOptions& options);    // interest slot; images follow by SETUP
   std::uint32_t add_ipc_subscriber(std::uint32_t publication);           // link slot
   std::uint32_t add_image_subscriber(std::uint32_t image);
+  // Of a manual publication; address 0: of a name that is not resolved yet.
+  std::uint32_t add_destination(std::uint32_t publication, const wire::UdpEndpoint& remote);
+  void move_destination(std::uint32_t slot, std::uint32_t address);
+  void remove_destination(std::uint32_t slot);
   void close_publication(std::uint32_t slot);
   void revoke_publication(std::uint32_t slot);
   void close_link(std::uint32_t slot);
@@ -141,7 +147,7 @@ class FakeControl {
   [[nodiscard]] Result<std::uint32_t> put_text(std::string_view text) { return registry_.put_text(text); }
 
  private:
-  std::uint32_t add_send_endpoint(const wire::UdpEndpoint& remote);
+  std::uint32_t add_send_endpoint(const wire::UdpEndpoint& remote, shm::EndpointMode mode = shm::EndpointMode::kPlain, const wire::UdpEndpoint& local = {});
   static void set_stock_rules(shm::PublicationSlot::Wanted& desired);
   struct Receive { std::uint32_t endpoint; SubscriptionOptions options; };
   std::uint32_t make_log(std::int32_t term_length, shm::LogUse use, const shm::LogMetadata& metadata, std::int64_t position);
@@ -160,7 +166,7 @@ class FakeControl {
   std::map<std::uint32_t, Subscriber> subscribers_;
   std::vector<Receive> receives_;
   std::vector<std::uint32_t> images_, image_links_;
-  std::uint32_t next_log_{}, next_endpoint_{}, next_publication_{}, next_image_{}, next_interest_{}, next_link_{};
+  std::uint32_t next_log_{}, next_endpoint_{}, next_publication_{}, next_image_{}, next_interest_{}, next_link_{}, next_destination_{};
   std::int64_t next_id_{1};
 };
 

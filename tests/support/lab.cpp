@@ -46,6 +46,7 @@ void Switch::forward(std::size_t from, rte_mbuf* frame) {
   const auto ip = ip_of(frame);
   if (ip && ip->protocol == wire::kIpProtocolIgmp) snoop(from, *ip);
   if (ip) ttls_[ip->destination] = ip->ttl;
+  if (ip) ++sent_[ip->destination];
   for (std::size_t to = 0; to < ports_.size(); ++to) {
     if (to == from || !wants(to, frame)) continue;
     rte_mbuf* copy = rte_pktmbuf_copy(frame, frame->pool, 0, UINT32_MAX);
@@ -88,6 +89,11 @@ bool Switch::is_member(std::uint32_t group, std::size_t port) const {
 std::size_t Switch::forwarded(std::uint32_t group, std::size_t port) const {
   const auto found = forwarded_.find({group, port});
   return found == forwarded_.end() ? 0 : found->second;
+}
+
+std::size_t Switch::sent_to(std::uint32_t address) const {
+  const auto found = sent_.find(address);
+  return found == sent_.end() ? 0 : found->second;
 }
 
 int Switch::ttl(std::uint32_t group) const {

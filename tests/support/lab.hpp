@@ -23,6 +23,8 @@ class Switch {
   void query(rte_mempool* pool, std::uint8_t max_response, bool is_v2 = false);
   // Frames to `group` that left through a port.
   [[nodiscard]] std::size_t forwarded(std::uint32_t group, std::size_t port) const;
+  // IPv4 frames to an address, whoever sent them.
+  [[nodiscard]] std::size_t sent_to(std::uint32_t address) const;
   // TTL of the last frame to `group`; -1: there was none.
   [[nodiscard]] int ttl(std::uint32_t group) const;
   [[nodiscard]] bool is_member(std::uint32_t group, std::size_t port) const;
@@ -36,6 +38,7 @@ class Switch {
   std::map<std::uint32_t, std::set<std::size_t>> members_;
   std::map<std::pair<std::uint32_t, std::size_t>, std::size_t> forwarded_;
   std::map<std::uint32_t, int> ttls_;
+  std::map<std::uint32_t, std::size_t> sent_;
 };
 
 // Node i has the address 10.0.0.<i + 1>/24 on the switch and a loopback port.

@@ -117,5 +117,47 @@ TEST_F(Destinations, survive_a_restart) {
   EXPECT_EQ(world().destinations.record(sent_to).uri, "aeron:udp?endpoint=10.0.0.2:40123|alias=a");
 }
 
+// ---- publications with many destinations ----
+
+class ManyDestinations : public ConductorTest {
+ protected:
+  void SetUp() override { start(); }
+  shm::OnError refused(const std::string& channel, ClientError code = ClientError::kInvalidChannel) { return expect_error(add_publication(channel), code); }
+};
+const std::string kDynamic = "aeron:udp?control=127.0.0.1:24500|control-mode=dynamic";
+
+// proves 5.5/4
+TEST_F(ManyDestinations, a_dynamic_publication_is_a_group_and_counts_its_destinations) {
+  add_publication(kDynamic, 10, true);
+  const std::vector<std::string> all = labels();
+  ASSERT_GE(all.size(), 3U);
+  EXPECT_EQ(all[0], "snd-channel: " + kDynamic + " 127.0.0.1:24500");
+  EXPECT_EQ(all[1], "mdc-num-dest: " + kDynamic);
+  EXPECT_TRUE(all[2].starts_with("snd-local-sockaddr: ")) << all[2];
+  const auto& endpoint = registry().endpoints[world().endpoints.used().front()].desired;
+  EXPECT_EQ(endpoint.mode, shm::EndpointMode::kDynamic);
+  EXPECT_EQ(endpoint.local_port, 24'500);
+  EXPECT_EQ(endpoint.remote_port, 0);
+  const auto& publication = registry().publications[world().publications.used().front()].desired;
+  EXPECT_NE(publication.flags & shm::PublicationFlags::kGroup, 0U);
+  EXPECT_EQ(publication.flags & shm::PublicationFlags::kMulticast, 0U);
+  EXPECT_EQ(publication.flow_control, shm::FlowControl::kMax);
+  skip_all();
+  crash_and_restart();
+  EXPECT_EQ(labels(), all);
+}
+
+// proves 5.5/1
+TEST_F(ManyDestinations, need_a_control_address_that_receivers_can_know) {
+  EXPECT_NE(refused("aeron:udp?control-mode=dynamic|endpoint=127.0.0.1:24325").text.find("needs a control address"), std::string::npos);
+  EXPECT_NE(refused("aeron:udp?control=127.0.0.1:24500").text.find("needs a control-mode"), std::string::npos);
+}
+
+TEST_F(ManyDestinations, an_endpoint_has_one_control_mode) {
+  add_publication("aeron:udp?control=127.0.0.1:24500|endpoint=127.0.0.1:24325");
+  skip_all();
+  EXPECT_NE(refused("aeron:udp?control=127.0.0.1:24500|endpoint=127.0.0.1:24325|control-mode=dynamic").text.find("'control-mode'"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace thalweg::conductor::testing

@@ -1,0 +1,87 @@
+#pragma once
+#include <vector>
+
+#include "dataplane/core/transmit.hpp"
+
+namespace thalweg::core {
+
+// The destinations of a send endpoint that has no remote address of its own (wire-protocol 5.5). Dynamic ones are learned from status
+// messages and forgotten when a receiver is silent; manual ones come and go by command and stand in the registry. Each datagram is handed to
+// all of them in one pass over the log, beginning with another one each time.
+// Thread: the endpoint's lane; no allocation after construction.
+class FanOut {
+ public:
+  static constexpr std::size_t kDestinationsMax = TxStage::kCapacity;   // one datagram to all of them fits a port's stage
+  static constexpr std::int64_t kTimeout_ns = 5 * kSecond_ns;           // wire-protocol 5.5, a constant of the protocol
+  static constexpr std::int64_t kPatience_ns = 5 * kMillisecond_ns;     // ours: so long all destinations wait for a port that takes nothing
+  static constexpr std::size_t kShareBytes = 512;                       // ours: from here on one copy of the payload serves all destinations
+
+  explicit FanOut(bool is_dynamic);
+  // Where what is not sent is counted; before anything else.
+  void count_in(proto::LaneCounters counters) noexcept { counters_ = counters; }
+  // Where the number of destinations is published (client-protocol 5.7, type 18).
+  void publish_count_in(shm::Counter counter) noexcept {
+    count_ = counter;
+    publish_count();
+  }
+
+  // A status message of `receiver_id` came from `source` and was not rejected. Matched are receiver id and port, and before anything is known
+  // of a manual destination its address and port. Dynamic: `make(source)` makes the destination of a receiver not known yet.
+  template <typename Make>
+  void hear(std::int64_t receiver_id, const wire::UdpEndpoint& source, std::int64_t now_ns, Make&& make) noexcept;
+
+  // A manual destination: new, or with another address (5.12). `destination` without a port is one whose name means nothing yet. False: full.
+  [[nodiscard]] bool put(shm::DestinationSlot& slot, const Destination& destination) noexcept;
+  void remove(const shm::DestinationSlot& slot) noexcept;
+
+  // One datagram to every destination. False: a port has no room for all of its copies, and nobody got one. A port that takes nothing for
+  // long loses its copies, so that the others go on. Without destinations it succeeds (5.5).
+  // `ids`: what its frames are to carry instead of what they carry; may be null.
+  [[nodiscard]] bool send(std::span<const std::byte> payload, const StreamIds* ids, std::int64_t now_ns) noexcept;
+
+  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+
+ private:
+  struct Entry {
+    Destination destination;
+    std::int64_t receiver_id{};
+    std::int64_t last_heard_ns{};
+    shm::DestinationSlot* slot{};      // manual
+    std::uint32_t generation{};        // of the slot
+    bool is_receiver_known{};
+    bool is_sent{};                    // it has a port, and no other entry has its address
+  };
+  struct PortUse {
+    LanePort* port{};
+    std::size_t copies{};              // of each datagram
+  };
+  void learn(const Destination& destination, std::int64_t receiver_id, std::int64_t now_ns) noexcept;
+  [[nodiscard]] Entry* find(const shm::DestinationSlot& slot) noexcept;
+  static void refresh(Entry& entry, std::int64_t receiver_id, std::int64_t now_ns) noexcept;
+  [[nodiscard]] bool is_heard(const Entry& entry, std::int64_t receiver_id, const wire::UdpEndpoint& source) const noexcept;
+  void expire(std::int64_t now_ns) noexcept;
+  void settle() noexcept;
+  void publish_count() noexcept;
+  [[nodiscard]] bool has_room(std::int64_t now_ns) noexcept;
+  void send_to(Destination& destination, std::span<const std::byte> payload, const StreamIds* ids, SharedPayload* shared, std::int64_t now_ns) noexcept;
+
+  std::vector<Entry> entries_;
+  std::vector<PortUse> ports_;
+  std::size_t first_{};
+  std::int64_t next_expiry_ns_{};
+  std::int64_t blocked_since_ns_{};    // 0: it is not
+  proto::LaneCounters counters_;
+  shm::Counter count_;
+  bool is_dynamic_;
+  bool shares_payload_{};              // a port sends chained buffers, and more than one copy leaves by it
+};
+
+template <typename Make>
+void FanOut::hear(std::int64_t receiver_id, const wire::UdpEndpoint& source, std::int64_t now_ns, Make&& make) noexcept {
+  for (Entry& entry : entries_) {
+    if (is_heard(entry, receiver_id, source)) return refresh(entry, receiver_id, now_ns);
+  }
+  if (is_dynamic_) learn(make(source), receiver_id, now_ns);
+}
+
+}  // namespace thalweg::core
