@@ -136,8 +136,8 @@ _thalweg_grammar() {
       ;;
     'pub')
       verbs=''
-      options='--help --channel --stream --rate --size --count --duration --wait --interval --verify --shared --lines'
-      valued='--channel --stream --rate --size --count --duration --wait --interval'
+      options='--help --channel --stream --destination --rate --size --count --duration --wait --interval --verify --shared --lines'
+      valued='--channel --stream --destination --rate --size --count --duration --wait --interval'
       files=''
       takes_files=0
       ;;

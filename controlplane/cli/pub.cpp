@@ -12,6 +12,7 @@ namespace {
 
 struct PubOptions {
   StreamOptions stream;
+  std::vector<std::string> destinations;   // of a manual publication
   std::int64_t size_bytes{64};
   std::int64_t count{};
   std::int64_t duration_ns{};
@@ -225,8 +226,11 @@ class Publisher {
 };
 
 template <typename P>
-Exit publish(Context& context, const PubOptions& options, Result<P> publication, bool reports) {
+Exit publish(Context& context, const PubOptions& options, client::Client& client, Result<P> publication, bool reports) {
   if (!publication) return context.out.fail("pub", publication.error());
+  for (const std::string& destination : options.destinations) {
+    if (const auto added = client.add_destination(*publication, destination); !added) return context.out.fail("pub", added.error());
+  }
   if (options.size_bytes > publication->max_message_length()) {
     return context.out.fail("pub", {ErrorCode::kInvalidArgument,
                                     fmt::format("--size {} is more than this stream's longest message, {}", options.size_bytes,
@@ -246,8 +250,8 @@ Exit run_pub(Context& context, PubOptions options, bool interval_given) {
   if (!client) return context.out.fail("pub", client.error());
   const bool reports = !options.reads_lines && (interval_given || !context.out.is_json());
   const auto& [channel, stream_id] = options.stream;
-  if (options.is_shared) return publish(context, options, client->add_publication(channel, stream_id), reports);
-  return publish(context, options, client->add_exclusive_publication(channel, stream_id), reports);
+  if (options.is_shared) return publish(context, options, *client, client->add_publication(channel, stream_id), reports);
+  return publish(context, options, *client, client->add_exclusive_publication(channel, stream_id), reports);
 }
 
 }  // namespace
@@ -256,6 +260,7 @@ void register_pub(CLI::App& root, Context& context) {
   CLI::App* verb = root.add_subcommand("pub", "Publish test messages, or the lines of standard input");
   const auto options = std::make_shared<PubOptions>();
   add_stream_options(*verb, options->stream);
+  verb->add_option("--destination", options->destinations, "Send there; once for each destination of a channel with control-mode=manual")->type_name("URI");
   verb->add_option("--rate", options->rate, "Messages per second; 0 = as fast as possible")->check(non_negative_number())->capture_default_str();
   add_size(*verb, "--size", options->size_bytes, "Bytes per message (default 64)")->default_str("64");
   verb->add_option("--count", options->count, "Stop after this many messages")->check(positive_count());

@@ -21,15 +21,28 @@ OperationPtr with(Services& services, shm::Bytes message, std::string_view name,
   return nullptr;
 }
 
-OperationPtr destination(Services& services, shm::Bytes message, std::string_view name, bool is_receive) {
-  return with<shm::DestinationCommand>(services, message, name, [&](const shm::DestinationCommand& command) -> OperationPtr {
-    if (is_receive) {
-      change_receive_destination(services, command);
-    } else {
-      change_send_destination(services, command, command.registration_id);
-    }
-    return nullptr;
-  });
+OperationPtr run_destination_command(Services& services, Command type, shm::Bytes message) {
+  switch (type) {
+    case Command::kAddDestination:
+      return with<shm::DestinationCommand>(services, message, "ADD_DESTINATION",
+                                           [&](const shm::DestinationCommand& command) { return add_send_destination(services, command); });
+    case Command::kRemoveDestination:
+      return with<shm::DestinationCommand>(services, message, "REMOVE_DESTINATION", [&](const shm::DestinationCommand& command) -> OperationPtr {
+        remove_send_destination(services, command);
+        return nullptr;
+      });
+    case Command::kRemoveDestinationById:
+      return with<shm::RemoveDestinationById>(services, message, "REMOVE_DESTINATION_BY_ID", [&](const shm::RemoveDestinationById& command) -> OperationPtr {
+        remove_send_destination(services, command);
+        return nullptr;
+      });
+    default:
+      return with<shm::DestinationCommand>(services, message, type == Command::kAddReceiveDestination ? "ADD_RCV_DESTINATION" : "REMOVE_RCV_DESTINATION",
+                                           [&](const shm::DestinationCommand& command) -> OperationPtr {
+                                             change_receive_destination(services, command);
+                                             return nullptr;
+                                           });
+  }
 }
 
 void terminate(Services& services, const shm::TerminateDriver&) {
@@ -131,15 +144,11 @@ OperationPtr run_command(Services& services, std::int32_t type_id, shm::Bytes me
         remove_subscription(services, command);
         return nullptr;
       });
-    case Command::kAddDestination: return destination(services, message, "ADD_DESTINATION", false);
-    case Command::kRemoveDestination: return destination(services, message, "REMOVE_DESTINATION", false);
-    case Command::kAddReceiveDestination: return destination(services, message, "ADD_RCV_DESTINATION", true);
-    case Command::kRemoveReceiveDestination: return destination(services, message, "REMOVE_RCV_DESTINATION", true);
+    case Command::kAddDestination:
+    case Command::kRemoveDestination:
     case Command::kRemoveDestinationById:
-      return with<shm::RemoveDestinationById>(services, message, "REMOVE_DESTINATION_BY_ID", [&](const shm::RemoveDestinationById& command) -> OperationPtr {
-        change_send_destination(services, command, command.publication_registration_id);
-        return nullptr;
-      });
+    case Command::kAddReceiveDestination:
+    case Command::kRemoveReceiveDestination: return run_destination_command(services, type, message);
     case Command::kAddCounter:
     case Command::kAddStaticCounter:
     case Command::kRemoveCounter: return run_counter_command(services, type, message);

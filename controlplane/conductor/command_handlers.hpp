@@ -35,7 +35,9 @@ void remove_subscription(Services& services, const shm::RemoveRegistration& comm
 void add_counter(Services& services, const shm::AddCounter& command);
 void add_static_counter(Services& services, const shm::AddStaticCounter& command);
 void remove_counter(Services& services, const shm::RemoveRegistration& command);
-void change_send_destination(Services& services, const shm::CommandHeader& header, std::int64_t publication_id);
+[[nodiscard]] OperationPtr add_send_destination(Services& services, const shm::DestinationCommand& command);
+void remove_send_destination(Services& services, const shm::DestinationCommand& command);
+void remove_send_destination(Services& services, const shm::RemoveDestinationById& command);
 void change_receive_destination(Services& services, const shm::DestinationCommand& command);
 void reject_image(Services& services, const shm::RejectImage& command);
 

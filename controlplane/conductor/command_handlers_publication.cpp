@@ -10,11 +10,9 @@ using shm::ClientError;
 
 // The rules for addresses of publications (client-protocol 6.6); whatever needs a later release is said so.
 Outcome<void> check_addresses(const UdpChannel& channel) {
-  if (channel.control_mode == ControlMode::kManual) {
-    return refuse(ClientError::kNotSupported, "control-mode=manual is not supported on publications yet, control-mode=dynamic is: channel=" + channel.uri);
-  }
   if (channel.control_mode == ControlMode::kResponse) return refuse(ClientError::kNotSupported, "response channels are not supported yet: channel=" + channel.uri);
-  if (channel.control_mode == ControlMode::kDynamic) return {};   // its destinations come by themselves; an endpoint has no say (5.5)
+  const bool has_destinations = channel.control_mode == ControlMode::kDynamic || channel.control_mode == ControlMode::kManual;
+  if (has_destinations) return {};   // they come by themselves or by command; an endpoint has no say (5.5)
   if (channel.endpoint && channel.endpoint->port == 0) return refuse_channel("endpoint port 0 is not allowed on a publication: channel=" + channel.uri);
   if (channel.control && !channel.endpoint) return refuse_channel("control without endpoint needs a control-mode: channel=" + channel.uri);
   return {};
@@ -159,15 +157,6 @@ void remove_publication(Services& services, const shm::RemovePublication& comman
   const auto removed = services.publications.remove(command.client_id, command.registration_id, command.revoke);
   if (!removed) return answer_error(services.world, command.correlation_id, removed.error());
   services.world.clients_out.success(command.correlation_id);
-}
-
-void change_send_destination(Services& services, const shm::CommandHeader& header, std::int64_t publication_id) {
-  const std::uint32_t publication = services.publications.find(std::nullopt, publication_id);
-  if (publication == shm::kNoSlot || services.world.publications.record(publication).is_ipc) {
-    return answer_error(services.world, header.correlation_id,
-                        {ClientError::kUnknownPublication, fmt::format("unknown publication client_id={} registration_id={}", header.client_id, publication_id)});
-  }
-  answer_error(services.world, header.correlation_id, {ClientError::kNotSupported, "destinations of publications are not supported yet"});
 }
 
 void reject_image(Services& services, const shm::RejectImage& command) {

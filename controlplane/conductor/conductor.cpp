@@ -46,7 +46,7 @@ Conductor::Conductor(Settings settings, host::InstanceFiles& files, host::LogSto
     : world_{std::move(settings), files, std::move(logs), worker, lookups, now},
       services_{world_},
       commands_{services_},
-      re_resolution_{world_, services_.endpoints},
+      re_resolution_{world_, services_.endpoints, services_.destinations},
       next_tick_ns_{now.now_ns},
       ring_moved_ns_{now.now_ns} {}
 

@@ -14,13 +14,8 @@ namespace {
 constexpr std::int64_t kSilence_ns = 5 * kSecond_ns;  // wire-protocol 1.12: not configurable
 constexpr std::size_t kLookupsMax = 16;               // at once; the others come with the next checks
 
-// The far side's address of an endpoint, where a name stands in its channel; null: a literal address, a group, or nobody in particular.
-const ChannelAddress* named_remote(const EndpointRecord& record, shm::EndpointKind kind) {
-  const UdpChannel& channel = record.channel;
-  const bool is_plain = channel.control_mode == ControlMode::kNone && !channel.is_multicast;
-  if (record.status != Status::kActive || !is_plain) return nullptr;
-  const auto& remote = kind == shm::EndpointKind::kSend ? channel.endpoint : channel.control;
-  return remote && !host::literal_host(remote->host) ? &*remote : nullptr;
+const ChannelAddress* if_named(const std::optional<ChannelAddress>& address) {
+  return address && !host::literal_host(address->host) ? &*address : nullptr;
 }
 
 std::int64_t last_status_message_ns(const shm::PublicationState& state) noexcept {
@@ -31,6 +26,26 @@ std::int64_t last_status_message_ns(const shm::PublicationState& state) noexcept
 
 }  // namespace
 
+const ChannelAddress* ReResolution::named_remote(shm::SlotRef ref) const {
+  if (ref.kind == shm::SlotKind::kDestination) {
+    const bool is_sent_to = world_->destinations.is_used(ref.index) && world_->destinations.slot(ref.index).desired.kind == shm::DestinationKind::kSend &&
+                            world_->destinations.record(ref.index).status == Status::kActive;
+    return is_sent_to ? if_named(world_->destinations.record(ref.index).channel.endpoint) : nullptr;
+  }
+  if (!world_->endpoints.is_used(ref.index)) return nullptr;
+  const EndpointRecord& record = world_->endpoints.record(ref.index);
+  const UdpChannel& channel = record.channel;
+  const bool is_plain = channel.control_mode == ControlMode::kNone && !channel.is_multicast;
+  if (record.status != Status::kActive || !is_plain) return nullptr;
+  const bool is_send = world_->endpoints.slot(ref.index).desired.kind == shm::EndpointKind::kSend;
+  return if_named(is_send ? channel.endpoint : channel.control);
+}
+
+std::int64_t ReResolution::registration_id(shm::SlotRef ref) const {
+  return ref.kind == shm::SlotKind::kDestination ? world_->destinations.slot(ref.index).desired.registration_id
+                                                 : world_->endpoints.slot(ref.index).desired.registration_id;
+}
+
 void ReResolution::poll() {
   if (lookups_ != 0) finish_lookups();
   const std::int64_t interval_ns = world_->settings.names.re_resolution_interval_ns;
@@ -40,65 +55,72 @@ void ReResolution::poll() {
 }
 
 void ReResolution::check() {
-  find_named_endpoints();
+  find_names();
   if (watches_.empty()) return;
   listen();
-  for (auto& [endpoint, watch] : watches_) {
+  for (auto& [key, watch] : watches_) {
     if (watch.lookup || lookups_ >= kLookupsMax || world_->now.now_ns - watch.heard_ns <= kSilence_ns) continue;
-    const auto kind = world_->endpoints.slot(endpoint).desired.kind;
-    watch.lookup.emplace(*world_, named_remote(world_->endpoints.record(endpoint), kind)->host);
+    watch.lookup.emplace(*world_, named_remote(shm::SlotRef::unpack(key))->host);
     ++lookups_;
   }
   finish_lookups();
 }
 
-void ReResolution::find_named_endpoints() {
-  const auto is_named = [this](std::uint32_t endpoint) {
-    return world_->endpoints.is_used(endpoint) && named_remote(world_->endpoints.record(endpoint), world_->endpoints.slot(endpoint).desired.kind) != nullptr;
-  };
-  std::erase_if(watches_, [&](const auto& item) {
-    const bool is_same = is_named(item.first) && item.second.registration_id == world_->endpoints.slot(item.first).desired.registration_id;
+void ReResolution::find_names() {
+  std::erase_if(watches_, [this](const auto& item) {
+    const auto ref = shm::SlotRef::unpack(item.first);
+    const bool is_same = named_remote(ref) != nullptr && item.second.registration_id == registration_id(ref);
     if (!is_same && item.second.lookup) --lookups_;
     return !is_same;
   });
-  for (const std::uint32_t endpoint : world_->endpoints.used()) {
-    if (is_named(endpoint)) watches_.try_emplace(endpoint, Watch{world_->endpoints.slot(endpoint).desired.registration_id, world_->now.now_ns, std::nullopt});
-  }
+  const auto watch = [this](shm::SlotRef ref) {
+    if (named_remote(ref) != nullptr) watches_.try_emplace(ref.pack(), Watch{registration_id(ref), world_->now.now_ns, std::nullopt});
+  };
+  for (const std::uint32_t index : world_->endpoints.used()) watch({shm::SlotKind::kEndpoint, index});
+  for (const std::uint32_t index : world_->destinations.used()) watch({shm::SlotKind::kDestination, index});
 }
 
 // Their lanes keep these times; what is read here may be a moment old.
 void ReResolution::listen() {
-  const auto hear = [this](std::uint32_t endpoint, std::int64_t heard_ns) {
-    if (const auto watch = watches_.find(endpoint); watch != watches_.end()) watch->second.heard_ns = std::max(watch->second.heard_ns, heard_ns);
+  const auto hear = [this](shm::SlotRef ref, std::int64_t heard_ns) {
+    if (const auto watch = watches_.find(ref.pack()); watch != watches_.end()) watch->second.heard_ns = std::max(watch->second.heard_ns, heard_ns);
   };
   for (const std::uint32_t index : world_->publications.used()) {
     const auto& slot = world_->publications.slot(index);
-    if (watches_.contains(slot.desired.endpoint)) hear(slot.desired.endpoint, last_status_message_ns(slot.observed.state));
+    const shm::SlotRef endpoint{shm::SlotKind::kEndpoint, slot.desired.endpoint};
+    if (watches_.contains(endpoint.pack())) hear(endpoint, last_status_message_ns(slot.observed.state));
   }
   for (const std::uint32_t index : world_->images.used()) {
     const auto& slot = world_->images.slot(index);
-    hear(slot.desired.endpoint, slot.observed.state.last_packet_ns);
+    hear({shm::SlotKind::kEndpoint, slot.desired.endpoint}, slot.observed.state.last_packet_ns);
+  }
+  for (const std::uint32_t index : world_->destinations.used()) {
+    const auto& slot = world_->destinations.slot(index);
+    if (host::observed_state(slot) != shm::Observed::kActive) continue;
+    const std::int64_t heard_ns = std::atomic_ref{world_->destinations.slot(index).observed.last_heard_ns}.load(std::memory_order_relaxed);
+    hear({shm::SlotKind::kDestination, index}, heard_ns);
   }
 }
 
 void ReResolution::finish_lookups() {
-  for (auto& [endpoint, watch] : watches_) {
+  for (auto& [key, watch] : watches_) {
     if (!watch.lookup) continue;
     const auto& address = watch.lookup->poll(*world_);
     if (!address) continue;
-    settle(endpoint, watch.lookup->host(), *address);
+    settle(shm::SlotRef::unpack(key), watch.lookup->host(), *address);
     watch.lookup.reset();
     --lookups_;
   }
 }
 
-void ReResolution::settle(std::uint32_t endpoint, const std::string& host, const Outcome<std::uint32_t>& address) {
+void ReResolution::settle(shm::SlotRef ref, const std::string& host, const Outcome<std::uint32_t>& address) {
   if (!address) return world_->report(address.error());
-  if (!world_->endpoints.is_used(endpoint)) return;
+  if (named_remote(ref) == nullptr) return;
   if (wire::is_multicast_ipv4(*address)) {
     return world_->report({shm::ClientError::kInvalidChannel, fmt::format("{} has become the group {}: its streams stay where they are", host, format_ipv4(*address))});
   }
-  if (endpoints_->change_remote(endpoint, *address)) world_->system(shm::SystemCounter::kResolutionChanges).add(1);
+  const bool is_moved = ref.kind == shm::SlotKind::kDestination ? destinations_->change_remote(ref.index, *address) : endpoints_->change_remote(ref.index, *address);
+  if (is_moved) world_->system(shm::SystemCounter::kResolutionChanges).add(1);
 }
 
 }  // namespace thalweg::conductor

@@ -41,11 +41,17 @@ Result<std::optional<Handle>> find(Conductor& conductor, RegistrationId id, Reso
   return std::optional<Handle>{handle_of<Handle>(std::move(**taken))};
 }
 
-Result<> wait_for_command(Conductor& conductor, shm::Command type, std::int64_t registration_id, std::string_view channel) {
-  const auto id = conductor.command(type, registration_id, channel);
-  if (!id) return tl::unexpected<Error>{id.error()};
+// The id of a command that was answered with success.
+Result<RegistrationId> wait_for_success(Conductor& conductor, Result<RegistrationId> id) {
+  if (!id) return id;
   auto registration = conductor.await(*id, ResourceKind::kCommand);
   if (!registration) return tl::unexpected<Error>{std::move(registration.error())};
+  return id;
+}
+
+Result<> wait_for_command(Conductor& conductor, shm::Command type, std::int64_t registration_id, std::string_view channel) {
+  const auto id = wait_for_success(conductor, conductor.command(type, registration_id, channel));
+  if (!id) return tl::unexpected<Error>{id.error()};
   return {};
 }
 }  // namespace
@@ -135,8 +141,13 @@ Result<std::optional<ClientCounter>> Client::find_counter(RegistrationId id) {
 }
 
 // Publications are named by their original id: stock drivers look no other up (client-protocol 6.5, Destinations).
-Result<> Client::add_destination(const PublicationHandle& publication, std::string_view channel) {
-  return wait_for_command(*conductor_, shm::Command::kAddDestination, publication.original_registration_id(), channel);
+Result<RegistrationId> Client::add_destination(const PublicationHandle& publication, std::string_view channel) {
+  return wait_for_success(*conductor_, conductor_->command(shm::Command::kAddDestination, publication.original_registration_id(), channel));
+}
+Result<> Client::remove_destination(const PublicationHandle& publication, RegistrationId destination) {
+  const auto id = wait_for_success(*conductor_, conductor_->remove_destination(publication.original_registration_id(), destination));
+  if (!id) return tl::unexpected<Error>{id.error()};
+  return {};
 }
 Result<> Client::remove_destination(const PublicationHandle& publication, std::string_view channel) {
   return wait_for_command(*conductor_, shm::Command::kRemoveDestination, publication.original_registration_id(), channel);

@@ -46,7 +46,9 @@ class Client {
   [[nodiscard]] Result<std::optional<Subscription>> find_subscription(RegistrationId id);
 
   // Destinations of a `control-mode=manual` publication or subscription (wire-protocol 5.5, 5.6). Wait.
-  [[nodiscard]] Result<> add_destination(const PublicationHandle& publication, std::string_view channel);
+  // A publication's is known by the id it is added with, and by its channel; to remove one that is not there is no error.
+  [[nodiscard]] Result<RegistrationId> add_destination(const PublicationHandle& publication, std::string_view channel);
+  [[nodiscard]] Result<> remove_destination(const PublicationHandle& publication, RegistrationId destination);
   [[nodiscard]] Result<> remove_destination(const PublicationHandle& publication, std::string_view channel);
   [[nodiscard]] Result<> add_destination(const Subscription& subscription, std::string_view channel);
   [[nodiscard]] Result<> remove_destination(const Subscription& subscription, std::string_view channel);

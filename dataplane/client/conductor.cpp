@@ -358,11 +358,12 @@ Result<RegistrationId> Conductor::add(AddRequest request) {
   return static_cast<RegistrationId>(correlation_id);
 }
 
-Result<RegistrationId> Conductor::command(shm::Command type, std::int64_t registration_id, std::string_view channel) {
+template <typename Make>
+Result<RegistrationId> Conductor::send_command(shm::Command type, Make&& make) {
   const std::lock_guard lock{mutex_};
   if (is_closed()) return closed_error();
   const std::int64_t correlation_id = to_driver_.next_correlation_id();
-  if (!send(type, shm::DestinationCommand{{client_id_, correlation_id}, registration_id, channel})) {
+  if (!send(type, make(shm::CommandHeader{client_id_, correlation_id}))) {
     return fail(ErrorCode::kInvalidArgument, "the command does not fit into the driver's command ring");
   }
   Registration registration;
@@ -372,6 +373,16 @@ Result<RegistrationId> Conductor::command(shm::Command type, std::int64_t regist
   ++pending_count_;
   wake();
   return static_cast<RegistrationId>(correlation_id);
+}
+
+Result<RegistrationId> Conductor::command(shm::Command type, std::int64_t registration_id, std::string_view channel) {
+  return send_command(type, [&](shm::CommandHeader header) { return shm::DestinationCommand{header, registration_id, channel}; });
+}
+
+Result<RegistrationId> Conductor::remove_destination(std::int64_t publication_registration_id, RegistrationId destination) {
+  return send_command(shm::Command::kRemoveDestinationById, [&](shm::CommandHeader header) {
+    return shm::RemoveDestinationById{header, publication_registration_id, static_cast<std::int64_t>(destination)};
+  });
 }
 
 Result<std::optional<Registration>> Conductor::take(RegistrationId id, ResourceKind kind) {

@@ -59,6 +59,7 @@ void IpcDriver::handle(shm::Command type, shm::Bytes body) {
     case shm::Command::kRemoveCounter: return remove_counter(*shm::decode<shm::RemoveRegistration>(body));
     case shm::Command::kAddDestination:
     case shm::Command::kRemoveDestination:
+    case shm::Command::kRemoveDestinationById:
     case shm::Command::kAddReceiveDestination:
     case shm::Command::kRemoveReceiveDestination: {
       const auto header = *shm::decode<shm::CommandHeader>(body);

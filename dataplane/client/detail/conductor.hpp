@@ -65,6 +65,7 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   [[nodiscard]] Result<RegistrationId> add(AddRequest request);
   // A command answered by ON_OPERATION_SUCCESS.
   [[nodiscard]] Result<RegistrationId> command(shm::Command type, std::int64_t registration_id, std::string_view channel);
+  [[nodiscard]] Result<RegistrationId> remove_destination(std::int64_t publication_registration_id, RegistrationId destination);
   // The registration once it is no longer pending; it is forgotten then. Errors: kNotFound, or what the driver answered.
   [[nodiscard]] Result<std::optional<Registration>> take(RegistrationId id, ResourceKind kind);
   // Waits for that.
@@ -111,6 +112,9 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   [[nodiscard]] bool send_add(const AddRequest& request, std::int64_t correlation_id);
   template <typename M>
   [[nodiscard]] bool send(shm::Command type, const M& message);
+  // `make(header)` makes the message.
+  template <typename Make>
+  [[nodiscard]] Result<RegistrationId> send_command(shm::Command type, Make&& make);
   template <typename M>
   void send_or_keep(shm::Command type, const M& message);
   void wake();

@@ -224,12 +224,18 @@ TEST_F(Resources, an_image_that_is_held_stays_readable_as_memory_after_it_is_gon
 TEST_F(Resources, destinations_name_the_original_publication) {
   const Publication first = publication();
   const Publication second = publication();
-  EXPECT_TRUE(client_->add_destination(second, "aeron:udp?endpoint=10.0.0.1:4000"));
+  const auto destination = client_->add_destination(second, "aeron:udp?endpoint=10.0.0.1:4000");
+  ASSERT_TRUE(destination);
   const auto command = shm::decode<shm::DestinationCommand>(driver_->seen().back().body);
+  EXPECT_EQ(command->correlation_id, static_cast<std::int64_t>(*destination));
   EXPECT_EQ(command->registration_id, first.registration_id());
   EXPECT_EQ(command->channel, "aeron:udp?endpoint=10.0.0.1:4000");
   driver_->fail_next(1, "no");
   EXPECT_EQ(client_->remove_destination(second, "x").error().code, ErrorCode::kInvalidChannel);
+  EXPECT_TRUE(client_->remove_destination(second, *destination));
+  const auto removal = shm::decode<shm::RemoveDestinationById>(driver_->seen().back().body);
+  EXPECT_EQ(removal->publication_registration_id, first.registration_id());
+  EXPECT_EQ(removal->destination_registration_id, static_cast<std::int64_t>(*destination));
   Subscription s = subscription();
   EXPECT_TRUE(client_->add_destination(s, "aeron:udp?endpoint=10.0.0.1:4000"));
   EXPECT_EQ(driver_->seen().back().type, shm::Command::kAddReceiveDestination);

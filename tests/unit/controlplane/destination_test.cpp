@@ -159,5 +159,155 @@ TEST_F(ManyDestinations, an_endpoint_has_one_control_mode) {
   EXPECT_NE(refused("aeron:udp?control=127.0.0.1:24500|endpoint=127.0.0.1:24325|control-mode=dynamic").text.find("'control-mode'"), std::string::npos);
 }
 
+// ---- commands ----
+
+class DestinationCommands : public ManyDestinations {
+ protected:
+  static inline const std::string kManual = "aeron:udp?control=127.0.0.1:24500|control-mode=manual";
+  std::int64_t change(shm::Command type, std::int64_t publication, const std::string& channel) {
+    shm::DestinationCommand command;
+    command.client_id = kClient;
+    command.correlation_id = next_id();
+    command.registration_id = publication;
+    command.channel = channel;
+    send(type, command);
+    run();
+    return command.correlation_id;
+  }
+  std::int64_t add(std::int64_t publication, const std::string& channel) { return change(shm::Command::kAddDestination, publication, channel); }
+  std::int64_t remove(std::int64_t publication, const std::string& channel) { return change(shm::Command::kRemoveDestination, publication, channel); }
+  std::int64_t remove_by_id(std::int64_t publication, std::int64_t destination) {
+    const shm::RemoveDestinationById command{{kClient, next_id()}, publication, destination};
+    send(shm::Command::kRemoveDestinationById, command);
+    run();
+    return command.correlation_id;
+  }
+  void expect_success(std::int64_t correlation_id) { EXPECT_EQ(expect<shm::OnOperationSuccess>(shm::Response::kOperationSuccess).correlation_id, correlation_id); }
+  std::int64_t publish(const std::string& channel = kManual, bool is_exclusive = false, std::int64_t client = kClient) {
+    const std::int64_t id = add_publication(channel, 10, is_exclusive, client);
+    skip_all();
+    return id;
+  }
+  const shm::DestinationSlot& only() {
+    EXPECT_EQ(world().destinations.used().size(), 1U);
+    return registry().destinations[world().destinations.used().front()];
+  }
+  [[nodiscard]] std::size_t count() { return world().destinations.used().size(); }
+};
+
+// proves 5.5/8
+TEST_F(DestinationCommands, add_and_remove_by_channel_or_registration_id) {
+  const std::int64_t publication = publish();
+  const std::int64_t first = add(publication, "aeron:udp?endpoint=127.0.0.1:24501");
+  expect_success(first);
+  EXPECT_EQ(only().desired.endpoint, world().publications.slot(world().publications.used().front()).desired.endpoint);
+  EXPECT_EQ(only().desired.remote_port, 24'501);
+  const std::int64_t second = add(publication, "aeron:udp?endpoint=localhost:24502");
+  expect_success(second);
+  expect_success(remove_by_id(publication, first));
+  EXPECT_EQ(only().desired.registration_id, second);
+  expect_success(remove(publication, "aeron:udp?endpoint=127.0.0.1:24502"));
+  EXPECT_EQ(count(), 0U);
+  expect_success(remove(publication, "aeron:udp?endpoint=127.0.0.1:24502"));   // was never there: so it shall be
+  expect_success(remove_by_id(publication, 4711));
+}
+
+TEST_F(DestinationCommands, an_unknown_publication_is_an_error_and_so_is_one_that_is_not_manual) {
+  expect_error(add(4711, "aeron:udp?endpoint=127.0.0.1:24501"), ClientError::kUnknownPublication);
+  expect_error(remove(4711, "aeron:udp?endpoint=127.0.0.1:24501"), ClientError::kUnknownPublication);
+  expect_error(remove_by_id(4711, 1), ClientError::kUnknownPublication);
+  const std::int64_t ipc = publish("aeron:ipc");
+  expect_error(add(ipc, "aeron:udp?endpoint=127.0.0.1:24501"), ClientError::kUnknownPublication);
+  const std::int64_t dynamic = publish(kDynamic);
+  expect_error(add(dynamic, "aeron:udp?endpoint=127.0.0.1:24501"), ClientError::kGeneric);
+  EXPECT_EQ(count(), 0U);
+}
+
+// proves 5.5/9
+TEST_F(DestinationCommands, a_channel_that_cannot_be_a_destination_is_an_error) {
+  const std::int64_t publication = publish();
+  for (const char* channel : {"aeron:ipc", "aeron-spy:aeron:udp?endpoint=127.0.0.1:24501", "aeron:udp?endpoint=127.0.0.1:0", "aeron:udp?control=127.0.0.1:24501",
+                              "aeron:udp?endpoint=127.0.0.1:24501|mtu=1408", "aeron:udp?endpoint=127.0.0.1:24501|response-correlation-id=1",
+                              "aeron:udp?endpoint=224.10.9.1:24501", "nonsense"}) {
+    expect_error(add(publication, channel), ClientError::kInvalidChannel);
+  }
+  EXPECT_EQ(count(), 0U);
+}
+
+TEST_F(DestinationCommands, are_taken_with_the_id_of_any_who_share_the_publication) {
+  const std::int64_t original = publish();
+  const std::int64_t shared = publish(kManual, false, kOther);
+  expect_success(add(shared, "aeron:udp?endpoint=127.0.0.1:24501"));
+  remove_publication(original);
+  skip_all();
+  expect_success(add(original, "aeron:udp?endpoint=127.0.0.1:24502"));   // stock clients know no other id
+  EXPECT_EQ(count(), 2U);
+}
+
+TEST_F(DestinationCommands, what_its_lane_refuses_the_client_is_told) {
+  const std::int64_t publication = publish();
+  data_plane->destination_error = shm::SlotError{.code = static_cast<std::int32_t>(ClientError::kGeneric), .text = "all of them are in use"};
+  const auto error = expect_error(add(publication, "aeron:udp?endpoint=127.0.0.1:24501"), ClientError::kGeneric);
+  EXPECT_NE(error.text.find("all of them are in use"), std::string::npos);
+  data_plane->destination_error.reset();
+  run();
+  EXPECT_EQ(count(), 0U);
+}
+
+TEST_F(DestinationCommands, go_with_the_publication) {
+  const std::int64_t publication = publish();
+  expect_success(add(publication, "aeron:udp?endpoint=127.0.0.1:24501"));
+  remove_publication(publication);
+  run();
+  data_plane->end_publication(world().publications.used().front());
+  data_plane->finish_publication(world().publications.used().front());
+  run();
+  tick();
+  EXPECT_EQ(world().endpoints.used().size(), 0U);
+  EXPECT_EQ(count(), 0U);
+}
+
+TEST_F(DestinationCommands, one_that_was_under_way_when_the_control_plane_died_is_answered_by_the_next_and_added_once) {
+  const std::int64_t publication = publish();
+  data_plane->answers_destinations = false;
+  const std::int64_t id = add(publication, "aeron:udp?endpoint=127.0.0.1:24501");
+  expect_nothing();
+  crash_and_restart();
+  data_plane->answers_destinations = true;
+  run();
+  world().bells.ring(shm::SlotKind::kDestination, world().destinations.used().front());
+  run();
+  expect_success(id);
+  EXPECT_EQ(only().desired.registration_id, id);
+}
+
+// proves 5.5/11
+TEST_F(DestinationCommands, a_name_that_means_nothing_yet_is_kept_and_asked_for_again) {
+  const std::int64_t publication = publish();
+  world().resolve_host = [](const std::string& host) -> Result<std::uint32_t> { return fail(ErrorCode::kUnknownHost, "nobody is called " + host); };
+  expect_success(add(publication, "aeron:udp?endpoint=later.example:24501"));
+  EXPECT_EQ(only().desired.remote_address, 0U);
+  EXPECT_NE(errors().find("nobody is called later.example"), std::string::npos);
+  world().resolve_host = [](const std::string&) -> Result<std::uint32_t> { return 0x7F000009U; };
+  for (int i = 0; i < 4; ++i) advance(1'100'000'000);
+  EXPECT_EQ(only().desired.remote_address, 0U) << "silence is 5 s long";
+  for (int i = 0; i < 3; ++i) advance(1'100'000'000);
+  EXPECT_EQ(only().desired.remote_address, 0x7F000009U);
+  EXPECT_EQ(system(shm::SystemCounter::kResolutionChanges), 1);
+
+  world().resolve_host = [](const std::string&) -> Result<std::uint32_t> { return 0x7F00000AU; };
+  const std::uint32_t index = world().destinations.used().front();
+  for (int i = 0; i < 8; ++i) {
+    registry().destinations[index].observed.last_heard_ns = now.now_ns;
+    advance(1'100'000'000);
+  }
+  EXPECT_EQ(only().desired.remote_address, 0x7F000009U) << "it is heard, so it is not asked for";
+  for (int i = 0; i < 7; ++i) advance(1'100'000'000);
+  EXPECT_EQ(only().desired.remote_address, 0x7F00000AU);
+  crash_and_restart();
+  run();
+  EXPECT_EQ(only().desired.remote_address, 0x7F00000AU);
+}
+
 }  // namespace
 }  // namespace thalweg::conductor::testing

@@ -418,24 +418,6 @@ TEST_F(PublicationCommands, one_that_is_quarantined_is_told_to_everybody_and_ser
   EXPECT_EQ(world().publications.used().size(), 1U);
 }
 
-// proves 5.5/12
-TEST_F(PublicationCommands, destinations_are_refused_as_not_supported_yet) {
-  const std::int64_t id = add_publication(kUdp);
-  skip_all();
-  shm::DestinationCommand command;
-  command.client_id = kClient;
-  command.correlation_id = next_id();
-  command.registration_id = id;
-  command.channel = "aeron:udp?endpoint=127.0.0.1:9999";
-  send(shm::Command::kAddDestination, command);
-  run();
-  expect_error(command.correlation_id, ClientError::kNotSupported);
-  command.registration_id = 4711;
-  send(shm::Command::kRemoveDestination, command);
-  run();
-  expect_error(command.correlation_id, ClientError::kUnknownPublication);
-}
-
 class StartUp : public ConductorTest {};
 
 TEST_F(StartUp, the_version_is_stored_only_when_the_data_plane_is_active) {

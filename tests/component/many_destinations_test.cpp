@@ -12,7 +12,7 @@ constexpr std::int64_t kOnceRegistered_ns = 2'100 * kMillisecond_ns;   // asked 
 
 std::uint32_t address_of(std::size_t node) { return 0x0A000001 + static_cast<std::uint32_t>(node); }
 
-class Destinations : public ManyReceivers {
+class ManyDestinations : public ManyReceivers {
  protected:
   // At the publication's control address.
   static std::string registering(std::size_t node) {
@@ -29,7 +29,7 @@ class Destinations : public ManyReceivers {
 };
 
 // proves 3.4/13, 5.2/4, 5.2/7
-TEST_F(Destinations, every_receiver_that_registers_gets_every_message) {
+TEST_F(ManyDestinations, every_receiver_that_registers_gets_every_message) {
   make(4);
   publish_on(0, std::string{kDynamic} + "|fc=min,g:/3");   // with terms this short the fastest would leave the others behind
   for (std::size_t i = 1; i < 4; ++i) receive(i, registering(i));
@@ -41,7 +41,7 @@ TEST_F(Destinations, every_receiver_that_registers_gets_every_message) {
   EXPECT_EQ(lab->count(0, LaneCounter::kDropUnexpectedSource), 0U);
 }
 
-TEST_F(Destinations, losses_of_each_are_repaired_for_all) {
+TEST_F(ManyDestinations, losses_of_each_are_repaired_for_all) {
   pmd::ImpairmentOptions impairment;
   impairment.loss_ppm = 50'000;
   impairment.seed = 9;
@@ -56,7 +56,7 @@ TEST_F(Destinations, losses_of_each_are_repaired_for_all) {
 }
 
 // proves 3.3/4, 5.5/6
-TEST_F(Destinations, a_newcomer_is_served_within_two_seconds_and_a_silent_one_gets_nothing_more) {
+TEST_F(ManyDestinations, a_newcomer_is_served_within_two_seconds_and_a_silent_one_gets_nothing_more) {
   make(3);
   publish_on(0, kDynamic);
   receive(1, registering(1));
@@ -78,7 +78,7 @@ TEST_F(Destinations, a_newcomer_is_served_within_two_seconds_and_a_silent_one_ge
 }
 
 // proves 3.3/5
-TEST_F(Destinations, a_subscription_to_one_session_asks_for_that) {
+TEST_F(ManyDestinations, a_subscription_to_one_session_asks_for_that) {
   make(2);
   publish_on(0, std::string{kDynamic} + "|session-id=77");
   lab->run_for(kSecond_ns);
@@ -88,7 +88,7 @@ TEST_F(Destinations, a_subscription_to_one_session_asks_for_that) {
   ASSERT_TRUE(lab->run_until([&] { return r.subscription.is_connected(); }, 50 * kMillisecond_ns)) << "an elicited SETUP does not wait for the next interval";
 }
 
-TEST_F(Destinations, a_publication_and_its_receivers_meet_on_loopback) {
+TEST_F(ManyDestinations, a_publication_and_its_receivers_meet_on_loopback) {
   make(1);
   const std::string control = "127.0.0.1:" + std::to_string(free_udp_port());
   publish_on(0, "aeron:udp?control=" + control + "|control-mode=dynamic");
@@ -97,6 +97,37 @@ TEST_F(Destinations, a_publication_and_its_receivers_meet_on_loopback) {
   const auto messages = make_messages(100);
   ASSERT_TRUE(transfer(messages));
   for (const auto& r : receivers) EXPECT_EQ(r->received, messages);
+}
+
+// ---- manual ----
+
+constexpr const char* kManual = "aeron:udp?control=10.0.0.1:40500|control-mode=manual";
+
+// proves 5.2/8, 5.5/8
+TEST_F(ManyDestinations, an_application_says_where_its_publication_goes) {
+  make(3);
+  publish_on(0, std::string{kManual} + "|fc=min");
+  for (std::size_t i = 1; i < 3; ++i) receive(i, "aeron:udp?endpoint=10.0.0." + std::to_string(i + 1) + ":40456");
+  const auto first = publish->add_destination(publication, "aeron:udp?endpoint=10.0.0.2:40456");
+  ASSERT_TRUE(first) << first.error().message;
+  ASSERT_TRUE(publish->add_destination(publication, "aeron:udp?endpoint=10.0.0.3:40456"));
+  ASSERT_TRUE(connect());
+  EXPECT_EQ(destination_count(), 2);
+  ASSERT_TRUE(transfer(make_messages(200)));
+  for (const auto& r : receivers) EXPECT_EQ(r->received, make_messages(200));
+
+  ASSERT_TRUE(publish->remove_destination(publication, "aeron:udp?endpoint=10.0.0.3:40456"));
+  EXPECT_EQ(destination_count(), 1);
+  receivers.pop_back();
+  const std::size_t before = lab->ethernet->sent_to(address_of(2));
+  lab->run_for(6 * kSecond_ns);   // flow control forgets it
+  ASSERT_TRUE(transfer(make_messages(50, 200)));
+  EXPECT_EQ(lab->ethernet->sent_to(address_of(2)), before);
+  ASSERT_TRUE(publish->remove_destination(publication, *first));
+  EXPECT_EQ(destination_count(), 0);
+  const auto refused = publish->add_destination(publication, "aeron:udp?endpoint=10.0.0.3:0");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidChannel);
 }
 
 }  // namespace
