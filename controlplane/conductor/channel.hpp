@@ -42,6 +42,8 @@ struct UdpChannel {
 [[nodiscard]] inline bool has_group_semantics(const UdpChannel& channel) noexcept {
   return channel.is_multicast || channel.control_mode == ControlMode::kDynamic || channel.control_mode == ControlMode::kManual;
 }
+// Of a subscription: it takes part in nothing before it is told the session that answers it; of a publication: it answers (5.9).
+[[nodiscard]] inline bool is_response(const UdpChannel& channel) noexcept { return channel.control_mode == ControlMode::kResponse; }
 
 // Parses the addresses and answers literal ones at once; the others wait in unresolved_hosts(). Errors: kInvalidChannel, kNotSupported (IPv6,
 // named interfaces).

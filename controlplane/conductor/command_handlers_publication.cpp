@@ -10,9 +10,9 @@ using shm::ClientError;
 
 // The rules for addresses of publications (client-protocol 6.6); whatever needs a later release is said so.
 Outcome<void> check_addresses(const UdpChannel& channel) {
-  if (channel.control_mode == ControlMode::kResponse) return refuse(ClientError::kNotSupported, "response channels are not supported yet: channel=" + channel.uri);
   const bool has_destinations = channel.control_mode == ControlMode::kDynamic || channel.control_mode == ControlMode::kManual;
   if (has_destinations) return {};   // they come by themselves or by command; an endpoint has no say (5.5)
+  if (is_response(channel)) return {};  // whoever is answered says where to (5.9)
   if (channel.endpoint && channel.endpoint->port == 0) return refuse_channel("endpoint port 0 is not allowed on a publication: channel=" + channel.uri);
   if (channel.control && !channel.endpoint) return refuse_channel("control without endpoint needs a control-mode: channel=" + channel.uri);
   return {};
@@ -106,6 +106,7 @@ class AddPublicationOperation final : public Operation {
     if (request_.params.session_tag) {
       if (auto sizes = check_sizes(request_.params, uri_, services_->world.settings.streams); !sizes) return sizes;
     }
+    if (auto responds = services_->responses.check(request_); !responds) return responds;
     bool used_endpoint = false;
     const auto publication = services_->publications.add(request_, used_endpoint);
     if (!publication) return tl::unexpected{publication.error()};
@@ -131,6 +132,7 @@ class AddPublicationOperation final : public Operation {
       static_cast<void>(publications.remove(request_.client_id, request_.registration_id, false));  // it was found above
       return tl::unexpected{outcome.error()};
     }
+    services_->responses.publication_ready(publication_);
     publications.announce_ready(publication_, request_.registration_id, request_.is_exclusive);
     publications.link_subscriptions(publication_);
     return true;

@@ -12,9 +12,9 @@ Outcome<void> check_addresses(const UdpChannel& channel) {
   if (channel.control_mode == ControlMode::kManual) {
     return refuse(ClientError::kNotSupported, "multi-destination subscriptions are not supported yet: channel=" + channel.uri);
   }
-  if (channel.control_mode == ControlMode::kResponse) return refuse(ClientError::kNotSupported, "response channels are not supported yet: channel=" + channel.uri);
+  if (is_response(channel) && !channel.control) return refuse_channel("control-mode=response needs the control address of who answers: channel=" + channel.uri);
   if (channel.control && channel.control->port == 0) return refuse_channel("control port 0 is not allowed on a subscription: channel=" + channel.uri);
-  if (!channel.endpoint && !channel.tag) return refuse_channel("a subscription needs an endpoint: channel=" + channel.uri);
+  if (!channel.endpoint && !channel.tag && !is_response(channel)) return refuse_channel("a subscription needs an endpoint: channel=" + channel.uri);
   return {};
 }
 
@@ -60,6 +60,7 @@ class AddSubscriptionOperation final : public Operation {
     if (phase_ == Phase::kEndpoint) {
       if (services_->endpoints.status(request_.endpoint) == Status::kFailed) return tl::unexpected{services_->endpoints.error(request_.endpoint)};
       if (services_->endpoints.status(request_.endpoint) != Status::kActive) return false;
+      if (is_response(request_.channel)) return finish();  // it wants nothing before it is bound (5.9)
       auto interest = services_->subscriptions.acquire_interest(request_);
       if (!interest) return tl::unexpected{interest.error()};
       interest_ = *interest;

@@ -178,7 +178,7 @@ int Conductor::take_bells() {
 void Conductor::service(std::uint32_t lane, shm::SlotRef ref) {
   switch (ref.kind) {
     case shm::SlotKind::kEndpoint: return services_.endpoints.service(ref.index);
-    case shm::SlotKind::kPublication: return services_.publications.service(ref.index);
+    case shm::SlotKind::kPublication: return service_publication(ref.index);
     case shm::SlotKind::kImage: return services_.images.service(ref.index);
     case shm::SlotKind::kInterest: return services_.subscriptions.service_interest(ref.index);
     case shm::SlotKind::kLink: return services_.links.service(ref.index);
@@ -193,6 +193,11 @@ void Conductor::service(std::uint32_t lane, shm::SlotRef ref) {
     case shm::SlotKind::kLane:
     case shm::SlotKind::kCapture: return;  // read where they lie by whoever wants to know
   }
+}
+
+void Conductor::service_publication(std::uint32_t index) {
+  services_.publications.service(index);
+  services_.responses.service(index);
 }
 
 // A log came or failed: publications and images that waited for one can go on.
@@ -219,7 +224,7 @@ void Conductor::service_everything() {
   each(world_.logs.used(), [this](std::uint32_t index) { world_.logs.service(index); });
   each(world_.endpoints.used(), [this](std::uint32_t index) { services_.endpoints.service(index); });
   each(world_.destinations.used(), [this](std::uint32_t index) { services_.destinations.service(index); });
-  each(world_.publications.used(), [this](std::uint32_t index) { services_.publications.service(index); });
+  each(world_.publications.used(), [this](std::uint32_t index) { service_publication(index); });
   each(world_.interests.used(), [this](std::uint32_t index) { services_.subscriptions.service_interest(index); });
   each(world_.images.used(), [this](std::uint32_t index) { services_.images.service(index); });
   each(world_.links.used(), [this](std::uint32_t index) { services_.links.service(index); });

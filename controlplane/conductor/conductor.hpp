@@ -53,6 +53,7 @@ class Conductor {
   int run_posted();
   int take_bells();
   void service(std::uint32_t lane, shm::SlotRef ref);
+  void service_publication(std::uint32_t index);
   void service_everything();
   void service_setups(std::uint32_t lane);
   void service_starting();

@@ -53,7 +53,9 @@ void fill(shm::EndpointSlot::Wanted& wanted, const EndpointTable::Request& reque
     wanted.local_address = channel.interface_address;
     wanted.local_port = channel.interface_port;
   }
-  if (remote) {
+  const bool is_answering = is_send && is_response(channel);  // where to each of its publications learns by itself (5.9)
+  if (is_answering) wanted.mode = shm::EndpointMode::kResponse;
+  if (remote && !is_answering) {
     wanted.remote_address = remote->address;
     wanted.remote_port = remote->port;
   }
@@ -171,7 +173,7 @@ bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
                                                        .registration_id = wanted.registration_id,
                                                        .initial_value = shm::channel_status::kActive});
   if (wanted.channel_status_id < 0) return false;
-  if (wanted.mode != shm::EndpointMode::kPlain && is_send) {
+  if (is_send && (wanted.mode == shm::EndpointMode::kDynamic || wanted.mode == shm::EndpointMode::kManual)) {
     wanted.destination_count_id = world_->allocate_counter({.type_id = shm::counter_type::kMdcDestinations,
                                                             .key = key.span(),
                                                             .label = "mdc-num-dest: " + uri,

@@ -120,7 +120,8 @@ void ImageService::fill_slot(std::uint32_t image, const shm::SetupSlot& setup, s
   wanted.window_length = params.receiver_window;
   wanted.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, wire::position_bits(setup.term_length));
   wanted.flags = (params.is_reliable ? shm::ImageFlags::kReliable : 0) | (is_group(params, subscribed.channel, setup.flags) ? shm::ImageFlags::kGroup : 0) |
-                 (params.nak_all_gaps ? shm::ImageFlags::kNakAllGaps | shm::ImageFlags::kMeasureRtt : 0) | (params.is_rejoin ? shm::ImageFlags::kRejoin : 0);
+                 (params.nak_all_gaps ? shm::ImageFlags::kNakAllGaps | shm::ImageFlags::kMeasureRtt : 0) | (params.is_rejoin ? shm::ImageFlags::kRejoin : 0) |
+                 ((setup.flags & wire::flag::kSetupSendResponse) != 0 ? shm::ImageFlags::kHasResponse : 0);
   wanted.endpoint = setup.endpoint;
   wanted.lane = world_->endpoints.slot(setup.endpoint).observed.lane;
   wanted.source_address = setup.source_address;

@@ -41,6 +41,7 @@ void PublicationTable::service(std::uint32_t publication) {
     if (observed == shm::Observed::kActive) {
       record.status = Status::kActive;
       record.error_frames = slot.observed.error_frames;
+      record.response_setups = slot.observed.response_setups;
     } else if (observed == shm::Observed::kFailed) {
       fail(publication, slot_error(slot.observed.error));
     } else if (world_->logs.status(slot.desired.log) == host::LogStatus::kFailed) {
@@ -213,6 +214,7 @@ void PublicationTable::recover() {
     record.is_ipc = (wanted.flags & shm::PublicationFlags::kIpc) != 0;
     record.is_exclusive = (wanted.flags & shm::PublicationFlags::kExclusive) != 0;
     record.error_frames = slot.observed.error_frames;
+    record.response_setups = slot.observed.response_setups;
     if (wanted.endpoint != shm::kNoSlot) {
       endpoints_->add_reference(wanted.endpoint);
       record.channel = world_->endpoints.record(wanted.endpoint).channel;

@@ -20,6 +20,9 @@ std::uint32_t flags_of(const PublicationTable::Request& request) noexcept {
   if (request.channel.is_multicast) flags |= PublicationFlags::kMulticast;
   if (request.source_image != shm::kNoSlot) flags |= PublicationFlags::kRelay;
   if (request.drops_when_slow) flags |= PublicationFlags::kDropsWhenSlow;
+  const bool is_response = request.channel.control_mode == ControlMode::kResponse;
+  if (is_response) flags |= PublicationFlags::kIsResponse;
+  if (!is_response && request.params.response_correlation_id >= 0) flags |= PublicationFlags::kHasResponse;
   return flags;
 }
 
@@ -55,6 +58,7 @@ Outcome<std::uint32_t> PublicationTable::find_shared(const Request& request) con
     const PublicationRecord& record = world_->publications.record(index);
     const auto& wanted = world_->publications.slot(index).desired;
     if (record.is_exclusive || record.is_ipc != request.is_ipc || wanted.stream_id != request.stream_id || wanted.endpoint != request.endpoint) continue;
+    if (wanted.response_correlation_id != request.params.response_correlation_id) continue;
     if (record.status != Status::kStarting && record.status != Status::kActive) continue;
     if (wanted.reference_count == 0 || wanted.is_revoked.load(std::memory_order_relaxed) != 0 || record.is_end_told) continue;
     const PublicationParams& params = request.params;
@@ -196,6 +200,7 @@ void PublicationTable::fill_slot(std::uint32_t publication, const Request& reque
   wanted.flow_control_receiver_timeout_ns = params.flow_control.receiver_timeout_ns;
   wanted.retransmit_limit_bytes = defaults.retransmit_limit_bytes;
   wanted.retransmit_limit_interval_ns = defaults.retransmit_limit_interval_ns;
+  wanted.response_correlation_id = params.response_correlation_id;
 }
 
 // A relay's log is its image's, and all that shapes a log with it.
@@ -272,6 +277,8 @@ Outcome<void> PublicationTable::acquire_log(std::uint32_t publication) {
   metadata.socket_rcvbuf = params.socket_rcvbuf;
   metadata.max_resend = params.max_resend.value_or(0);
   metadata.entity_tag = params.entity_tag;
+  metadata.response_correlation_id = wanted.response_correlation_id;
+  metadata.is_response = (wanted.flags & PublicationFlags::kIsResponse) != 0;
   metadata.linger_ns = wanted.linger_ns;
   metadata.untethered_window_limit_timeout_ns = wanted.untethered_window_limit_timeout_ns;
   metadata.untethered_linger_timeout_ns = wanted.untethered_linger_timeout_ns;

@@ -93,6 +93,7 @@ Outcome<void> RelayService::parse(Relay& relay) {
   if (!source_params) return tl::unexpected{source_params.error()};
   auto params = parse_publication_params(*to, world_->settings.streams, channel->is_multicast);
   if (!params) return tl::unexpected{params.error()};
+  if (params->response_correlation_id != kNoCorrelation) return refuse_channel("a relay is neither asked nor answered: channel=" + settings.to);
   relay.source.client_id = kRelayClientId;
   relay.source.stream_id = settings.stream_id;
   relay.source.kind = SubscriptionKind::kRelay;

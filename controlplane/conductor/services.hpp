@@ -6,6 +6,7 @@
 #include "controlplane/conductor/link_table.hpp"
 #include "controlplane/conductor/publication_table.hpp"
 #include "controlplane/conductor/relay_service.hpp"
+#include "controlplane/conductor/response_service.hpp"
 #include "controlplane/conductor/subscription_table.hpp"
 #include "controlplane/conductor/world.hpp"
 
@@ -22,6 +23,7 @@ struct Services {
         publications{world_in, endpoints, links},
         subscriptions{world_in, endpoints, links},
         images{world_in, endpoints, subscriptions, links},
+        responses{world_in, subscriptions, images},
         relays{world_in, endpoints, publications, subscriptions} {}
 
   World& world;
@@ -32,6 +34,7 @@ struct Services {
   PublicationTable publications;
   SubscriptionTable subscriptions;
   ImageService images;
+  ResponseService responses;
   RelayService relays;
   bool is_termination_requested{false};  // a TERMINATE_DRIVER that the validator let pass
 };

@@ -15,6 +15,7 @@ Outcome<void> SubscriptionTable::check_conflicts(const Request& request) const {
     };
     if (record.params.is_reliable != request.params.is_reliable) return conflict("reliable", record.params.is_reliable);
     if (record.params.is_rejoin != request.params.is_rejoin) return conflict("rejoin", record.params.is_rejoin);
+    if (is_response(record.channel) != is_response(request.channel)) return conflict("control-mode=response", is_response(record.channel));
   }
   return {};
 }
@@ -90,6 +91,7 @@ Outcome<std::uint32_t> SubscriptionTable::add(const Request& request, std::uint3
   record.uri = request.uri;
   record.channel = request.channel;
   record.params = request.params;
+  if (holds_endpoint(record)) endpoints_->add_reference(request.endpoint);
   world_->subscriptions.publish(*index);
   by_registration_.emplace(request.registration_id, *index);
   return *index;
@@ -106,6 +108,7 @@ void SubscriptionTable::destroy(std::uint32_t subscription) {
   const auto& slot = world_->subscriptions.slot(subscription);
   by_registration_.erase(slot.registration_id);
   if (slot.interest != shm::kNoSlot) release_interest(slot.interest);
+  if (holds_endpoint(world_->subscriptions.record(subscription))) endpoints_->release(slot.endpoint);
   world_->registry.free_text(slot.text);
   world_->subscriptions.release(subscription);
 }
@@ -128,8 +131,36 @@ void SubscriptionTable::remove_all_of(std::int64_t client_id) {
 
 bool SubscriptionTable::wants(std::uint32_t subscription, std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const {
   const auto& slot = world_->subscriptions.slot(subscription);
+  if (slot.has_session == 0 && is_response(world_->subscriptions.record(subscription).channel)) return false;
   return is_on_wire(static_cast<SubscriptionKind>(slot.kind)) && slot.endpoint == endpoint && slot.stream_id == stream_id &&
          (slot.has_session == 0 || slot.session_id == session_id);
+}
+
+// An endpoint lives by the interests on it. A response subscription has none before it is bound.
+bool SubscriptionTable::holds_endpoint(const SubscriptionRecord& record) noexcept {
+  return record.kind == SubscriptionKind::kNetwork && is_response(record.channel);
+}
+
+void SubscriptionTable::bind_session(std::uint32_t subscription, std::int32_t session_id) {
+  auto& slot = world_->subscriptions.slot(subscription);
+  const SubscriptionRecord& record = world_->subscriptions.record(subscription);
+  const bool is_bound = slot.interest != shm::kNoSlot && slot.has_session != 0 && slot.session_id == session_id;
+  if (!is_bound) {
+    Request request;
+    request.stream_id = slot.stream_id;
+    request.endpoint = slot.endpoint;
+    request.params = record.params;
+    request.params.session_id = session_id;
+    const auto interest = acquire_interest(request);
+    if (!interest) return world_->report(interest.error());
+    if (slot.interest != shm::kNoSlot) release_interest(slot.interest);  // who answers began anew
+    slot.interest = *interest;
+    slot.session_id = session_id;
+    slot.has_session = 1;
+  }
+  std::atomic_ref elicits{world_->interests.slot(slot.interest).desired.elicits};
+  elicits.store(elicits.load(std::memory_order_relaxed) + 1, std::memory_order_release);  // pairs with the lane's acquire
+  world_->bells.ring(shm::SlotKind::kInterest, slot.interest);
 }
 
 void SubscriptionTable::recover() {
@@ -153,6 +184,7 @@ void SubscriptionTable::recover() {
     if (auto params = parse_subscription_params(*uri, world_->settings.streams)) record.params = std::move(*params);
     if (is_on_wire(record.kind)) {
       record.channel = world_->endpoints.record(slot.endpoint).channel;
+      if (holds_endpoint(record)) endpoints_->add_reference(slot.endpoint);
     } else if (record.kind == SubscriptionKind::kSpy) {
       if (auto channel = parse_udp_channel(*uri)) {
         if (finish_channel(*channel)) record.channel = std::move(*channel);

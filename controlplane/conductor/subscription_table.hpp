@@ -40,6 +40,10 @@ class SubscriptionTable {
   // Does an image of (endpoint, stream, session) belong to this subscription?
   [[nodiscard]] bool wants(std::uint32_t subscription, std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const;
 
+  // A response subscription is told the session that answers it (wire-protocol 5.9), for the first time or again: its lane asks the control
+  // address for a SETUP. A failure goes to the error log. Precondition: is_response() of its channel.
+  void bind_session(std::uint32_t subscription, std::int32_t session_id);
+
   // The lane answered for an interest.
   void service_interest(std::uint32_t interest);
   // After a restart, when endpoints are there again.
@@ -47,6 +51,7 @@ class SubscriptionTable {
 
  private:
   void destroy(std::uint32_t subscription);
+  [[nodiscard]] static bool holds_endpoint(const SubscriptionRecord& record) noexcept;
   World* world_;
   EndpointTable* endpoints_;
   LinkTable* links_;

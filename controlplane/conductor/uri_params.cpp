@@ -91,15 +91,20 @@ UntetheredTimeouts read_untethered(Reader& reader, const StreamDefaults& default
 }
 
 // Parameters whose features this release does not have are refused plainly instead of being ignored.
-void refuse_unsupported(Reader& reader, const ChannelUri& uri, bool is_publication) {
+void refuse_unsupported(Reader& reader, const ChannelUri& uri) {
   static constexpr std::string_view kTimestamps[] = {"media-rcv-ts-offset", "channel-rcv-ts-offset", "channel-snd-ts-offset"};
   for (const std::string_view key : kTimestamps) {
     if (uri.has(key)) reader.reject_unsupported(fmt::format("{} is not supported yet", key));
   }
   if (reader.boolean("ats").value_or(false)) reader.reject_unsupported("ats=true: secure transport is not available");
-  if (is_publication && uri.has("response-correlation-id")) {
-    if (uri.get("response-correlation-id") != "-1") reader.reject_unsupported("response channels are not supported yet");
-  }
+}
+
+std::int64_t read_response_correlation(Reader& reader, const ChannelUri& uri) {
+  constexpr std::string_view kKey = "response-correlation-id";
+  if (uri.get(kKey) == "prototype") return kPrototypeCorrelation;
+  const std::int64_t id = reader.int64(kKey).value_or(kNoCorrelation);
+  if (id < kNoCorrelation) reader.reject(fmt::format("{}={} is neither a correlation id, -1 for none, nor prototype", kKey, id));
+  return id;
 }
 
 // fc=<max|min|tagged>[,g:[<tag>][/<size>]][,t:<duration>][,rrwm:<n>] (wire-protocol 4.1). A mistake is said with the whole value, the part
@@ -300,7 +305,9 @@ Outcome<PublicationParams> parse_publication_params(const ChannelUri& uri, const
   params.untethered = read_untethered(reader, defaults);
   params.flow_control = read_flow_control(reader, uri, defaults, is_group);
   read_retransmit_linger(reader, uri, defaults, params);
-  refuse_unsupported(reader, uri, true);
+  params.response_correlation_id = read_response_correlation(reader, uri);
+  if (params.response_correlation_id == kPrototypeCorrelation) params.term_length = kTermLengthMin;
+  refuse_unsupported(reader, uri);
   if (auto outcome = reader.outcome(); !outcome) return tl::unexpected{outcome.error()};
   if (auto outcome = check_sizes(params, uri, defaults); !outcome) return tl::unexpected{outcome.error()};
   return params;
@@ -339,7 +346,7 @@ Outcome<SubscriptionParams> parse_subscription_params(const ChannelUri& uri, con
   }
   params.nak_all_gaps = reader.boolean("nak-all-gaps").value_or(defaults.nak_all_gaps);
   params.untethered = read_untethered(reader, defaults);
-  refuse_unsupported(reader, uri, false);
+  refuse_unsupported(reader, uri);
   if (auto outcome = reader.outcome(); !outcome) return tl::unexpected{outcome.error()};
   return params;
 }

@@ -34,6 +34,9 @@ struct FlowControlParams {
   std::int64_t receiver_timeout_ns{};
 };
 
+inline constexpr std::int64_t kNoCorrelation = -1;
+inline constexpr std::int64_t kPrototypeCorrelation = -2;  // response-correlation-id=prototype: keeps the endpoint, answers nobody
+
 struct PublicationParams {
   // What the URI asked for; a shared publication must agree with these.
   std::optional<std::int32_t> session_id;
@@ -58,6 +61,7 @@ struct PublicationParams {
   FlowControlParams flow_control;
   std::int64_t retransmit_linger_ns{};
   bool is_retransmit_linger_auto{};
+  std::int64_t response_correlation_id{kNoCorrelation};  // of a subscription that waits for answers, or of the image answered (5.9)
 };
 
 struct SubscriptionParams {
@@ -81,7 +85,7 @@ struct SubscriptionParams {
 };
 
 // `is_group`: multicast, where the flow control of the URI counts. Errors: kInvalidChannel with a sentence naming the parameter,
-// kNotSupported for response channels and timestamps.
+// kNotSupported for timestamps.
 [[nodiscard]] Outcome<PublicationParams> parse_publication_params(const shm::ChannelUri& uri, const StreamDefaults& defaults, bool is_group);
 [[nodiscard]] Outcome<SubscriptionParams> parse_subscription_params(const shm::ChannelUri& uri, const StreamDefaults& defaults);
 // Completes what depends on the term length once session-id=tag:<n> has settled it.

@@ -47,6 +47,7 @@ struct PublicationRecord {
   PublicationParams params;
   std::vector<std::uint32_t> links;
   std::uint32_t error_frames{};        // ERR frames passed on to clients so far
+  std::uint32_t response_setups{};     // RSP_SETUPs acted on so far
 };
 
 enum class SubscriptionKind : std::uint32_t { kNetwork = 1, kIpc, kSpy, kRelay };

@@ -41,6 +41,8 @@ enum class Bug : int {
   kLeavingReceiverKept = 32,
   kRestingStillCounts = 37,
   kTetherTimerRunsOn = 38,
+  kResponseSpeaksFirst = 39,
+  kResponseSetupNeverEnds = 40,
 };
 
 #ifdef THALWEG_PLANTED_BUGS

@@ -116,6 +116,9 @@ class Lane {
   void on_status_message(Endpoint& endpoint, PublicationEntry* entry, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void request_image(Endpoint& endpoint, const Datagram& datagram, const wire::Setup& setup) noexcept;
   void on_feedback(PublicationEntry& entry, wire::FrameType type, const Datagram& datagram, std::int64_t now_ns) noexcept;
+  bool on_response_setup(PublicationEntry& entry, const Datagram& datagram, std::int64_t now_ns) noexcept;
+  void recall_peer(PublicationEntry& entry) noexcept;
+  void answer_to(PublicationEntry& entry, const wire::UdpEndpoint& peer) noexcept;
   void tell_error(PublicationEntry& entry, const wire::ErrorFrame& error, const wire::UdpEndpoint& source) noexcept;
   PublicationEntry* find_publication(Endpoint& endpoint, std::uint64_t stream) noexcept;
 
@@ -159,6 +162,7 @@ class Lane {
   void finish(ImageEntry& entry) noexcept;
   void leave_dispatcher(ImageEntry& entry) noexcept;
   void reject_if_wanted(ImageEntry& entry) noexcept;
+  void bind_response(ImageEntry& entry, std::int64_t now_ns) noexcept;
   void tick_tethers(std::uint32_t first_link, std::int64_t limit, std::int64_t now_ns) noexcept;
   void move_tether(shm::LinkSlot& slot, LinkEntry& link, shm::Tether to) noexcept;
   void tell(PublicationEntry& entry) noexcept;

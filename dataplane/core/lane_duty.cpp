@@ -102,7 +102,7 @@ unsigned Lane::serve_publications(std::int64_t now_ns) noexcept {
 }
 
 DestinationSink Lane::sink_of(PublicationEntry& entry, std::int64_t now_ns) noexcept {
-  return {entry.endpoint->destination, now_ns, entry.rewrites_ids ? &entry.ids : nullptr};
+  return {*entry.destination, now_ns, entry.rewrites_ids ? &entry.ids : nullptr};
 }
 
 unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {

@@ -381,6 +381,35 @@ PublicationEntry* Lane::find_publication(Endpoint& endpoint, std::uint64_t strea
   return &tables_.publications[*found];
 }
 
+// 5.9: the peer of a request names the session that answers it. The control plane is told; not of each in a flood.
+bool Lane::on_response_setup(PublicationEntry& entry, const Datagram& datagram, std::int64_t now_ns) noexcept {
+  constexpr std::int64_t kBellInterval_ns = 10 * kMillisecond_ns;
+  const auto setup = wire::ResponseSetup::parse(datagram.payload);
+  if (!setup) return false;
+  counters_.add(kResponseSetupsReceived);
+  if ((entry.slot->desired.flags & shm::PublicationFlags::kHasResponse) == 0) {
+    counters_.add(kDropIgnoredType);
+    return true;
+  }
+  if (now_ns - entry.response_rung_ns < kBellInterval_ns) return true;
+  entry.response_rung_ns = now_ns;
+  auto& seen = entry.slot->observed;
+  seen.response_session_id = setup->response_session_id;
+  std::atomic_ref{seen.response_setups}.store(seen.response_setups + 1, std::memory_order_release);  // pairs with ResponseService::service()
+  ring(shm::SlotKind::kPublication, entry.index);
+  return true;
+}
+
+// Whoever asked for a SETUP last is the only one that gets what a response publication sends.
+void Lane::answer_to(PublicationEntry& entry, const wire::UdpEndpoint& peer) noexcept {
+  if (entry.peer.port != nullptr && entry.peer.remote == peer) return;
+  const Destination made = make_destination(*entry.endpoint, peer);
+  const bool fits = made.port != nullptr && made.port->fits(static_cast<std::size_t>(entry.slot->desired.mtu));
+  if (!fits) return counters_.add(kDropNoRoute);
+  entry.peer = made;
+  entry.stream.speak();
+}
+
 // Clients are told of the first ERR frame of a receiver (2.13).
 void Lane::tell_error(PublicationEntry& entry, const wire::ErrorFrame& error, const wire::UdpEndpoint& source) noexcept {
   auto& seen = entry.slot->observed;
@@ -407,6 +436,7 @@ void Lane::on_status_message(Endpoint& endpoint, PublicationEntry* entry, const 
   if (!sm || (entry == nullptr && !sm->valid_for(wire::kTermLengthMax))) return counters_.add(kDropInvalidFrame);
   if (endpoint.fan_out != nullptr && (entry == nullptr || entry->stream.is_acceptable(*sm))) hear_destination(endpoint, *sm, datagram.source, now_ns);
   if (entry != nullptr) {
+    if (entry->stream.is_response() && (sm->flags & wire::flag::kSmSendSetup) != 0) answer_to(*entry, datagram.source);
     entry->stream.on_status_message(*sm, datagram.source, now_ns);
   } else {
     counters_.add(endpoint.fan_out != nullptr ? kStatusMessagesReceived : kDropUnknownStream);
@@ -429,7 +459,7 @@ void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
   const auto header = wire::FrameHeader::of_valid(datagram.payload);
   const wire::FrameType type = header.type();
   const bool is_control = type == wire::FrameType::kStatusMessage || type == wire::FrameType::kNak || type == wire::FrameType::kError ||
-                          type == wire::FrameType::kRttMeasurement;
+                          type == wire::FrameType::kRttMeasurement || type == wire::FrameType::kResponseSetup;
   if (!is_control) {
     counters_.add(kDropIgnoredType);
     return;
@@ -461,6 +491,8 @@ void Lane::on_feedback(PublicationEntry& entry, wire::FrameType type, const Data
     const auto error = wire::ErrorFrame::parse(datagram.payload);
     if (error && entry.stream.on_error(*error, now_ns)) tell_error(entry, *error, datagram.source);
     is_valid = error.has_value();
+  } else if (type == wire::FrameType::kResponseSetup) {
+    is_valid = on_response_setup(entry, datagram, now_ns);
   } else {
     const auto rtt = wire::RttMeasurement::parse(datagram.payload);
     if (rtt) entry.stream.on_rtt_measurement(*rtt, now_ns, sink);

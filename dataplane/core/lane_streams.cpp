@@ -193,14 +193,19 @@ void Lane::on_interest(std::uint32_t index, std::int64_t now_ns) noexcept {
   const shm::Desired wanted = slot.desired.state.load(std::memory_order_acquire);
   Endpoint* const endpoint = endpoint_at(slot.desired.endpoint);
   const bool is_held = interest_generations_[index] == slot.desired.generation;
+  const std::uint32_t elicits = std::atomic_ref{slot.desired.elicits}.load(std::memory_order_acquire);  // pairs with SubscriptionTable::bind_session()
   if (wanted == shm::Desired::kActive && !is_held) {
     const bool is_usable = endpoint != nullptr && endpoint->dispatcher != nullptr;
     const bool is_added =
         is_usable && endpoint->dispatcher->add_interest(slot.desired.stream_id, slot.desired.has_session != 0, slot.desired.session_id);
     if (is_added) interest_generations_[index] = slot.desired.generation;
     if (is_added) register_at_control(*endpoint, slot, now_ns);
+    slot.observed.elicited = elicits;
     answer(slot, is_added ? shm::Observed::kActive : shm::Observed::kFailed);
     ring(shm::SlotKind::kInterest, index);
+  } else if (wanted == shm::Desired::kActive && elicits != slot.observed.elicited) {  // its peer named its session again (5.9)
+    slot.observed.elicited = elicits;
+    if (endpoint != nullptr && endpoint->has_control()) elicit_setup(*endpoint, endpoint->remote, slot.desired.stream_id, slot.desired.session_id, now_ns);
   } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
     if (is_held && endpoint != nullptr && endpoint->dispatcher != nullptr) {
       endpoint->dispatcher->remove_interest(slot.desired.stream_id, slot.desired.has_session != 0, slot.desired.session_id);
@@ -250,10 +255,12 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   Endpoint* const endpoint = is_ipc ? nullptr : endpoint_at(slot.desired.endpoint);  // open: the steward saw to it
   if (!is_ipc) {
     const LanePort* const context = endpoint == nullptr ? nullptr : endpoint->destination.port;
-    const bool is_fan_out = endpoint != nullptr && endpoint->fan_out != nullptr;   // each destination has a port of its own
-    if (context == nullptr && !is_fan_out) return fail_slot(slot, shm::ClientError::kChannelEndpointError, "no port reaches the destination");
+    // Each destination has a port of its own, and so has whoever is answered.
+    const bool is_response = (slot.desired.flags & shm::PublicationFlags::kIsResponse) != 0;
+    const bool is_open = endpoint != nullptr && (endpoint->fan_out != nullptr || is_response);
+    if (context == nullptr && !is_open) return fail_slot(slot, shm::ClientError::kChannelEndpointError, "no port reaches the destination");
     const auto fits = [this, &slot](std::uint32_t port) { return context_of(port) != nullptr && context_of(port)->fits(static_cast<std::size_t>(slot.desired.mtu)); };
-    const bool has_fitting_port = is_fan_out ? std::any_of(endpoint->ports.begin(), endpoint->ports.end(), fits) : fits(context->options().index);
+    const bool has_fitting_port = is_open ? std::any_of(endpoint->ports.begin(), endpoint->ports.end(), fits) : fits(context->options().index);
     if (!has_fitting_port) {
       return fail_slot(slot, shm::ClientError::kInvalidChannel, "the channel's MTU is larger than the port's allows");
     }
@@ -267,6 +274,7 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   entry.index = static_cast<std::uint32_t>(&entry - tables_.publications.get());
   entry.slot = &slot;
   entry.endpoint = endpoint;
+  entry.destination = (slot.desired.flags & shm::PublicationFlags::kIsResponse) != 0 ? &entry.peer : is_ipc ? nullptr : &endpoint->destination;
   entry.generation = slot.desired.generation;
   entry.is_used = true;
   entry.stream = proto::Publication{proto::Publication::Context{
@@ -281,6 +289,7 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
     join_source(entry, is_resumed);
   }
   if (is_resumed) {
+    if (entry.stream.is_response()) recall_peer(entry);
     entry.stream.resume(now_ns);
   } else if (entry.source != nullptr) {
     entry.stream.start_at(relay_start(*entry.source), now_ns);
@@ -295,6 +304,13 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   owned_publications_.push_back(&entry);
   active_publications_.add(entry);
   answer(slot, shm::Observed::kActive);
+}
+
+// After a restart a response publication goes on answering whom it answered.
+void Lane::recall_peer(PublicationEntry& entry) noexcept {
+  for (const shm::ReceiverState& receiver : entry.slot->observed.state.receivers) {
+    if (receiver.is_live) answer_to(entry, {receiver.address, receiver.port});
+  }
 }
 
 // ---- relays ----
@@ -377,6 +393,7 @@ void Lane::on_image(std::uint32_t index, std::int64_t now_ns) noexcept {
   if (wanted == shm::Desired::kFree) return;
   if (entry.is_used && entry.generation == slot.desired.generation) {
     reject_if_wanted(entry);
+    bind_response(entry, now_ns);
     tick(entry, now_ns);
     return;
   }
@@ -421,6 +438,7 @@ void Lane::start_image(ImageEntry& entry, shm::ImageSlot& slot, std::int64_t now
     entry.stream.start(now_ns);
   }
   reject_if_wanted(entry);
+  bind_response(entry, now_ns);
   entry.told = entry.stream.state().lifecycle;
   const bool is_receiving = entry.told == shm::Lifecycle::kActive || entry.told == shm::Lifecycle::kDraining;
   if (is_receiving && wanted == shm::Desired::kActive) {
@@ -443,6 +461,17 @@ void Lane::reject_if_wanted(ImageEntry& entry) noexcept {
   }
   entry.stream.reject(reason);
   entry.is_rejected = true;
+}
+
+// 5.9: the publication that answers its requests, if there is one.
+void Lane::bind_response(ImageEntry& entry, std::int64_t now_ns) noexcept {
+  const std::uint32_t index = entry.slot->desired.response_publication.load(std::memory_order_acquire);  // pairs with ResponseService
+  if (index >= shm::kPublicationsMax) return;
+  const shm::PublicationSlot& publication = registry_.publications[index];
+  if (entry.response == index && entry.response_generation == publication.desired.generation) return;
+  entry.response = index;
+  entry.response_generation = publication.desired.generation;
+  entry.stream.answer_with(&publication, now_ns);
 }
 
 void Lane::tell(ImageEntry& entry) noexcept {

@@ -40,6 +40,11 @@ bool has_destinations(const shm::EndpointSlot::Wanted& wanted) noexcept {
   return wanted.kind == shm::EndpointKind::kSend && is_fan_out;
 }
 
+// Who it sends to is not its channel's to say, so that it hears everybody (5.2).
+bool has_no_remote(const shm::EndpointSlot::Wanted& wanted) noexcept {
+  return has_destinations(wanted) || (wanted.kind == shm::EndpointKind::kSend && wanted.mode == shm::EndpointMode::kResponse);
+}
+
 // A pool log may be renamed while we open it: its new name is read and tried again.
 Result<shm::MappedFile> open_log(const std::string& directory, const shm::LogSlot::Wanted& wanted) {
   for (unsigned n = 1;; ++n) {
@@ -365,7 +370,7 @@ void Steward::on_endpoint(std::uint32_t index) {
 }
 
 Result<std::vector<std::uint32_t>> Steward::ports_for(const shm::EndpointSlot::Wanted& wanted) const {
-  if (has_destinations(wanted) || wanted.kind == shm::EndpointKind::kReceive) return shared_.routes->receive(wanted.local_address);
+  if (has_no_remote(wanted) || wanted.kind == shm::EndpointKind::kReceive) return shared_.routes->receive(wanted.local_address);
   const std::uint32_t interface = wanted.interface_address != 0 ? wanted.interface_address : wanted.local_address;
   auto route = shared_.routes->send(wanted.remote_address, interface, wanted.prefix_length);
   if (!route) return tl::unexpected{route.error()};
@@ -403,9 +408,8 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
   endpoint->generation = wanted.generation;
   endpoint->remote = {wanted.remote_address, wanted.remote_port};
   endpoint->wanted_remote.store(wanted.remote_address, std::memory_order_relaxed);
-  // A sender without a remote address has many destinations, and hears everybody (wire-protocol 5.2).
   if (has_destinations(wanted)) endpoint->fan_out = std::make_unique<FanOut>(wanted.mode == shm::EndpointMode::kDynamic);
-  endpoint->is_connected = wanted.kind == shm::EndpointKind::kSend && endpoint->fan_out == nullptr;
+  endpoint->is_connected = wanted.kind == shm::EndpointKind::kSend && !has_no_remote(wanted);
   endpoint->ttl = wanted.ttl;
   if (wanted.is_multicast != 0) {
     if (auto joined = join_group(*endpoint, wanted); !joined) return tl::unexpected{joined.error()};
@@ -472,14 +476,14 @@ Result<void> Steward::bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot&
   const StewardPort& port = ports_[endpoint.ports.front()];
   pmd::Port::BindOptions bind;
   bind.local = {wanted.local_address, wanted.local_port};
-  if (!is_receive && endpoint.fan_out == nullptr) {
+  if (!is_receive && !has_no_remote(wanted)) {
     bind.remote = endpoint.remote;
     bind.interface_address = endpoint.interface_address;
     if (bind.local.address == 0 && port.options.kind != shm::PortKind::kKernel) bind.local.address = port.options.address;
     if (endpoint.group.port != 0) bind.local.address = endpoint.interface_address;
   }
   if (is_answered(slot, shm::Observed::kActive)) bind.local = {slot.observed.bound_address, slot.observed.bound_port};
-  bind.is_receive = is_receive || endpoint.fan_out != nullptr;   // not connected
+  bind.is_receive = is_receive || has_no_remote(wanted);   // not connected
   bind.socket_rcvbuf = wanted.socket_rcvbuf;
   bind.socket_sndbuf = wanted.socket_sndbuf;
   bind.ttl = wanted.ttl;

@@ -89,6 +89,9 @@ struct alignas(kCacheLine) PublicationEntry {
   bool is_used{};
   std::uint32_t generation{};
   std::uint32_t owned_at{};           // place in the lane's list of all its publications
+  Destination* destination{};         // its endpoint's, or `peer`; none for IPC
+  Destination peer;                   // response publications: who asked for their SETUP last (wire-protocol 5.9)
+  std::int64_t response_rung_ns{};    // requests: when the control plane was last told of a RSP_SETUP
 };
 
 struct alignas(kCacheLine) ImageEntry {
@@ -107,6 +110,8 @@ struct alignas(kCacheLine) ImageEntry {
   bool is_rejected{};                 // the stream was told
   std::uint32_t generation{};
   std::uint32_t owned_at{};
+  std::uint32_t response{shm::kNoSlot};  // publication that answers it, and its generation (wire-protocol 5.9)
+  std::uint32_t response_generation{};
   std::array<Destination, shm::kConnectionsMax> destinations;
 };
 

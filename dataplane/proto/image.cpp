@@ -136,6 +136,21 @@ void Image::reject(std::span<const std::byte> reason) noexcept {
   reject_reason_ = reason.first(std::min<std::size_t>(reason.size(), wire::kErrorTextMax));
 }
 
+void Image::answer_with(const shm::PublicationSlot* publication, std::int64_t now_ns) noexcept {
+  answers_ = publication;
+  if (publication != nullptr) c_.state->sm_deadline_ns = now_ns - 1;
+}
+
+// The slot may belong to another stream by now: what it says of itself decides. Its lane may be another one.
+bool Image::has_answer_to_tell() const noexcept {
+  const shm::PublicationSlot::Wanted& wanted = answers_->desired;
+  const bool is_ours = wanted.state.load(std::memory_order_acquire) == shm::Desired::kActive &&
+                       (wanted.flags & shm::PublicationFlags::kIsResponse) != 0 && wanted.response_correlation_id == c_.desired->correlation_id;
+  const auto& heard = answers_->observed.state.has_initial_connection;
+  const bool has_receiver = std::atomic_ref{const_cast<std::uint8_t&>(heard)}.load(std::memory_order_relaxed) != 0;
+  return is_ours && (!has_receiver || planted(Bug::kResponseSetupNeverEnds));
+}
+
 void Image::supersede() noexcept {
   if (c_.state->lifecycle != Lifecycle::kActive) c_.state->is_superseded = 1;
 }

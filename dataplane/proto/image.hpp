@@ -62,6 +62,9 @@ class Image {
   void on_rtt_request(const wire::RttMeasurement& rtt, Sink& sink) noexcept;
   // 3.13. `reason` must outlive the image (it lies in the registry); cut to 1023 bytes. Call it again after resume().
   void reject(std::span<const std::byte> reason) noexcept;
+  // 5.9: the sender is told with each timer-driven SM, the next of which is due now, which session answers its requests: until the publication
+  // has a receiver, or is this image's no longer. `publication` is a slot of the registry; null: nothing more is told.
+  void answer_with(const shm::PublicationSlot* publication, std::int64_t now_ns) noexcept;
   // 3.4: a newer image took over the same stream and session: silences one that is no longer ACTIVE.
   void supersede() noexcept;
 
@@ -120,6 +123,9 @@ class Image {
   [[gnu::cold]] [[nodiscard]] bool is_overrun(std::int64_t written_end, std::int64_t end) noexcept;
   template <typename SinkFor>
   unsigned send_sm(std::int64_t now_ns, SinkFor&& sink_for) noexcept;
+  [[nodiscard]] bool has_answer_to_tell() const noexcept;
+  template <typename SinkFor>
+  unsigned send_response_setup(std::int64_t now_ns, SinkFor&& sink_for) noexcept;
   template <typename SinkFor>
   unsigned repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept;
   template <typename SinkFor>
@@ -153,6 +159,7 @@ class Image {
   std::int64_t loss_position_{-1};              // of a gap that congestion control has not heard of yet
   bool is_heartbeat_open_{};                    // a heartbeat came that no status message has answered yet
   std::span<const std::byte> reject_reason_{};
+  const shm::PublicationSlot* answers_{};       // the response publication, while the sender does not know it
 };
 
 }  // namespace thalweg::proto

@@ -196,10 +196,25 @@ template <typename SinkFor>
 unsigned Image::send_sm(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
   std::byte frame[wire::ErrorFrame::kHeaderLength + wire::kErrorTextMax];
   const bool is_rejected = c_.state->is_rejected != 0;
+  unsigned setups = 0;
+  if (answers_ != nullptr && !is_rejected && now_ns > c_.state->sm_deadline_ns) [[unlikely]] setups = send_response_setup(now_ns, sink_for);
   const std::size_t length = is_rejected ? build_error(frame) : build_sm(frame);
   const unsigned sent = send_all({frame, length}, is_rejected, now_ns, sink_for);
   c_.counters.add(is_rejected ? shm::LaneCounter::kErrorFramesSent : shm::LaneCounter::kStatusMessagesSent, sent);
   sm_sent(now_ns, sent > 0);
+  return setups + sent;
+}
+
+template <typename SinkFor>
+unsigned Image::send_response_setup(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
+  if (!has_answer_to_tell()) {
+    answers_ = nullptr;
+    return 0;
+  }
+  std::byte frame[wire::ResponseSetup::kLength];
+  wire::build(frame, wire::ResponseSetup{session_id_, stream_id_, answers_->desired.session_id});
+  const unsigned sent = send_all(frame, false, now_ns, sink_for);
+  c_.counters.add(shm::LaneCounter::kResponseSetupsSent, sent);
   return sent;
 }
 

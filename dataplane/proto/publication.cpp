@@ -32,6 +32,7 @@ Publication::Publication(const Context& context) noexcept
   window_ = configured > 0 && configured < term_length_ / 2 ? configured : term_length_ / 2;
   longest_claim_ = wire::longest_claim(term_length_, mtu_);
   growth_threshold_ = c_.growth == nullptr ? shm::LogGrowth::kAll : 0;
+  is_mute_ = is_response() && !planted(Bug::kResponseSpeaksFirst);
   is_rtt_measured_ = c_.desired->is_retransmit_linger_auto != 0 && !has_flag(PublicationFlags::kGroup);
   if (c_.desired->is_retransmit_linger_auto) {
     first_heartbeat_ns_ = heartbeat_interval_ns_ = kRetransmitLingerFloor_ns;
@@ -58,6 +59,10 @@ void Publication::resume(std::int64_t now_ns) noexcept {
   for (ReceiverState& r : s.receivers) r.last_sm_ns = now_ns;  // our silence must not count as theirs
   s.blocked_since_ns = now_ns;
   s.setup_hold_since_ns = 0;
+  if (is_mute_ && s.receiver_count == 0) {   // where it sent is not known any more: as before its first receiver
+    s.has_initial_connection = 0;
+    s.sender_limit = std::min(s.sender_limit, s.sender_position);
+  }
   retransmit_deadline_ns_ = kNever_ns;
   receiver_deadline_ns_ = now_ns;
   for (const auto& [counter, value] : {std::pair{c_.pub_pos, s.producer_position}, std::pair{c_.pub_lmt, s.publisher_limit},
@@ -231,7 +236,8 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
     s.is_setup_elicited = 1;
     return flow::on_elicited(*c_.desired, s, sm);
   }
-  if (!is_acceptable(sm)) return c_.counters.add(LaneCounter::kStatusMessagesRejected);
+  // While it is mute nobody was sent a SETUP: a stranger.
+  if (is_mute_ || !is_acceptable(sm)) return c_.counters.add(LaneCounter::kStatusMessagesRejected);
   const std::int64_t position = wire::position_of(sm.consumption_term_id, sm.consumption_term_offset, initial_term_id_, bits_);
 
   const bool is_end = (sm.flags & wire::flag::kSmEndOfStream) != 0;

@@ -115,6 +115,9 @@ class Publication {
   // Relays: their image's log is complete up to `rebuilt`. One that is to drop when it is slow and fell more than a term behind goes on
   // from there, sending padding for what lies between. Once per turn.
   void follow(std::int64_t rebuilt) noexcept;
+  // A response publication has no destination before somebody asks for a SETUP, and says nothing till then (2.4, 5.9).
+  [[nodiscard]] bool is_response() const noexcept { return has_flag(shm::PublicationFlags::kIsResponse); }
+  void speak() noexcept { is_mute_ = false; }
   [[nodiscard]] bool is_relay() const noexcept { return has_flag(shm::PublicationFlags::kRelay); }
 
   // An untethered spy or IPC subscriber at or below it holds the stream up (3.14).
@@ -224,6 +227,7 @@ class Publication {
   std::int64_t retransmit_deadline_ns_{kNever_ns};  // earliest of the actions
   std::int64_t receiver_deadline_ns_{kNever_ns};    // no receiver or setup hold can expire before
   std::uint32_t spy_count_{};                       // at the last update
+  bool is_mute_{};                                  // a response publication without a destination
   bool is_flow_check_due_{};                        // min and tagged: the limit may have to fall at the next idle cycle (4.3)
 };
 

@@ -134,6 +134,10 @@ bool Publication::send_skipped(std::int64_t end, std::int64_t now_ns, Sink& sink
 
 template <DatagramSink Sink>
 void Publication::send_setup(std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept {
+  if (is_mute_) [[unlikely]] {
+    c_.state->last_setup_ns = now_ns;  // the timer runs nevertheless (2.4)
+    return;
+  }
   std::byte frame[wire::Setup::kLength];
   build_setup(frame);
   if (!sink.send_control(frame)) {

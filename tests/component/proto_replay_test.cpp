@@ -50,6 +50,27 @@ std::vector<Datagram> read_stream(const std::string& name, std::uint16_t destina
   return all;
 }
 
+// Requests and their answers, in file 20: two streams in opposite directions.
+enum class Exchange : std::uint8_t { kNone, kRequest, kAnswer };
+constexpr std::uint32_t kServerNet = 0x0A4D0002;  // 10.77.0.2
+[[nodiscard]] std::int32_t session_of(const Datagram& d) {
+  const std::size_t at = d.type() <= FrameType::kData || d.type() == FrameType::kSetup ? 12 : 8;
+  return load_le<std::int32_t>(d.payload.data() + at);
+}
+// One of them as if there were no other; the answers' sender passes for the publisher of the other files.
+std::vector<Datagram> read_exchange(const std::string& name, std::uint16_t destination_port, Exchange part) {
+  std::vector<Datagram> all = read_stream(name, destination_port);
+  if (part == Exchange::kNone) return all;
+  const auto told = std::find_if(all.begin(), all.end(), [](const Datagram& d) { return d.type() == FrameType::kResponseSetup; });
+  if (told == all.end()) throw std::runtime_error{"no RSP_SETUP recorded"};
+  const auto setup = *wire::ResponseSetup::parse(told->payload);
+  const std::int32_t session_id = part == Exchange::kRequest ? setup.session_id : setup.response_session_id;
+  std::erase_if(all, [&](const Datagram& d) { return session_of(d) != session_id; });
+  if (part == Exchange::kRequest) return all;
+  for (Datagram& d : all) d.source = d.source == kServerNet ? kPublisherNet : kServerNet;
+  return all;
+}
+
 // The position arithmetic of one recorded stream, from its first SETUP.
 struct Stream {
   explicit Stream(const std::vector<Datagram>& all) {
@@ -85,6 +106,7 @@ struct SenderCase {
   std::int32_t group_min_size{};
   std::int64_t group_tag{-1};
   std::uint16_t destination_port{};
+  Exchange exchange{};
 };
 
 class SenderReplay : public ::testing::TestWithParam<SenderCase> {
@@ -92,8 +114,9 @@ class SenderReplay : public ::testing::TestWithParam<SenderCase> {
   struct Sent { std::int64_t time_ns; Bytes bytes; };
 
   void SetUp() override {
-    recorded = read_stream(GetParam().file, GetParam().destination_port);
+    recorded = read_exchange(GetParam().file, GetParam().destination_port, GetParam().exchange);
     stream = std::make_unique<Stream>(recorded);
+    if (GetParam().exchange == Exchange::kAnswer) stream->start_ns = recorded.front().time_ns;  // it is mute before it is asked
     auto& d = slot->desired;
     d.session_id = stream->setup.session_id;
     d.stream_id = stream->setup.stream_id;
@@ -167,7 +190,10 @@ class SenderReplay : public ::testing::TestWithParam<SenderCase> {
 
   void receive(const Datagram& d) {
     switch (d.type()) {
-      case FrameType::kStatusMessage: return publication.on_status_message(*wire::StatusMessage::parse(d.payload), {d.source, 1}, d.time_ns);
+      case FrameType::kResponseSetup: return;  // the conductor's
+      case FrameType::kStatusMessage:
+        if (publication.is_response() && (flags_of(d.payload) & wire::flag::kSmSendSetup) != 0) publication.speak();
+        return publication.on_status_message(*wire::StatusMessage::parse(d.payload), {d.source, 1}, d.time_ns);
       case FrameType::kNak: return publication.on_nak(*wire::Nak::parse(d.payload), d.time_ns, sink);
       case FrameType::kError: return static_cast<void>(publication.on_error(*wire::ErrorFrame::parse(d.payload), d.time_ns));
       case FrameType::kRttMeasurement: return publication.on_rtt_measurement(*wire::RttMeasurement::parse(d.payload), d.time_ns, sink);
@@ -178,6 +204,7 @@ class SenderReplay : public ::testing::TestWithParam<SenderCase> {
   void replay() {
     std::int64_t now = stream->start_ns;
     std::int64_t high = slot->desired.start_position;
+    if (publication.is_response()) turn(now);
     const auto last = std::find_if(recorded.rbegin(), recorded.rend(), is_from_publisher);  // removed, or the end of the capture
     for (const Datagram& d : recorded) {
       if (d.time_ns < stream->start_ns || d.time_ns > last->time_ns) continue;
@@ -258,6 +285,9 @@ std::string file_name(const std::string& file) {
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
+std::string exchange_name(Exchange exchange) {
+  return exchange == Exchange::kNone ? "" : exchange == Exchange::kRequest ? "_request" : "_answer";
+}
 constexpr std::uint32_t kGroupEos = PublicationFlags::kSignalEos | PublicationFlags::kGroup;
 INSTANTIATE_TEST_SUITE_P(
     Captures, SenderReplay,
@@ -272,8 +302,12 @@ INSTANTIATE_TEST_SUITE_P(
                       SenderCase{"14-err-image-rejected.pcap"}, SenderCase{"15-setup-refused-mtu-over-window.pcap"},
                       SenderCase{"16-batched-frames-in-one-datagram.pcap"}, SenderCase{"17-setup-without-receiver.pcap"},
                       SenderCase{.file = "18-mds-manual-subscription.pcap", .flags = kGroupEos, .destination_port = 24183},
-                      SenderCase{"19-multicast-loss-nak-one-receiver.pcap", kGroupEos}),
-    [](const auto& param) { return file_name(param.param.file); });
+                      SenderCase{"19-multicast-loss-nak-one-receiver.pcap", kGroupEos},
+                      SenderCase{.file = "20-response-channels.pcap", .flags = PublicationFlags::kSignalEos | PublicationFlags::kHasResponse,
+                                 .exchange = Exchange::kRequest},  // proves 5.9/2
+                      SenderCase{.file = "20-response-channels.pcap", .flags = PublicationFlags::kSignalEos | PublicationFlags::kIsResponse,
+                                 .exchange = Exchange::kAnswer}),  // proves 2.4/8
+    [](const auto& param) { return file_name(param.param.file) + exchange_name(param.param.exchange); });
 
 // ---- the receiving half ----
 
@@ -287,13 +321,14 @@ struct ReceiverCase {
   shm::CongestionControl congestion_control{};
   std::uint16_t destination_port{};
   std::uint16_t second_port{};  // of a multi-destination subscription: what comes there is connection 1
+  Exchange exchange{};
 };
 constexpr std::uint32_t kFirstReceiver = 0x0A4E0002, kSecondReceiver = 0x0A4E0003;  // 10.78.0.2, 10.78.0.3
 
 class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
  protected:
   void SetUp() override {
-    recorded = read_stream(GetParam().file, GetParam().destination_port);
+    recorded = read_exchange(GetParam().file, GetParam().destination_port, GetParam().exchange);
     stream = std::make_unique<Stream>(recorded);
     find_setup();
     for (const Datagram& d : recorded) {
@@ -409,6 +444,17 @@ class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
     rtt.echo_timestamp_ns = slot->observed.state.last_rtt_request_ns;
     image.on_rtt_reply(rtt, now);
   }
+  // The application published the answers now; in the recording they were heard before the next status message was due.
+  void answer(const Datagram& d, std::int64_t now) {
+    auto& wanted = answers->desired;
+    wanted.flags = PublicationFlags::kIsResponse;
+    wanted.session_id = wire::ResponseSetup::parse(d.payload)->response_session_id;
+    wanted.response_correlation_id = slot->desired.correlation_id;
+    wanted.state = shm::Desired::kActive;
+    image.answer_with(answers.get(), now);
+    turn(now);
+    answers->observed.state.has_initial_connection = 1;
+  }
   [[nodiscard]] SubscriberPositions subscribers() const {
     const std::int64_t p = GetParam().keeps_up ? slot->observed.state.rebuild_position : consumed;
     return {p, p, 1};
@@ -422,6 +468,7 @@ class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
     turn(now);
     for (const Datagram& d : recorded) {
       if (d.time_ns < receiver_ns) continue;
+      if (is_from_receiver(d) && d.type() == FrameType::kResponseSetup) answer(d, now = std::max(now, d.time_ns));
       if (const auto sm = wire::StatusMessage::parse(d.payload); is_from_receiver(d) && d.type() == FrameType::kStatusMessage && sm->flags == 0) {
         consumed = std::max(consumed, wire::position_of(sm->consumption_term_id, sm->consumption_term_offset, stream->setup.initial_term_id, stream->bits()));
         turn(now = std::max(now, d.time_ns));
@@ -450,6 +497,7 @@ class ReceiverReplay : public ::testing::TestWithParam<ReceiverCase> {
   Bytes reason;
   std::unique_ptr<HeapLog> log;
   std::unique_ptr<shm::ImageSlot> slot{std::make_unique<shm::ImageSlot>()};
+  std::unique_ptr<shm::PublicationSlot> answers{std::make_unique<shm::PublicationSlot>()};
   std::array<std::uint64_t, shm::kLaneCounterCount> lane{};
   Image image;
   RecordingSink sink;
@@ -481,6 +529,8 @@ TEST_P(ReceiverReplay, answers_as_the_reference_driver_did) {
   EXPECT_EQ(describe(distinct(sent, FrameType::kNak)), describe(distinct(theirs, FrameType::kNak)));
   EXPECT_EQ(distinct(sent, FrameType::kNak), distinct(theirs, FrameType::kNak));
   EXPECT_EQ(distinct(sent, FrameType::kError), distinct(theirs, FrameType::kError));
+  EXPECT_EQ(distinct(sent, FrameType::kResponseSetup), distinct(theirs, FrameType::kResponseSetup));
+  EXPECT_EQ(count_of(sent, FrameType::kResponseSetup), count_of(theirs, FrameType::kResponseSetup));
   // The EOS ones depend on the phase of the recorded driver's ticks.
   const auto our_sms = distinct(without_flags(sent), FrameType::kStatusMessage);
   const auto their_sms = distinct(without_flags(theirs), FrameType::kStatusMessage);
@@ -528,10 +578,12 @@ INSTANTIATE_TEST_SUITE_P(Captures, ReceiverReplay,
                                            ReceiverCase{"14-err-image-rejected.pcap"}, ReceiverCase{"16-batched-frames-in-one-datagram.pcap"},
                                            ReceiverCase{.file = "18-mds-manual-subscription.pcap", .keeps_up = true, .is_group = true, .second_port = 24182},
                                            ReceiverCase{.file = "19-multicast-loss-nak-one-receiver.pcap", .keeps_up = true, .receiver = kFirstReceiver, .is_group = true},
-                                           ReceiverCase{.file = "19-multicast-loss-nak-one-receiver.pcap", .keeps_up = true, .receiver = kSecondReceiver, .is_group = true}),
+                                           ReceiverCase{.file = "19-multicast-loss-nak-one-receiver.pcap", .keeps_up = true, .receiver = kSecondReceiver, .is_group = true},
+                                           ReceiverCase{.file = "20-response-channels.pcap", .keeps_up = true, .exchange = Exchange::kRequest},  // proves 5.9/5
+                                           ReceiverCase{.file = "20-response-channels.pcap", .keeps_up = true, .exchange = Exchange::kAnswer}),
                          [](const auto& param) {
                            const std::uint32_t nth = (param.param.receiver & 0xFF) + static_cast<std::uint32_t>(param.param.image);
-                           return file_name(param.param.file) + (nth != 0 ? "_" + std::to_string(nth) : "");
+                           return file_name(param.param.file) + exchange_name(param.param.exchange) + (nth != 0 ? "_" + std::to_string(nth) : "");
                          });
 
 }  // namespace

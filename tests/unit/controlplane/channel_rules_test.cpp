@@ -109,8 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{"|max-resend=0", "max-resend"},                                  // proves 5.13/16
                       Mistake{"|max-resend=257", "max-resend"},                                // proves 5.13/16
                       Mistake{"|ats=true", "ats", ClientError::kNotSupported},                 // proves 5.13/28
-                      Mistake{"|channel-snd-ts-offset=reserved", "channel-snd-ts-offset", ClientError::kNotSupported},  // proves 5.11/6
-                      Mistake{"|response-correlation-id=5", "response", ClientError::kNotSupported}));                  // proves 5.9/9
+                      Mistake{"|channel-snd-ts-offset=reserved", "channel-snd-ts-offset", ClientError::kNotSupported}));  // proves 5.11/6
 
 class SubscriptionMistake : public ::testing::TestWithParam<Mistake> {};
 // proves 5.13/31
