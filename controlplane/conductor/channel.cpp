@@ -82,6 +82,36 @@ Outcome<void> read_tags(const shm::ChannelUri& uri, UdpChannel& channel) {
   return {};
 }
 
+Outcome<std::int32_t> read_timestamp(const shm::ChannelUri& uri, std::string_view key) {
+  if (uri.get(key) == "reserved") return shm::kReservedValueTimestamp;
+  const auto offset = uri.get_int32(key);
+  if (!offset) return tl::unexpected{to_command_error(offset.error())};
+  if (offset->value_or(0) < 0) return refuse_channel(fmt::format("{}={} is neither an offset of the payload nor reserved: channel={}", key, **offset, uri.to_string()));
+  return offset->value_or(shm::kNoTimestamp);
+}
+
+// Two that would write over each other.
+bool overlap(std::int32_t a, std::int32_t b) noexcept {
+  constexpr std::int64_t kTimestampLength = 8;
+  if (a == shm::kNoTimestamp || b == shm::kNoTimestamp) return false;
+  if (a == shm::kReservedValueTimestamp || b == shm::kReservedValueTimestamp) return a == b;
+  return std::abs(std::int64_t{a} - b) < kTimestampLength;
+}
+
+Outcome<void> read_timestamps(const shm::ChannelUri& uri, TimestampOffsets& offsets) {
+  const std::pair<std::string_view, std::int32_t*> keys[] = {
+      {"media-rcv-ts-offset", &offsets.media_receive}, {"channel-rcv-ts-offset", &offsets.channel_receive}, {"channel-snd-ts-offset", &offsets.channel_send}};
+  for (const auto& [key, offset] : keys) {
+    const auto read = read_timestamp(uri, key);
+    if (!read) return tl::unexpected{read.error()};
+    *offset = *read;
+  }
+  const bool do_overlap = overlap(offsets.media_receive, offsets.channel_receive) || overlap(offsets.media_receive, offsets.channel_send) ||
+                          overlap(offsets.channel_receive, offsets.channel_send);
+  if (!do_overlap) return {};
+  return refuse_channel("media-rcv-ts-offset, channel-rcv-ts-offset and channel-snd-ts-offset must be 8 bytes apart: channel=" + uri.to_string());
+}
+
 ControlMode read_mode(const shm::ChannelUri& uri) {
   const auto mode = uri.get("control-mode");
   if (mode == "dynamic") return ControlMode::kDynamic;
@@ -116,6 +146,7 @@ Outcome<UdpChannel> parse_udp_channel(const shm::ChannelUri& uri) {
   channel.control_mode = read_mode(uri);
   if (auto read = read_interface(uri, channel); !read) return tl::unexpected{read.error()};
   if (auto read = read_tags(uri, channel); !read) return tl::unexpected{read.error()};
+  if (auto read = read_timestamps(uri, channel.timestamps); !read) return tl::unexpected{read.error()};
   if (auto check = check_presence(uri, channel); !check) return tl::unexpected{check.error()};
   const auto ttl = uri.get_int64("ttl");
   if (!ttl) return tl::unexpected{to_command_error(ttl.error())};

@@ -6,6 +6,7 @@
 
 #include "controlplane/conductor/command_error.hpp"
 #include "dataplane/shm/channel_uri.hpp"
+#include "dataplane/shm/registry.hpp"
 
 // The addresses of a UDP channel: which endpoint it stands for (wire-protocol 5.2, 5.3, 5.4, 5.10). Pure; any thread.
 namespace thalweg::conductor {
@@ -19,6 +20,14 @@ struct ChannelAddress {
   std::uint16_t port{};
   std::uint32_t address{};      // host order
   bool is_resolved{};
+};
+
+// Where frames carry times (wire-protocol 5.11): an offset of the payload, or one of the constants of the registry.
+struct TimestampOffsets {
+  std::int32_t media_receive{shm::kNoTimestamp};
+  std::int32_t channel_receive{shm::kNoTimestamp};
+  std::int32_t channel_send{shm::kNoTimestamp};
+  friend bool operator==(const TimestampOffsets&, const TimestampOffsets&) = default;
 };
 
 struct UdpChannel {
@@ -35,6 +44,7 @@ struct UdpChannel {
   bool is_multicast{};
   std::optional<std::int64_t> tag;        // channel tag
   std::optional<std::int64_t> group_tag;  // gtag
+  TimestampOffsets timestamps;
   std::string canonical;        // "" = shared with nobody (no address, or a port 0)
 };
 

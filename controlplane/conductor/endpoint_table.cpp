@@ -33,6 +33,9 @@ void fill(shm::EndpointSlot::Wanted& wanted, const EndpointTable::Request& reque
   wanted.socket_sndbuf = request.socket_sndbuf;
   wanted.socket_rcvbuf = request.socket_rcvbuf;
   wanted.registration_id = request.registration_id;
+  wanted.media_receive_timestamp = channel.timestamps.media_receive;
+  wanted.channel_receive_timestamp = channel.timestamps.channel_receive;
+  wanted.channel_send_timestamp = channel.timestamps.channel_send;
   const bool is_send = request.kind == EndpointKind::kSend;
   if (channel.is_multicast) {  // the control group follows from the data group; `control` has no say (5.3)
     const ChannelAddress& group = *channel.endpoint;
@@ -98,6 +101,10 @@ Outcome<std::uint32_t> EndpointTable::acquire(const Request& request) {
   const auto conflicts = [&](const char* option, std::int32_t existing, std::int32_t requested) {
     return refuse_channel(fmt::format("existing endpoint has different '{}': existing={} requested={} channel={}", option, existing, requested, request.channel->uri));
   };
+  if (request.channel->timestamps != record.channel.timestamps) {
+    return refuse_channel(fmt::format("existing endpoint has other timestamp offsets (media-rcv-ts-offset, channel-rcv-ts-offset, channel-snd-ts-offset): existing={} requested={}",
+                                      record.channel.uri, request.channel->uri));
+  }
   if (request.socket_sndbuf != 0 && request.socket_sndbuf != wanted.socket_sndbuf) return conflicts("so-sndbuf", wanted.socket_sndbuf, request.socket_sndbuf);
   if (request.socket_rcvbuf != 0 && request.socket_rcvbuf != wanted.socket_rcvbuf) return conflicts("so-rcvbuf", wanted.socket_rcvbuf, request.socket_rcvbuf);
   ++record.references;

@@ -91,11 +91,7 @@ UntetheredTimeouts read_untethered(Reader& reader, const StreamDefaults& default
 }
 
 // Parameters whose features this release does not have are refused plainly instead of being ignored.
-void refuse_unsupported(Reader& reader, const ChannelUri& uri) {
-  static constexpr std::string_view kTimestamps[] = {"media-rcv-ts-offset", "channel-rcv-ts-offset", "channel-snd-ts-offset"};
-  for (const std::string_view key : kTimestamps) {
-    if (uri.has(key)) reader.reject_unsupported(fmt::format("{} is not supported yet", key));
-  }
+void refuse_unsupported(Reader& reader) {
   if (reader.boolean("ats").value_or(false)) reader.reject_unsupported("ats=true: secure transport is not available");
 }
 
@@ -307,7 +303,7 @@ Outcome<PublicationParams> parse_publication_params(const ChannelUri& uri, const
   read_retransmit_linger(reader, uri, defaults, params);
   params.response_correlation_id = read_response_correlation(reader, uri);
   if (params.response_correlation_id == kPrototypeCorrelation) params.term_length = kTermLengthMin;
-  refuse_unsupported(reader, uri);
+  refuse_unsupported(reader);
   if (auto outcome = reader.outcome(); !outcome) return tl::unexpected{outcome.error()};
   if (auto outcome = check_sizes(params, uri, defaults); !outcome) return tl::unexpected{outcome.error()};
   return params;
@@ -346,7 +342,7 @@ Outcome<SubscriptionParams> parse_subscription_params(const ChannelUri& uri, con
   }
   params.nak_all_gaps = reader.boolean("nak-all-gaps").value_or(defaults.nak_all_gaps);
   params.untethered = read_untethered(reader, defaults);
-  refuse_unsupported(reader, uri);
+  refuse_unsupported(reader);
   if (auto outcome = reader.outcome(); !outcome) return tl::unexpected{outcome.error()};
   return params;
 }

@@ -85,7 +85,7 @@ struct SubscriptionParams {
 };
 
 // `is_group`: multicast, where the flow control of the URI counts. Errors: kInvalidChannel with a sentence naming the parameter,
-// kNotSupported for timestamps.
+// kNotSupported for secure transport.
 [[nodiscard]] Outcome<PublicationParams> parse_publication_params(const shm::ChannelUri& uri, const StreamDefaults& defaults, bool is_group);
 [[nodiscard]] Outcome<SubscriptionParams> parse_subscription_params(const shm::ChannelUri& uri, const StreamDefaults& defaults);
 // Completes what depends on the term length once session-id=tag:<n> has settled it.

@@ -37,6 +37,7 @@ void TscClock::refresh() noexcept {
   Calibration c;
   read_both(c.tsc, c.ns);
   if (c.tsc == first_tsc_) return;
+  c.epoch_offset_ns = epoch_ns() - monotonic_ns();
   c.factor = factor_of(c.tsc - first_tsc_, c.ns - first_ns_);
   store(c);
 }
@@ -48,13 +49,15 @@ void TscClock::store(const Calibration& c) noexcept {
   tsc_.store(c.tsc, std::memory_order_relaxed);
   ns_.store(c.ns, std::memory_order_relaxed);
   factor_.store(c.factor, std::memory_order_relaxed);
+  epoch_offset_ns_.store(c.epoch_offset_ns, std::memory_order_relaxed);
   sequence_.store(s + 2, std::memory_order_release);
 }
 
 TscClock::Calibration TscClock::calibration() const noexcept {
   for (;;) {
     const std::uint32_t before = sequence_.load(std::memory_order_acquire);
-    const Calibration c{tsc_.load(std::memory_order_relaxed), ns_.load(std::memory_order_relaxed), factor_.load(std::memory_order_relaxed)};
+    const Calibration c{tsc_.load(std::memory_order_relaxed), ns_.load(std::memory_order_relaxed), factor_.load(std::memory_order_relaxed),
+                        epoch_offset_ns_.load(std::memory_order_relaxed)};
     std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the release fence in store()
     if ((before & 1U) == 0 && sequence_.load(std::memory_order_relaxed) == before) return c;
   }

@@ -13,11 +13,12 @@ __extension__ typedef __int128 Int128;
 // second (the rate DPDK reports is rounded to 10 MHz); lanes read it without a system call, once per turn.
 class TscClock {
  public:
-  // One line: base points and ticks-to-ns factor in 32.32 fixed point.
+  // One line: base points, ticks-to-ns factor in 32.32 fixed point, and what makes it the time of day.
   struct Calibration {
     std::uint64_t tsc{};
     std::int64_t ns{};
     std::uint64_t factor{};
+    std::int64_t epoch_offset_ns{};   // the realtime clock less this one
     [[nodiscard]] std::int64_t to_ns(std::uint64_t now_tsc) const noexcept {
       const auto ticks = static_cast<std::int64_t>(now_tsc - tsc);
       return ns + static_cast<std::int64_t>((static_cast<Int128>(ticks) * static_cast<std::int64_t>(factor)) >> 32);
@@ -38,6 +39,7 @@ class TscClock {
   std::atomic<std::uint64_t> tsc_{};
   std::atomic<std::int64_t> ns_{};
   std::atomic<std::uint64_t> factor_{};
+  std::atomic<std::int64_t> epoch_offset_ns_{};
   std::uint64_t first_tsc_{};
   std::int64_t first_ns_{};
 };

@@ -130,6 +130,7 @@ void Lane::run(const TscClock& clock, IdleStrategy idle, std::int64_t idle_sleep
   doorman_.watch(shared_.commands);
   TscClock::Calibration calibration = clock.calibration();
   std::uint32_t version = clock.version();
+  epoch_offset_ns_ = calibration.epoch_offset_ns;
   std::uint64_t then = TscClock::read_tsc();
   std::int64_t now_ns = calibration.to_ns(then);
   std::int64_t published_ns = now_ns;
@@ -150,6 +151,7 @@ void Lane::run(const TscClock& clock, IdleStrategy idle, std::int64_t idle_sleep
     publish_duty(now_ns);
     if (clock.version() != version) {
       calibration = clock.calibration();
+      epoch_offset_ns_ = calibration.epoch_offset_ns;
       version = clock.version();
     }
   }

@@ -107,6 +107,7 @@ class Lane {
   void to_receiver(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t flags, std::int64_t now_ns) noexcept;
+  void on_stamped_data(Endpoint& endpoint, ImageEntry& image, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void on_receiver_rtt(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void elicit_setup(Endpoint& endpoint, const wire::UdpEndpoint& sender, std::int32_t stream_id, std::int32_t session_id, std::int64_t now_ns) noexcept;
@@ -181,7 +182,7 @@ class Lane {
   [[nodiscard]] Destination& destination_of(ImageEntry& entry, std::size_t connection) noexcept;
   unsigned serve_publications(std::int64_t now_ns) noexcept;
   unsigned serve(PublicationEntry& entry, std::int64_t now_ns) noexcept;
-  [[nodiscard]] static DestinationSink sink_of(PublicationEntry& entry, std::int64_t now_ns) noexcept;
+  [[nodiscard]] DestinationSink sink_of(PublicationEntry& entry, std::int64_t now_ns) const noexcept;
   void sweep_images(std::int64_t now_ns) noexcept;
   void sweep_publications(std::int64_t now_ns) noexcept;
   [[nodiscard]] std::uint32_t* word_of(const PublicationEntry& entry) const noexcept;
@@ -196,6 +197,7 @@ class Lane {
   // Says in the registry what this lane turns to: whom to blame if it crashes there (see crash_guard.hpp).
   void turn_to(const ImageEntry& entry) noexcept { turn_to({shm::SlotKind::kImage, entry.index}); }
   void turn_to(const PublicationEntry& entry) noexcept { turn_to({shm::SlotKind::kPublication, entry.index}); }
+  [[nodiscard]] std::int64_t epoch_of(std::int64_t now_ns) const noexcept { return now_ns + epoch_offset_ns_; }
   void turn_to(shm::SlotRef ref) noexcept { slot_.in_work.store(ref.pack(), std::memory_order_relaxed); }
   void turn_away() noexcept { slot_.in_work.store(0, std::memory_order_relaxed); }
   unsigned flush() noexcept;
@@ -245,6 +247,8 @@ class Lane {
   std::uint64_t tick_credit_{};
   std::uint32_t tick_cursor_{};
   std::uint32_t never_changes_{};                        // watched by streams that are to be woken by the next sweep
+  std::int64_t epoch_offset_ns_{};                       // the realtime clock less ours; simulated time is that of an epoch of its own
+  std::array<std::byte, wire::kMtuMax> stamped_{};       // a datagram that its arrival is written into
   bool is_blocked_{};                                    // a sink refused in this turn
   struct Duty {
     std::uint64_t idle{}, busy{}, blocked{}, housekeeping{}, turns{};

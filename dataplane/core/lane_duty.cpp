@@ -101,8 +101,10 @@ unsigned Lane::serve_publications(std::int64_t now_ns) noexcept {
   return work;
 }
 
-DestinationSink Lane::sink_of(PublicationEntry& entry, std::int64_t now_ns) noexcept {
-  return {*entry.destination, now_ns, entry.rewrites_ids ? &entry.ids : nullptr};
+DestinationSink Lane::sink_of(PublicationEntry& entry, std::int64_t now_ns) const noexcept {
+  if (!entry.rewrites) [[likely]] return {*entry.destination, now_ns};
+  entry.ids.epoch_ns = epoch_of(now_ns);
+  return {*entry.destination, now_ns, &entry.ids};
 }
 
 unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {

@@ -254,12 +254,27 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
       case proto::Dispatch::kSessionLimit:
       case proto::Dispatch::kCreateImage: counters_.add(kDropNoInterest); return;
     }
+    // What is stamped comes this way each time: all others need not ask.
+    if (endpoint.is_stamped) return on_stamped_data(endpoint, tables_.images[decision.image], datagram, now_ns);
     endpoint.cached_image = &tables_.images[decision.image];
     endpoint.cached_stream = stream;
   }
   ImageEntry& image = *endpoint.cached_image;
   turn_to(image);
   image.stream.insert(datagram.payload, 0, now_ns);
+  wake(image);
+}
+
+// 5.11. Into a copy: the datagram may belong to other members of the group, too.
+void Lane::on_stamped_data(Endpoint& endpoint, ImageEntry& image, const Datagram& datagram, std::int64_t now_ns) noexcept {
+  const std::span<std::byte> copy = std::span{stamped_}.first(std::min(datagram.payload.size(), stamped_.size()));
+  std::memcpy(copy.data(), datagram.payload.data(), copy.size());
+  const shm::EndpointSlot::Wanted& wanted = registry_.endpoints[endpoint.slot].desired;
+  for (const std::int32_t offset : {wanted.media_receive_timestamp, wanted.channel_receive_timestamp}) {
+    if (offset != shm::kNoTimestamp) proto::stamp_received(copy, offset, epoch_of(now_ns));
+  }
+  turn_to(image);
+  image.stream.insert(copy, 0, now_ns);
   wake(image);
 }
 

@@ -284,8 +284,9 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
       .fc_receivers = counter(static_cast<std::int32_t>(slot.desired.fc_receivers_id_plus_1) - 1), .counters = counters_,
       .growth = growth_of(slot.desired.log)}};
   if (entry.stream.is_relay()) {
-    entry.ids = {slot.desired.session_id, slot.desired.stream_id};
-    entry.rewrites_ids = slot.desired.session_id != slot.desired.source_session_id || slot.desired.stream_id != slot.desired.source_stream_id;
+    entry.ids.session_id = slot.desired.session_id;
+    entry.ids.stream_id = slot.desired.stream_id;
+    entry.ids.has_ids = slot.desired.session_id != slot.desired.source_session_id || slot.desired.stream_id != slot.desired.source_stream_id;
     join_source(entry, is_resumed);
   }
   if (is_resumed) {
@@ -296,6 +297,8 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   } else {
     entry.stream.start(now_ns);
   }
+  if (!is_ipc) entry.ids.timestamp_offset = registry_.endpoints[endpoint->slot].desired.channel_send_timestamp;
+  entry.rewrites = entry.ids.has_ids || entry.ids.timestamp_offset != shm::kNoTimestamp;
   entry.told = entry.stream.state().lifecycle;
   entry.told_connected = entry.stream.state().is_connected;
   if (!is_ipc && endpoint->fan_out != nullptr) endpoint->fan_out->publish_count_in(counter(registry_.endpoints[endpoint->slot].desired.destination_count_id));

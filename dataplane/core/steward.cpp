@@ -430,6 +430,7 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
     endpoint->receiver_id = is_resumed ? slot.observed.receiver_id
                                        : static_cast<std::int64_t>(registry_.header.next_receiver_id.fetch_add(1, std::memory_order_relaxed));
     endpoint->has_group_tag = wanted.has_group_tag != 0;
+    endpoint->is_stamped = wanted.media_receive_timestamp != shm::kNoTimestamp || wanted.channel_receive_timestamp != shm::kNoTimestamp;
     endpoint->group_tag = wanted.group_tag;
     endpoint->dispatcher = std::make_unique<proto::Dispatcher>(kSessionsPerEndpoint, options_.session_limit);
   }

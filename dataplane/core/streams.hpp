@@ -55,6 +55,7 @@ struct Endpoint {
   bool has_group_tag{};
   std::int64_t group_tag{};
   [[nodiscard]] bool has_control() const noexcept { return remote.port != 0 && group.port == 0; }   // an explicit one (wire-protocol 3.3)
+  bool is_stamped{};                  // what arrives is: its times are written into a copy (wire-protocol 5.11)
   std::int64_t next_register_ns{};    // explicit control address: when it is next asked for a SETUP (wire-protocol 3.3)
   std::unique_ptr<proto::Dispatcher> dispatcher;
   // Stream of the last datagram: most datagrams belong to the stream of the one before.
@@ -75,6 +76,7 @@ struct Polled {
 struct alignas(kCacheLine) PublicationEntry {
   proto::Publication stream;
   Endpoint* endpoint{};               // none for IPC
+  Destination* destination{};         // its endpoint's, or `peer`; none for IPC
   shm::PublicationSlot* slot{};
   std::uint32_t index{};
   std::uint32_t first_link{kNoLink};
@@ -83,13 +85,12 @@ struct alignas(kCacheLine) PublicationEntry {
   ImageEntry* source{};               // relays: whose log it sends, while that image lives
   PublicationEntry* next_relay{};     // of the same image
   StreamIds ids;                      // what frames on the wire carry
-  bool rewrites_ids{};                // relays: frames in the log carry others
+  bool rewrites{};                    // frames in the log carry something else
   shm::Lifecycle told{shm::Lifecycle::kNone};   // what the control plane was rung for
   std::uint8_t told_connected{};
   bool is_used{};
   std::uint32_t generation{};
   std::uint32_t owned_at{};           // place in the lane's list of all its publications
-  Destination* destination{};         // its endpoint's, or `peer`; none for IPC
   Destination peer;                   // response publications: who asked for their SETUP last (wire-protocol 5.9)
   std::int64_t response_rung_ns{};    // requests: when the control plane was last told of a RSP_SETUP
 };

@@ -107,11 +107,11 @@ bool LanePort::send_as(Destination& destination, std::span<const std::byte> payl
   if (destination.epoch != host_.epoch()) [[unlikely]] {
     std::array<std::byte, kPayloadMax> copy;   // rare, and the thread's stack has room
     std::memcpy(copy.data(), payload.data(), payload.size());
-    rewrite_ids(copy.data(), payload.size(), ids);
+    rewrite(copy.data(), payload.size(), ids);
     return send_unresolved(destination, std::span{copy}.first(payload.size()), now_ns);
   }
   if (!stage_.has_room()) [[unlikely]] return false;
-  rte_mbuf* const frame = build(destination, payload, [&](std::byte* datagram) { rewrite_ids(datagram, payload.size(), ids); });
+  rte_mbuf* const frame = build(destination, payload, [&](std::byte* datagram) { rewrite(datagram, payload.size(), ids); });
   if (frame == nullptr) [[unlikely]] return false;
   stage_.push(frame);
   return true;
@@ -122,7 +122,7 @@ rte_mbuf* SharedPayload::fill(FramePool& frames) noexcept {
   if (body == nullptr) return nullptr;
   auto* const out = rte_pktmbuf_mtod(body, std::byte*);
   std::memcpy(out, payload_.data(), payload_.size());
-  if (ids_ != nullptr) rewrite_ids(out, payload_.size(), *ids_);
+  if (ids_ != nullptr) rewrite(out, payload_.size(), *ids_);
   body->data_len = static_cast<std::uint16_t>(payload_.size());
   body->pkt_len = static_cast<std::uint32_t>(payload_.size());
   return body_ = body;

@@ -7,6 +7,7 @@
 
 #include "dataplane/core/ip_host.hpp"
 #include "dataplane/proto/publication.hpp"
+#include "dataplane/proto/timestamp.hpp"
 #include "pmd/port.hpp"
 
 // The way of a datagram from a state machine to a port: header template, packet buffer, staged burst. Thread: the lane that polls the port.
@@ -99,13 +100,18 @@ class TxStage {
 class LanePort;
 class FanOut;
 
-// What every frame of a stream carries.
+// What frames of a stream are to carry on the wire instead of what they carry in the log.
 struct StreamIds {
   std::int32_t session_id{};
   std::int32_t stream_id{};
+  bool has_ids{};                                        // those of the log do otherwise
+  std::int32_t timestamp_offset{shm::kNoTimestamp};      // of the time they leave (wire-protocol 5.11)
+  std::int64_t epoch_ns{};                               // which is now
 };
-// Gives each frame of a datagram of DATA and PAD frames other ids. The lengths were checked when the datagram was formed.
-inline void rewrite_ids(std::byte* datagram, std::size_t length, const StreamIds& ids) noexcept {
+// Does so in a copy of a datagram of DATA and PAD frames. The lengths were checked when the datagram was formed.
+inline void rewrite(std::byte* datagram, std::size_t length, const StreamIds& ids) noexcept {
+  if (ids.timestamp_offset != shm::kNoTimestamp) proto::stamp_sent({datagram, length}, ids.timestamp_offset, ids.epoch_ns);
+  if (!ids.has_ids) return;
   for (std::size_t at = 0; at + wire::kDataHeaderLength <= length;) {
     const auto frame_length = load_le<std::int32_t>(datagram + at);
     store_le(datagram + at + 12, ids.session_id);

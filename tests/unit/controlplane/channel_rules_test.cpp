@@ -108,8 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{"|pub-wnd=16m", "pub-wnd"},                                      // proves 5.13/15
                       Mistake{"|max-resend=0", "max-resend"},                                  // proves 5.13/16
                       Mistake{"|max-resend=257", "max-resend"},                                // proves 5.13/16
-                      Mistake{"|ats=true", "ats", ClientError::kNotSupported},                 // proves 5.13/28
-                      Mistake{"|channel-snd-ts-offset=reserved", "channel-snd-ts-offset", ClientError::kNotSupported}));  // proves 5.11/6
+                      Mistake{"|ats=true", "ats", ClientError::kNotSupported}));               // proves 5.13/28
 
 class SubscriptionMistake : public ::testing::TestWithParam<Mistake> {};
 // proves 5.13/31
@@ -128,8 +127,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Mistake{"|nak-delay=soon", "nak-delay"},                                // proves 5.13/26
                       Mistake{"|untethered-resting-timeout=1s", "untethered-resting-timeout"},  // proves 3.14/11
                       Mistake{"|cc=vegas", "cc"},                                             // proves 4.7/9, 5.13/25
-                      Mistake{"|ats=true", "ats", ClientError::kNotSupported},                // proves 5.13/28
-                      Mistake{"|media-rcv-ts-offset=0", "media-rcv-ts-offset", ClientError::kNotSupported}));  // proves 5.11/6
+                      Mistake{"|ats=true", "ats", ClientError::kNotSupported}));              // proves 5.13/28
 
 // proves 4.6/2, 5.13/25
 TEST(SubscriptionChannel, has_static_congestion_control_with_and_without_a_word) {
@@ -189,7 +187,19 @@ INSTANTIATE_TEST_SUITE_P(
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|tags=1,y", "tags"},                  // proves 5.13/5
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|gtag=x", "gtag"},                    // proves 5.13/24
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|interface=10.0.0.1/33", "interface"},  // proves 5.1/10
+                      BadAddress{"aeron:udp?endpoint=10.0.0.1:5|channel-snd-ts-offset=-1", "channel-snd-ts-offset=-1"},  // proves 5.11/6
+                      BadAddress{"aeron:udp?endpoint=10.0.0.1:5|media-rcv-ts-offset=x", "media-rcv-ts-offset"},          // proves 5.11/6
+                      BadAddress{"aeron:udp?endpoint=10.0.0.1:5|media-rcv-ts-offset=0|channel-rcv-ts-offset=7", "8 bytes apart"},  // proves 5.11/5
+                      BadAddress{"aeron:udp?endpoint=10.0.0.1:5|channel-snd-ts-offset=reserved|channel-rcv-ts-offset=reserved", "8 bytes apart"},  // proves 5.11/5
                       BadAddress{"aeron:udp?endpoint=224.10.9.8:5", "odd"}));
+
+// proves 5.11/6
+TEST(Addresses, say_where_times_are_written) {
+  EXPECT_EQ(channel(kUdp)->timestamps, TimestampOffsets{});
+  const auto c = channel(kUdp + "|media-rcv-ts-offset=reserved|channel-rcv-ts-offset=8|channel-snd-ts-offset=0");
+  ASSERT_TRUE(c);
+  EXPECT_EQ(c->timestamps, (TimestampOffsets{shm::kReservedValueTimestamp, 8, 0}));
+}
 
 // ---- what the conductor makes of them ----
 
@@ -215,6 +225,19 @@ class ChannelRules : public ConductorTest {
   }
   std::set<std::int32_t> seen_;
 };
+
+// proves 5.11/5
+TEST_F(ChannelRules, timestamp_offsets_belong_to_the_endpoint_and_must_agree) {
+  add_subscription(kUdp + "|channel-rcv-ts-offset=8|media-rcv-ts-offset=reserved");
+  EXPECT_EQ(only_endpoint().channel_receive_timestamp, 8);
+  EXPECT_EQ(only_endpoint().media_receive_timestamp, shm::kReservedValueTimestamp);
+  EXPECT_EQ(only_endpoint().channel_send_timestamp, shm::kNoTimestamp);
+  add_subscription(kUdp + "|media-rcv-ts-offset=reserved|channel-rcv-ts-offset=8", 11);
+  EXPECT_EQ(world().subscriptions.used().size(), 2U);
+  skip_all();
+  const std::int64_t id = add_subscription(kUdp + "|channel-rcv-ts-offset=16|media-rcv-ts-offset=reserved");
+  EXPECT_NE(expect_error(id, ClientError::kInvalidChannel).text.find("timestamp offsets"), std::string::npos);
+}
 
 // proves 2.2/2
 TEST_F(ChannelRules, session_ids_jump_over_the_reserved_range) {
