@@ -36,12 +36,14 @@ OperationPtr run_destination_command(Services& services, Command type, shm::Byte
         remove_send_destination(services, command);
         return nullptr;
       });
+    case Command::kAddReceiveDestination:
+      return with<shm::DestinationCommand>(services, message, "ADD_RCV_DESTINATION",
+                                           [&](const shm::DestinationCommand& command) { return add_receive_destination(services, command); });
     default:
-      return with<shm::DestinationCommand>(services, message, type == Command::kAddReceiveDestination ? "ADD_RCV_DESTINATION" : "REMOVE_RCV_DESTINATION",
-                                           [&](const shm::DestinationCommand& command) -> OperationPtr {
-                                             change_receive_destination(services, command);
-                                             return nullptr;
-                                           });
+      return with<shm::DestinationCommand>(services, message, "REMOVE_RCV_DESTINATION", [&](const shm::DestinationCommand& command) -> OperationPtr {
+        remove_receive_destination(services, command);
+        return nullptr;
+      });
   }
 }
 
@@ -146,6 +148,8 @@ OperationPtr run_command(Services& services, std::int32_t type_id, shm::Bytes me
       });
     case Command::kAddDestination:
     case Command::kRemoveDestination:
+    case Command::kAddReceiveDestination:
+    case Command::kRemoveReceiveDestination:
     case Command::kRemoveDestinationById:
     case Command::kAddReceiveDestination:
     case Command::kRemoveReceiveDestination: return run_destination_command(services, type, message);

@@ -38,7 +38,8 @@ void remove_counter(Services& services, const shm::RemoveRegistration& command);
 [[nodiscard]] OperationPtr add_send_destination(Services& services, const shm::DestinationCommand& command);
 void remove_send_destination(Services& services, const shm::DestinationCommand& command);
 void remove_send_destination(Services& services, const shm::RemoveDestinationById& command);
-void change_receive_destination(Services& services, const shm::DestinationCommand& command);
+[[nodiscard]] OperationPtr add_receive_destination(Services& services, const shm::DestinationCommand& command);
+void remove_receive_destination(Services& services, const shm::DestinationCommand& command);
 void reject_image(Services& services, const shm::RejectImage& command);
 
 }  // namespace thalweg::conductor

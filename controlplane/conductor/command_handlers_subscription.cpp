@@ -9,9 +9,7 @@ namespace {
 using shm::ClientError;
 
 Outcome<void> check_addresses(const UdpChannel& channel) {
-  if (channel.control_mode == ControlMode::kManual) {
-    return refuse(ClientError::kNotSupported, "multi-destination subscriptions are not supported yet: channel=" + channel.uri);
-  }
+  if (channel.control_mode == ControlMode::kManual) return {};  // destinations come by command (wire-protocol 5.6)
   if (is_response(channel) && !channel.control) return refuse_channel("control-mode=response needs the control address of who answers: channel=" + channel.uri);
   if (channel.control && channel.control->port == 0) return refuse_channel("control port 0 is not allowed on a subscription: channel=" + channel.uri);
   if (!channel.endpoint && !channel.tag && !is_response(channel)) return refuse_channel("a subscription needs an endpoint: channel=" + channel.uri);
@@ -144,15 +142,6 @@ void remove_subscription(Services& services, const shm::RemoveRegistration& comm
   const auto removed = services.subscriptions.remove(command.client_id, command.registration_id);
   if (!removed) return answer_error(services.world, command.correlation_id, removed.error());
   services.world.clients_out.success(command.correlation_id);
-}
-
-void change_receive_destination(Services& services, const shm::DestinationCommand& command) {
-  if (services.subscriptions.find(command.registration_id) == shm::kNoSlot) {
-    return answer_error(services.world, command.correlation_id,
-                        {ClientError::kUnknownSubscription,
-                         fmt::format("unknown subscription client_id={} registration_id={}", command.client_id, command.registration_id)});
-  }
-  answer_error(services.world, command.correlation_id, {ClientError::kNotSupported, "destinations of subscriptions are not supported yet"});
 }
 
 }  // namespace thalweg::conductor

@@ -62,6 +62,7 @@ class Conductor {
   void expire_client(std::int64_t client_id);
   void unblock_ring();
   void sum_counters();
+  void recover_destination_links();
   void recover_sums();
   void free_stray_counters();
   [[nodiscard]] std::uint32_t lane_count() const noexcept;

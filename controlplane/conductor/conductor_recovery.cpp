@@ -1,6 +1,7 @@
 #include <unordered_set>
 
 #include "controlplane/conductor/conductor.hpp"
+#include "controlplane/conductor/receive_destinations.hpp"
 
 // A control plane that starts on the registry of a predecessor: everything is taken up, and what the predecessor had begun and not yet
 // entered anywhere is undone.
@@ -26,10 +27,12 @@ void Conductor::recover() {
   for (const std::uint32_t index : world_.images.used()) logs.push_back(world_.images.slot(index).desired.log);
   world_.logs.recover(logs);
   services_.subscriptions.recover();
+  ReceiveDestinations{world_, services_.endpoints}.recover();
   services_.publications.recover();
   services_.images.recover();
   const std::vector<std::uint32_t> links = world_.links.used();
   for (const std::uint32_t index : links) services_.links.recover(index);
+  recover_destination_links();
   services_.relays.recover();
   const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
   for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
@@ -38,6 +41,19 @@ void Conductor::recover() {
   is_ready_ = world_.files.cnc.version() != 0;
   service_everything();
   commands_.recover();
+}
+
+// Which destination a link to a publication goes through follows from what the destinations name.
+void Conductor::recover_destination_links() {
+  for (const std::uint32_t destination : world_.destinations.used()) {
+    const std::uint32_t subscription = world_.destinations.slot(destination).desired.subscription;
+    if (!world_.subscriptions.is_used(subscription)) continue;
+    for (const std::uint32_t link : world_.subscriptions.record(subscription).links) {
+      const auto& wanted = world_.links.slot(link).desired;
+      const bool is_its = wanted.target == shm::LinkTarget::kPublication && services_.publications.matches_destination(wanted.target_slot, destination);
+      if (is_its) world_.links.record(link).channel = world_.destinations.record(destination).uri;
+    }
+  }
 }
 
 // What the predecessor summed is in the stock counters already.

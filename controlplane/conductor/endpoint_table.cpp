@@ -10,7 +10,7 @@ namespace {
 
 using shm::EndpointKind;
 
-bool has_only_tag(const UdpChannel& channel) noexcept { return !channel.endpoint && !channel.control; }
+bool has_only_tag(const UdpChannel& channel) noexcept { return !channel.endpoint && !channel.control && channel.control_mode == ControlMode::kNone; }
 
 // May `asked` use an endpoint made for `existing`, the tags being equal? (5.10)
 bool is_compatible(const UdpChannel& asked, const UdpChannel& existing) noexcept {
@@ -36,7 +36,12 @@ void fill(shm::EndpointSlot::Wanted& wanted, const EndpointTable::Request& reque
   wanted.media_receive_timestamp = channel.timestamps.media_receive;
   wanted.channel_receive_timestamp = channel.timestamps.channel_receive;
   wanted.channel_send_timestamp = channel.timestamps.channel_send;
+  wanted.parent = request.parent;
   const bool is_send = request.kind == EndpointKind::kSend;
+  if (!is_send && channel.control_mode == ControlMode::kManual) {  // opens no socket (5.6)
+    wanted.mode = shm::EndpointMode::kManual;
+    return;
+  }
   if (channel.is_multicast) {  // the control group follows from the data group; `control` has no say (5.3)
     const ChannelAddress& group = *channel.endpoint;
     wanted.local_address = is_send ? 0 : group.address;
@@ -70,7 +75,8 @@ Outcome<std::uint32_t> EndpointTable::find(const Request& request) const {
   const UdpChannel& asked = *request.channel;
   for (const std::uint32_t index : world_->endpoints.used()) {
     const EndpointRecord& record = world_->endpoints.record(index);
-    if (world_->endpoints.slot(index).desired.kind != request.kind) continue;
+    const auto& existing = world_->endpoints.slot(index).desired;
+    if (existing.kind != request.kind || existing.parent != shm::kNoSlot) continue;
     if (asked.tag) {
       if (asked.tag != record.channel.tag) continue;
       if (is_compatible(asked, record.channel)) return index;
@@ -82,6 +88,11 @@ Outcome<std::uint32_t> EndpointTable::find(const Request& request) const {
 }
 
 Outcome<std::uint32_t> EndpointTable::acquire(const Request& request) {
+  if (request.parent != shm::kNoSlot) {
+    auto destination = create(request);
+    if (destination) add_reference(request.parent);
+    return destination;
+  }
   const auto found = find(request);
   if (!found) return found;
   if (*found == shm::kNoSlot) {
@@ -171,7 +182,9 @@ bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
   auto& wanted = world_->endpoints.slot(endpoint).desired;
   const bool is_send = wanted.kind == EndpointKind::kSend;
   const std::string& uri = world_->endpoints.record(endpoint).channel.uri;
-  const std::string bound = format_endpoint(slot.observed.bound_address, slot.observed.bound_port);
+  const bool has_socket = wanted.mode != shm::EndpointMode::kManual || is_send;
+  const std::string bound = has_socket ? format_endpoint(slot.observed.bound_address, slot.observed.bound_port) : std::string{};
+  if (wanted.parent != shm::kNoSlot) return allocate_address_counter(endpoint, world_->endpoints.slot(wanted.parent).desired.channel_status_id, bound);
   const auto key = shm::channel_key(uri);
   const std::string label = fmt::format("{}: {} {}", is_send ? "snd-channel" : "rcv-channel", uri, bound);
   wanted.channel_status_id = world_->allocate_counter({.type_id = is_send ? shm::counter_type::kSendChannelStatus : shm::counter_type::kReceiveChannelStatus,
@@ -188,8 +201,14 @@ bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
                                                             .initial_value = 0});
     if (wanted.destination_count_id < 0) return false;
   }
-  const auto address_key = shm::sockaddr_key(wanted.channel_status_id, bound);
-  const std::string address_label = fmt::format("{}: {} {}", is_send ? "snd-local-sockaddr" : "rcv-local-sockaddr", wanted.channel_status_id, bound);
+  return !has_socket || allocate_address_counter(endpoint, wanted.channel_status_id, bound);
+}
+
+bool EndpointTable::allocate_address_counter(std::uint32_t endpoint, std::int32_t channel_status_id, const std::string& bound) {
+  auto& wanted = world_->endpoints.slot(endpoint).desired;
+  const auto address_key = shm::sockaddr_key(channel_status_id, bound);
+  const std::string_view name = wanted.kind == EndpointKind::kSend ? "snd-local-sockaddr" : "rcv-local-sockaddr";
+  const std::string address_label = fmt::format("{}: {} {}", name, channel_status_id, bound);
   wanted.local_sockaddr_id = world_->allocate_counter({.type_id = shm::counter_type::kLocalSockaddr,
                                                        .key = address_key.span(),
                                                        .label = address_label,
@@ -204,7 +223,8 @@ void EndpointTable::service(std::uint32_t endpoint) {
   const auto& slot = world_->endpoints.slot(endpoint);
   const shm::Observed observed = host::observed_state(slot);
   if (record.status == Status::kStarting && observed == shm::Observed::kActive) {
-    if (slot.desired.channel_status_id >= 0 || allocate_counters(endpoint)) {
+    const bool has_counters = slot.desired.channel_status_id >= 0 || slot.desired.local_sockaddr_id >= 0;
+    if (has_counters || allocate_counters(endpoint)) {
       record.status = Status::kActive;
     } else {
       record.status = Status::kFailed;
@@ -220,7 +240,9 @@ void EndpointTable::service(std::uint32_t endpoint) {
     world_->free_counter(slot.desired.destination_count_id);
     world_->free_counter(slot.desired.channel_status_id);
     world_->registry.free_text(slot.desired.text);
+    const std::uint32_t parent = slot.desired.parent;
     world_->endpoints.release(endpoint);
+    if (parent != shm::kNoSlot) release(parent);
   }
 }
 
@@ -244,6 +266,7 @@ void EndpointTable::recover(std::uint32_t endpoint) {
   EndpointRecord& record = world_->endpoints.record(endpoint);
   const auto& wanted = world_->endpoints.slot(endpoint).desired;
   record.status = world_->endpoints.desired(endpoint) == shm::Desired::kClosing ? Status::kClosing : Status::kStarting;
+  if (wanted.parent != shm::kNoSlot) add_reference(wanted.parent);
   const std::string text{world_->registry.text(wanted.text)};
   const auto uri = shm::ChannelUri::parse(text);
   if (!uri) return;

@@ -15,6 +15,7 @@ class EndpointTable {
     std::int64_t registration_id{};     // of the publication or subscription
     std::int32_t socket_sndbuf{};       // 0: not given
     std::int32_t socket_rcvbuf{};
+    std::uint32_t parent{shm::kNoSlot}; // a destination of this multi-destination endpoint, shared with nobody (wire-protocol 5.6)
   };
   // Takes one reference; status() tells when the endpoint may be used. Errors: kInvalidChannel (tag or option conflict),
   // kResourceTemporarilyUnavailable (closing), kGeneric (table full).
@@ -38,6 +39,7 @@ class EndpointTable {
   [[nodiscard]] Outcome<std::uint32_t> find(const Request& request) const;  // kNoSlot: none
   [[nodiscard]] Outcome<std::uint32_t> create(const Request& request);
   [[nodiscard]] bool allocate_counters(std::uint32_t endpoint);
+  [[nodiscard]] bool allocate_address_counter(std::uint32_t endpoint, std::int32_t channel_status_id, const std::string& bound);
   void set_channel_status(std::uint32_t endpoint, std::int64_t status) noexcept;
   void close(std::uint32_t endpoint);
   void report_refused_move(std::uint32_t endpoint);

@@ -106,6 +106,12 @@ void ImageService::create(std::uint32_t lane, std::uint32_t index, const std::ve
   start_when_log_is_ready(*image);
 }
 
+// The endpoint that a SETUP of a multi-destination subscription came by; it may have gone since.
+std::uint32_t ImageService::destination_of(const shm::SetupSlot& setup) const noexcept {
+  const bool is_its = world_->endpoints.is_used(setup.destination) && world_->endpoints.slot(setup.destination).desired.parent == setup.endpoint;
+  return is_its ? setup.destination : shm::kNoSlot;
+}
+
 void ImageService::fill_slot(std::uint32_t image, const shm::SetupSlot& setup, std::uint32_t first_subscription) {
   auto& wanted = world_->images.slot(image).desired;
   const SubscriptionRecord& subscribed = world_->subscriptions.record(first_subscription);
@@ -119,7 +125,9 @@ void ImageService::fill_slot(std::uint32_t image, const shm::SetupSlot& setup, s
   wanted.mtu = setup.mtu;
   wanted.window_length = params.receiver_window;
   wanted.join_position = wire::position_of(setup.active_term_id, setup.term_offset, setup.initial_term_id, wire::position_bits(setup.term_length));
-  wanted.flags = (params.is_reliable ? shm::ImageFlags::kReliable : 0) | (is_group(params, subscribed.channel, setup.flags) ? shm::ImageFlags::kGroup : 0) |
+  wanted.destination = destination_of(setup);
+  const UdpChannel& channel = wanted.destination != shm::kNoSlot ? world_->endpoints.record(wanted.destination).channel : subscribed.channel;
+  wanted.flags = (params.is_reliable ? shm::ImageFlags::kReliable : 0) | (is_group(params, channel, setup.flags) ? shm::ImageFlags::kGroup : 0) |
                  (params.nak_all_gaps ? shm::ImageFlags::kNakAllGaps | shm::ImageFlags::kMeasureRtt : 0) | (params.is_rejoin ? shm::ImageFlags::kRejoin : 0) |
                  ((setup.flags & wire::flag::kSetupSendResponse) != 0 ? shm::ImageFlags::kHasResponse : 0);
   wanted.endpoint = setup.endpoint;

@@ -35,6 +35,7 @@ class ImageService {
   [[nodiscard]] Outcome<void> check_setup(const shm::SetupSlot& setup) const;
   [[nodiscard]] std::vector<std::uint32_t> matching_subscriptions(std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const;
   void create(std::uint32_t lane, std::uint32_t index, const std::vector<std::uint32_t>& subscriptions);
+  [[nodiscard]] std::uint32_t destination_of(const shm::SetupSlot& setup) const noexcept;
   void fill_slot(std::uint32_t image, const shm::SetupSlot& setup, std::uint32_t first_subscription);
   [[nodiscard]] bool allocate_counters(std::uint32_t image, std::int64_t owner_id);
   [[nodiscard]] bool acquire_log(std::uint32_t image, std::uint32_t first_subscription);

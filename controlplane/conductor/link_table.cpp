@@ -31,7 +31,12 @@ void LinkTable::set_timeouts(shm::LinkSlot::Wanted& wanted, const SubscriptionPa
   wanted.resting_timeout_ns = publication.untethered_resting_timeout_ns;
 }
 
-void LinkTable::link(LinkTarget target, std::uint32_t target_slot, std::uint32_t subscription) {
+const std::string& LinkTable::channel_of(std::uint32_t link) const noexcept {
+  const LinkRecord& record = world_->links.record(link);
+  return record.channel.empty() ? world_->subscriptions.record(world_->links.slot(link).desired.subscription).uri : record.channel;
+}
+
+void LinkTable::link(LinkTarget target, std::uint32_t target_slot, std::uint32_t subscription, std::string_view channel) {
   SubscriptionRecord& owner = world_->subscriptions.record(subscription);
   for (const std::uint32_t existing : owner.links) {
     const auto& wanted = world_->links.slot(existing).desired;
@@ -43,14 +48,16 @@ void LinkTable::link(LinkTarget target, std::uint32_t target_slot, std::uint32_t
   wanted.target = target;
   wanted.target_slot = target_slot;
   wanted.subscription = subscription;
+  world_->links.record(*index).channel = channel;
   wanted.is_tethered = owner.params.is_tethered ? 1 : 0;
   wanted.is_rejoin = owner.params.is_rejoin ? 1 : 0;
   const bool is_image = target == LinkTarget::kImage;
   set_timeouts(wanted, owner.params);
   const std::int32_t session_id = is_image ? world_->images.slot(target_slot).desired.session_id : world_->publications.slot(target_slot).desired.session_id;
   const auto& subscribed = world_->subscriptions.slot(subscription);
-  const auto key = shm::stream_key(subscribed.registration_id, session_id, subscribed.stream_id, owner.uri);
-  const std::string label = shm::stream_label("sub-pos", subscribed.registration_id, session_id, subscribed.stream_id, owner.uri);
+  const std::string& uri = channel_of(*index);
+  const auto key = shm::stream_key(subscribed.registration_id, session_id, subscribed.stream_id, uri);
+  const std::string label = shm::stream_label("sub-pos", subscribed.registration_id, session_id, subscribed.stream_id, uri);
   wanted.counter_id = world_->allocate_counter({.type_id = shm::counter_type::kSubscriberPosition,
                                                 .key = key.span(),
                                                 .label = label,
@@ -100,8 +107,7 @@ void LinkTable::service(std::uint32_t link) {
     const bool is_image = wanted.target == LinkTarget::kImage;
     const std::int32_t session_id =
         is_image ? world_->images.slot(wanted.target_slot).desired.session_id : world_->publications.slot(wanted.target_slot).desired.session_id;
-    const std::string label = shm::stream_label("sub-pos", subscribed.registration_id, session_id, subscribed.stream_id,
-                                                world_->subscriptions.record(wanted.subscription).uri);
+    const std::string label = shm::stream_label("sub-pos", subscribed.registration_id, session_id, subscribed.stream_id, channel_of(link));
     world_->counters.update_label(wanted.counter_id, fmt::format("{} @{}", label, slot.observed.join_position));
     if (slot.observed.tether.load(std::memory_order_acquire) == shm::Tether::kActive) announce_available(link);
   } else if (record.status == Status::kActive && slot.observed.tether_changes != slot.desired.tether_changes) {

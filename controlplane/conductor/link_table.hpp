@@ -11,7 +11,8 @@ class LinkTable {
   explicit LinkTable(World& world) noexcept : world_{&world} {}
 
   // Links a subscription to a target unless it is linked already. Errors (table or counters full) go to the error log.
-  void link(shm::LinkTarget target, std::uint32_t target_slot, std::uint32_t subscription);
+  // `channel`: of the destination that leads there, where there is one (wire-protocol 5.6).
+  void link(shm::LinkTarget target, std::uint32_t target_slot, std::uint32_t subscription, std::string_view channel = {});
   // Lets go of one link; nobody is told. Its counter is freed when the lane has forgotten it.
   void close(std::uint32_t link);
   // Frees a link whose target is gone with its lane's knowledge.
@@ -27,6 +28,7 @@ class LinkTable {
   void set_timeouts(shm::LinkSlot::Wanted& wanted, const SubscriptionParams& params) const noexcept;
   void announce_available(std::uint32_t link);
   void on_tether(std::uint32_t link);
+  [[nodiscard]] const std::string& channel_of(std::uint32_t link) const noexcept;
   [[nodiscard]] std::vector<std::uint32_t>& links_of_target(const shm::LinkSlot::Wanted& wanted) noexcept;
   [[nodiscard]] std::int64_t image_id(const shm::LinkSlot::Wanted& wanted) const noexcept;
 

@@ -144,16 +144,31 @@ bool PublicationTable::accepts_subscriptions(std::uint32_t publication) const no
 }
 
 bool PublicationTable::matches(std::uint32_t publication, std::uint32_t subscription) const {
-  const PublicationRecord& record = world_->publications.record(publication);
   const SubscriptionRecord& subscribed = world_->subscriptions.record(subscription);
+  return matches(publication, Wish{subscribed.kind, world_->subscriptions.slot(subscription).stream_id, subscribed.params.session_id, &subscribed.channel});
+}
+
+bool PublicationTable::matches_destination(std::uint32_t publication, std::uint32_t destination) const {
+  const auto& wanted = world_->destinations.slot(destination).desired;
+  const bool is_ipc = wanted.kind == shm::DestinationKind::kIpc;
+  if ((!is_ipc && wanted.kind != shm::DestinationKind::kSpy) || !world_->subscriptions.is_used(wanted.subscription)) return false;
+  const DestinationRecord& record = world_->destinations.record(destination);
+  const auto& subscribed = world_->subscriptions.slot(wanted.subscription);
+  if (subscribed.has_session != 0 && subscribed.session_id != world_->publications.slot(publication).desired.session_id) return false;
+  return matches(publication, Wish{is_ipc ? SubscriptionKind::kIpc : SubscriptionKind::kSpy, subscribed.stream_id, record.session_id, &record.channel});
+}
+
+bool PublicationTable::matches(std::uint32_t publication, const Wish& wish) const {
+  const PublicationRecord& record = world_->publications.record(publication);
   const auto& wanted = world_->publications.slot(publication).desired;
-  if (wanted.stream_id != world_->subscriptions.slot(subscription).stream_id) return false;
+  if (wanted.stream_id != wish.stream_id) return false;
   if ((wanted.flags & shm::PublicationFlags::kRelay) != 0) return false;  // its frames are read where they came from
-  const bool is_session_wanted = !subscribed.params.session_id || *subscribed.params.session_id == wanted.session_id;
-  if (subscribed.kind == SubscriptionKind::kIpc) return record.is_ipc && is_session_wanted;
-  if (subscribed.kind != SubscriptionKind::kSpy || record.is_ipc) return false;
-  if (subscribed.channel.tag && *subscribed.channel.tag >= 0 && subscribed.channel.tag == record.channel.tag) return true;
-  return is_session_wanted && !subscribed.channel.canonical.empty() && subscribed.channel.canonical == record.channel.canonical;
+  const bool is_session_wanted = !wish.session_id || *wish.session_id == wanted.session_id;
+  if (wish.kind == SubscriptionKind::kIpc) return record.is_ipc && is_session_wanted;
+  if (wish.kind != SubscriptionKind::kSpy || record.is_ipc) return false;
+  const UdpChannel& channel = *wish.channel;
+  if (channel.tag && *channel.tag >= 0 && channel.tag == record.channel.tag) return true;
+  return is_session_wanted && !channel.canonical.empty() && channel.canonical == record.channel.canonical;
 }
 
 void PublicationTable::link_subscriptions(std::uint32_t publication) {
@@ -161,6 +176,19 @@ void PublicationTable::link_subscriptions(std::uint32_t publication) {
   for (const std::uint32_t subscription : world_->subscriptions.used()) {
     if (matches(publication, subscription)) links_->link(shm::LinkTarget::kPublication, publication, subscription);
   }
+  for (const std::uint32_t destination : world_->destinations.used()) {
+    if (matches_destination(publication, destination)) link_through(destination, publication);
+  }
+}
+
+void PublicationTable::link_destination(std::uint32_t destination) {
+  for (const std::uint32_t publication : world_->publications.used()) {
+    if (accepts_subscriptions(publication) && matches_destination(publication, destination)) link_through(destination, publication);
+  }
+}
+
+void PublicationTable::link_through(std::uint32_t destination, std::uint32_t publication) {
+  links_->link(shm::LinkTarget::kPublication, publication, world_->destinations.slot(destination).desired.subscription, world_->destinations.record(destination).uri);
 }
 
 void PublicationTable::link_to_publications(std::uint32_t subscription) {

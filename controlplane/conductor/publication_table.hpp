@@ -51,8 +51,11 @@ class PublicationTable {
   // May new subscriptions be linked to it?
   [[nodiscard]] bool accepts_subscriptions(std::uint32_t publication) const noexcept;
   [[nodiscard]] bool matches(std::uint32_t publication, std::uint32_t subscription) const;
+  // The same by way of an IPC or spy destination of a subscription (wire-protocol 5.6).
+  [[nodiscard]] bool matches_destination(std::uint32_t publication, std::uint32_t destination) const;
   void link_subscriptions(std::uint32_t publication);
   void link_to_publications(std::uint32_t subscription);
+  void link_destination(std::uint32_t destination);
   // REJECT_IMAGE on an IPC publication: the image goes, and comes back after the cool-down (6.5).
   void reject(std::uint32_t publication, std::string_view reason);
   // Ends cool-downs. Each timer tick.
@@ -61,9 +64,17 @@ class PublicationTable {
   void recover();
 
  private:
+  void link_through(std::uint32_t destination, std::uint32_t publication);
   [[nodiscard]] Outcome<std::uint32_t> find_shared(const Request& request) const;  // kNoSlot: none
   [[nodiscard]] Outcome<std::uint32_t> create(Request& request);
   [[nodiscard]] Outcome<void> check_clash(const Request& request) const;
+  struct Wish {
+    SubscriptionKind kind{};
+    std::int32_t stream_id{};
+    std::optional<std::int32_t> session_id;
+    const UdpChannel* channel{};
+  };
+  [[nodiscard]] bool matches(std::uint32_t publication, const Wish& wish) const;
   [[nodiscard]] bool is_session_used(std::uint32_t endpoint, bool is_ipc, std::int32_t stream_id, std::int32_t session_id) const;
   [[nodiscard]] Outcome<void> add_reference(std::uint32_t publication, std::int64_t client_id, std::int64_t registration_id);
   void drop_reference(std::uint32_t ref);

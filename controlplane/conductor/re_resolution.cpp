@@ -93,6 +93,9 @@ void ReResolution::listen() {
   for (const std::uint32_t index : world_->images.used()) {
     const auto& slot = world_->images.slot(index);
     hear({shm::SlotKind::kEndpoint, slot.desired.endpoint}, slot.observed.state.last_packet_ns);
+    for (const shm::ConnectionState& connection : slot.observed.state.connections) {
+      if (connection.is_used != 0 && connection.endpoint != slot.desired.endpoint) hear({shm::SlotKind::kEndpoint, connection.endpoint}, connection.last_frame_ns);
+    }
   }
   for (const std::uint32_t index : world_->destinations.used()) {
     const auto& slot = world_->destinations.slot(index);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "controlplane/conductor/receive_destinations.hpp"
+
 namespace thalweg::conductor {
 
 Outcome<void> SubscriptionTable::check_conflicts(const Request& request) const {
@@ -105,6 +107,7 @@ std::uint32_t SubscriptionTable::find(std::int64_t registration_id) const {
 void SubscriptionTable::destroy(std::uint32_t subscription) {
   const std::vector<std::uint32_t> links = world_->subscriptions.record(subscription).links;
   for (const std::uint32_t link : links) links_->close(link);
+  ReceiveDestinations{*world_, *endpoints_}.remove_all_of(subscription);
   const auto& slot = world_->subscriptions.slot(subscription);
   by_registration_.erase(slot.registration_id);
   if (slot.interest != shm::kNoSlot) release_interest(slot.interest);

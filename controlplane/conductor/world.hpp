@@ -71,6 +71,7 @@ struct InterestRecord {
 
 struct LinkRecord {
   Status status{Status::kStarting};
+  std::string channel;                 // by which the stream comes, where that is a destination's and not the subscription's
 };
 
 struct ImageRecord {
@@ -101,6 +102,7 @@ struct DestinationRecord {
   CommandError error;
   std::string uri;                     // as the client wrote it
   UdpChannel channel;                  // of all that are not IPC
+  std::optional<std::int32_t> session_id;  // IPC and spies: none but this
 };
 
 struct Time {

@@ -10,10 +10,14 @@ namespace thalweg::core {
 
 inline constexpr std::uint32_t kCrossingRingSize = 1024;   // holds a turn's frames of a lane that is held up for about 100 us
 
-enum class CrossingKind : std::uint32_t { kReceived = 0, kToSend = 1 };
+// kReceivedFor: of a group, for one of its members, whose endpoint slot rides along.
+enum class CrossingKind : std::uint32_t { kReceived = 0, kToSend = 1, kReceivedFor = 2 };
 
-inline void mark_crossing(rte_mbuf* frame, CrossingKind kind) noexcept { frame->hash.usr = static_cast<std::uint32_t>(kind); }
-[[nodiscard]] inline CrossingKind crossing_kind(const rte_mbuf* frame) noexcept { return static_cast<CrossingKind>(frame->hash.usr); }
+inline void mark_crossing(rte_mbuf* frame, CrossingKind kind, std::uint32_t slot = 0) noexcept {
+  frame->hash.usr = static_cast<std::uint32_t>(kind) | slot << 8;
+}
+[[nodiscard]] inline CrossingKind crossing_kind(const rte_mbuf* frame) noexcept { return static_cast<CrossingKind>(frame->hash.usr & 0xFF); }
+[[nodiscard]] inline std::uint32_t crossing_slot(const rte_mbuf* frame) noexcept { return frame->hash.usr >> 8; }
 
 // Stands for a port of another lane: what is sent here goes to that lane, which knows the neighbours and owns the queue.
 class CrossingPort final : public pmd::Port {

@@ -78,7 +78,7 @@ void Lane::housekeep(std::int64_t now_ns) noexcept {
   for (LanePort* context : polled_) context->tick(now_ns);
   if (now_ns - last_dispatcher_tick_ns_ >= kSecond_ns / 10) {
     for (Endpoint* endpoint : receive_endpoints_) {
-      endpoint->dispatcher->tick(now_ns);
+      if (endpoint->parent == nullptr) endpoint->dispatcher->tick(now_ns);
       register_at_control(*endpoint, now_ns);
     }
     last_dispatcher_tick_ns_ = now_ns;

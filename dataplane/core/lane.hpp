@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "dataplane/core/clock.hpp"
+#include "dataplane/core/crossing.hpp"
 #include "dataplane/core/doorman.hpp"
 #include "dataplane/core/flat_map.hpp"
 #include "dataplane/core/options.hpp"
@@ -97,12 +98,12 @@ class Lane {
   bool take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   void take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept;
   bool deliver(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
-  void deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  bool deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   unsigned receive_looped(std::int64_t now_ns) noexcept;
   void hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   Endpoint* look_up(const FrameRules& rules, const wire::UdpEndpoint& destination) noexcept;
   void refuse(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
-  bool cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame) noexcept;
+  bool cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame, CrossingKind kind = CrossingKind::kReceived, std::uint32_t slot = 0) noexcept;
   void send_crossed(rte_mbuf* frame, std::int64_t now_ns) noexcept;
   void to_receiver(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
@@ -175,6 +176,16 @@ class Lane {
   [[nodiscard]] bool is_home(std::uint32_t port) const noexcept { return shared_.lane_of_port[port] == options_.index; }
   [[nodiscard]] LanePort* context_of(std::uint32_t port) noexcept { return port < contexts_.size() ? contexts_[port].get() : nullptr; }
   [[nodiscard]] Destination make_destination(const Endpoint& endpoint, const wire::UdpEndpoint& remote) noexcept;
+
+  // lane_destinations.cpp: multi-destination subscriptions (wire-protocol 5.6).
+  void join_parent(Endpoint& child) noexcept;
+  void leave_parent(Endpoint& child) noexcept;
+  static void forget_images(Endpoint& home) noexcept;
+  [[nodiscard]] unsigned connection_of(ImageEntry& entry, Endpoint& endpoint, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept;
+  void insert_from_destination(ImageEntry& entry, Endpoint& child, std::span<const std::byte> datagram, std::int64_t now_ns) noexcept;
+  void start_connections(ImageEntry& entry, bool is_resumed, std::int64_t now_ns) noexcept;
+  bool cross_to_member(const Endpoint& member, const FrameRules& rules, rte_mbuf* frame, bool is_only) noexcept;
+  void take_for_member(rte_mbuf* frame, std::int64_t now_ns) noexcept;
 
   // lane_duty.cpp: what streams owe.
   unsigned serve_images(std::int64_t now_ns) noexcept;

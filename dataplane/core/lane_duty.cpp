@@ -45,7 +45,7 @@ Destination& Lane::destination_of(ImageEntry& entry, std::size_t connection) noe
   Destination& destination = entry.destinations[connection];
   const wire::UdpEndpoint remote{state.control_address, state.control_port};
   if (destination.port == nullptr || destination.remote != remote) [[unlikely]] {
-    destination = make_destination(*entry.endpoint, remote);
+    if (entry.transports[connection] != nullptr) destination = make_destination(*entry.transports[connection], remote);
     if (destination.port == nullptr) counters_.add(shm::LaneCounter::kDropNoRoute);
   }
   return destination;

@@ -60,6 +60,10 @@ unsigned Lane::receive_crossed(std::int64_t now_ns) noexcept {
         send_crossed(frame, now_ns);
         continue;
       }
+      if (crossing_kind(frame) == CrossingKind::kReceivedFor) {
+        take_for_member(frame, now_ns);
+        continue;
+      }
       LanePort* const context = is_home(frame->port) ? context_of(frame->port) : nullptr;
       if (take_frame(shared_.frame_rules[frame->port], context, frame, now_ns)) rte_pktmbuf_free(frame);
     }
@@ -151,8 +155,7 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
   if (address != cached_address_) {
     if (wire::is_multicast_ipv4(datagram.destination.address)) {
       if (!is_home(rules.port)) return !cross(shared_.lane_of_port[rules.port], rules.port, frame);
-      deliver_to_group(rules, datagram, frame, now_ns);
-      return true;
+      return deliver_to_group(rules, datagram, frame, now_ns);
     }
     Endpoint* const found = look_up(rules, datagram.destination);
     if (found == nullptr) [[unlikely]] {
@@ -169,23 +172,32 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
   return true;
 }
 
-// Every member gets it: members of a group are on the lane that polls its port. With one member the flow cache knows the way.
-void Lane::deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept {
+// Every member gets it: members of a group are on the lane that polls its port, but for destinations of a stream that another lane has.
+// With one member the flow cache knows the way. False: the frame went to another lane.
+bool Lane::deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept {
   const std::uint32_t interface = rules.is_kernel ? pmd::read_interface(rte_pktmbuf_mtod(frame, const std::byte*)) : rules.address;
   Endpoint** const first = endpoints_.find(group_key(interface, datagram.destination));
   if (first == nullptr) {
     counters_.add(kDropUnknownGroup);
-    return;
+    return true;
   }
   if (rules.hears_itself) {
     Endpoint** const sender = endpoints_.find(address_key(datagram.source));
     if (sender != nullptr && (*sender)->kind == shm::EndpointKind::kSend) {
       counters_.add(kDropOwnFrame);
-      return;
+      return true;
     }
   }
-  if ((*first)->next_member == nullptr) flow_.keep(rules, *frame, datagram, **first);
-  for (Endpoint* member = *first; member != nullptr; member = member->next_member) hand_over(*member, datagram, now_ns);
+  const bool is_only = (*first)->next_member == nullptr;
+  if (is_only && (*first)->lane == options_.index) flow_.keep(rules, *frame, datagram, **first);
+  for (Endpoint* member = *first; member != nullptr; member = member->next_member) {
+    if (member->lane != options_.index) {
+      if (cross_to_member(*member, rules, frame, is_only)) return false;
+      continue;
+    }
+    hand_over(*member, datagram, now_ns);
+  }
+  return true;
 }
 
 void Lane::hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
@@ -210,9 +222,9 @@ void Lane::refuse(const FrameRules& rules, LanePort* context, const Datagram& da
 }
 
 // True: the other lane has the frame.
-bool Lane::cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame) noexcept {
+bool Lane::cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame, CrossingKind kind, std::uint32_t slot) noexcept {
   rte_ring* const ring = shared_.crossings.empty() ? nullptr : shared_.crossings[options_.index][lane];
-  mark_crossing(frame, CrossingKind::kReceived);
+  mark_crossing(frame, kind, slot);
   frame->port = port;
   if (ring != nullptr && rte_ring_sp_enqueue(ring, frame) == 0) {
     counters_.add(kFramesCrossed);
@@ -242,7 +254,7 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
   const auto stream = load_le<std::uint64_t>(datagram.payload.data() + 12);  // session id and stream id side by side
   if (endpoint.cached_image == nullptr || endpoint.cached_stream != stream) {
     const bool is_end = (flags & wire::flag::kEndOfStream) != 0;
-    const auto decision = endpoint.dispatcher->on_data(data.stream_id(), data.session_id(), is_end, now_ns);
+    const auto decision = endpoint.home().dispatcher->on_data(data.stream_id(), data.session_id(), is_end, now_ns);
     switch (decision.what) {
       case proto::Dispatch::kImage: break;
       case proto::Dispatch::kElicitSetup:
@@ -254,14 +266,20 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
       case proto::Dispatch::kSessionLimit:
       case proto::Dispatch::kCreateImage: counters_.add(kDropNoInterest); return;
     }
+    ImageEntry& found = tables_.images[decision.image];
+    endpoint.cached_connection = connection_of(found, endpoint, datagram.source, now_ns);
     // What is stamped comes this way each time: all others need not ask.
-    if (endpoint.is_stamped) return on_stamped_data(endpoint, tables_.images[decision.image], datagram, now_ns);
-    endpoint.cached_image = &tables_.images[decision.image];
+    if (endpoint.is_stamped) return on_stamped_data(endpoint, found, datagram, now_ns);
+    endpoint.cached_image = &found;
     endpoint.cached_stream = stream;
   }
   ImageEntry& image = *endpoint.cached_image;
   turn_to(image);
-  image.stream.insert(datagram.payload, 0, now_ns);
+  if (endpoint.parent == nullptr) {
+    image.stream.insert(datagram.payload, 0, now_ns);
+  } else {
+    insert_from_destination(image, endpoint, datagram.payload, now_ns);
+  }
   wake(image);
 }
 
@@ -269,12 +287,16 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
 void Lane::on_stamped_data(Endpoint& endpoint, ImageEntry& image, const Datagram& datagram, std::int64_t now_ns) noexcept {
   const std::span<std::byte> copy = std::span{stamped_}.first(std::min(datagram.payload.size(), stamped_.size()));
   std::memcpy(copy.data(), datagram.payload.data(), copy.size());
-  const shm::EndpointSlot::Wanted& wanted = registry_.endpoints[endpoint.slot].desired;
+  const shm::EndpointSlot::Wanted& wanted = registry_.endpoints[endpoint.home().slot].desired;
   for (const std::int32_t offset : {wanted.media_receive_timestamp, wanted.channel_receive_timestamp}) {
     if (offset != shm::kNoTimestamp) proto::stamp_received(copy, offset, epoch_of(now_ns));
   }
   turn_to(image);
-  image.stream.insert(copy, 0, now_ns);
+  if (endpoint.parent == nullptr) {
+    image.stream.insert(copy, 0, now_ns);
+  } else {
+    insert_from_destination(image, endpoint, copy, now_ns);
+  }
   wake(image);
 }
 
@@ -285,12 +307,12 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
     return;
   }
   counters_.add(kSetupsReceived);
-  const auto decision = endpoint.dispatcher->on_setup(setup->stream_id, setup->session_id, now_ns);
+  const auto decision = endpoint.home().dispatcher->on_setup(setup->stream_id, setup->session_id, now_ns);
   switch (decision.what) {
     case proto::Dispatch::kImage: {
       ImageEntry& image = tables_.images[decision.image];
       turn_to(image);
-      image.stream.on_setup(0, endpoint.remote.port != 0 ? endpoint.remote : datagram.source, now_ns);
+      image.stream.on_setup(connection_of(image, endpoint, datagram.source, now_ns), endpoint.remote.port != 0 ? endpoint.remote : datagram.source, now_ns);
       wake(image);
       return;
     }
@@ -308,8 +330,9 @@ void Lane::request_image(Endpoint& endpoint, const Datagram& datagram, const wir
     setup_cursor_ = (setup_cursor_ + 1) % shm::kSetupsPerLane;
     shm::SetupSlot& slot = slot_.setups[setup_cursor_];
     if (slot.state.load(std::memory_order_acquire) != shm::SetupState::kFree) continue;
-    slot.endpoint = endpoint.slot;
-    slot.endpoint_generation = endpoint.generation;
+    slot.endpoint = endpoint.home().slot;
+    slot.endpoint_generation = endpoint.home().generation;
+    slot.destination = endpoint.parent != nullptr ? endpoint.slot : shm::kNoSlot;
     slot.source_address = datagram.source.address;
     slot.source_port = datagram.source.port;
     slot.flags = setup.flags;
@@ -325,7 +348,7 @@ void Lane::request_image(Endpoint& endpoint, const Datagram& datagram, const wir
     ring(shm::SlotKind::kSetup, options_.index * shm::kSetupsPerLane + setup_cursor_);
     return;
   }
-  endpoint.dispatcher->image_refused(setup.stream_id, setup.session_id);
+  endpoint.home().dispatcher->image_refused(setup.stream_id, setup.session_id);
   counters_.add(kDropImageLimit);
 }
 
@@ -350,13 +373,14 @@ void Lane::elicit_setup(Endpoint& endpoint, const wire::UdpEndpoint& sender, std
 // An explicit control address is asked for SETUPs all the time: that is how a dynamic multi-destination sender learns of us (3.3).
 void Lane::register_at_control(Endpoint& endpoint, std::int64_t now_ns) noexcept {
   constexpr std::int64_t kRegisterInterval_ns = kSecond_ns;
-  if (!endpoint.has_control() || now_ns < endpoint.next_register_ns || !endpoint.dispatcher->has_interest()) return;
+  if (!endpoint.has_control() || now_ns < endpoint.next_register_ns || !endpoint.home().dispatcher->has_interest()) return;
   endpoint.next_register_ns = now_ns + kRegisterInterval_ns;
   elicit_setup(endpoint, endpoint.remote, 0, 0, now_ns);
 }
 
 // A new subscription asks at once, and one that wants a single session asks for that.
 void Lane::register_at_control(Endpoint& endpoint, const shm::InterestSlot& slot, std::int64_t now_ns) noexcept {
+  for (Endpoint* child = endpoint.first_child; child != nullptr; child = child->next_child) register_at_control(*child, slot, now_ns);
   if (!endpoint.has_control()) return;
   if (slot.desired.has_session != 0) elicit_setup(endpoint, endpoint.remote, slot.desired.stream_id, slot.desired.session_id, now_ns);
   register_at_control(endpoint, now_ns);
@@ -373,7 +397,7 @@ void Lane::on_receiver_rtt(Endpoint& endpoint, const Datagram& datagram, std::in
     counters_.add(kDropIgnoredType);
     return;
   }
-  const auto decision = endpoint.dispatcher->find(rtt->stream_id, rtt->session_id);
+  const auto decision = endpoint.home().dispatcher->find(rtt->stream_id, rtt->session_id);
   if (decision.what != proto::Dispatch::kImage) {
     counters_.add(kDropNoInterest);
     return;
@@ -383,7 +407,9 @@ void Lane::on_receiver_rtt(Endpoint& endpoint, const Datagram& datagram, std::in
     image.stream.on_rtt_reply(*rtt, now_ns);
     return;
   }
-  DestinationSink sink{destination_of(image, 0), now_ns};
+  const unsigned connection = connection_of(image, endpoint, datagram.source, now_ns);
+  if (connection == shm::kConnectionsMax) return;
+  DestinationSink sink{destination_of(image, connection), now_ns};
   image.stream.on_rtt_request(*rtt, sink);
 }
 

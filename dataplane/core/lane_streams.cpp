@@ -72,7 +72,8 @@ void Lane::on_endpoint(Endpoint& endpoint, bool is_closing) noexcept {
   if (known != nullptr && *known == &endpoint) endpoints_.erase(address_key(endpoint.bound));
   if (cached_endpoint_ == &endpoint) cached_address_ = kNoAddress;
   flow_.forget();
-  if (endpoint.group.port != 0 && endpoint.lane == options_.index) leave_group(endpoint);
+  if (endpoint.group.port != 0 && endpoint.group_lane == options_.index) leave_group(endpoint);
+  if (endpoint.parent != nullptr && endpoint.lane == options_.index) leave_parent(endpoint);
   std::erase(receive_endpoints_, &endpoint);
   endpoint_of_slot_[endpoint.slot] = nullptr;
   endpoint.lanes_left.fetch_sub(1, std::memory_order_release);  // pairs with the steward's acquire: it may delete the endpoint
@@ -80,12 +81,13 @@ void Lane::on_endpoint(Endpoint& endpoint, bool is_closing) noexcept {
 
 void Lane::open_endpoint(Endpoint& endpoint) noexcept {
   const bool is_group_only = endpoint.group.port != 0 && endpoint.kind == shm::EndpointKind::kReceive;
-  if (!is_group_only) endpoints_.insert(address_key(endpoint.bound), &endpoint);
+  if (!is_group_only && !endpoint.has_destinations()) endpoints_.insert(address_key(endpoint.bound), &endpoint);
   cached_address_ = kNoAddress;  // a more exact address may have come
   flow_.forget();
+  if (endpoint.group.port != 0 && endpoint.group_lane == options_.index) join_group(endpoint);
   if (endpoint.lane != options_.index) return;
   endpoint_of_slot_[endpoint.slot] = &endpoint;
-  if (endpoint.group.port != 0) join_group(endpoint);
+  if (endpoint.parent != nullptr) join_parent(endpoint);
   if (endpoint.kind == shm::EndpointKind::kReceive) {
     receive_endpoints_.push_back(&endpoint);
   } else if (endpoint.fan_out != nullptr) {
@@ -126,9 +128,10 @@ void Lane::readdress(Endpoint& endpoint) noexcept {
     return;
   }
   for (ImageEntry* const entry : owned_images_) {
-    if (entry->endpoint != &endpoint) continue;
-    for (shm::ConnectionState& connection : entry->slot->observed.state.connections) {
-      if (connection.control_address == before.address && connection.control_port == before.port) connection.control_address = endpoint.remote.address;
+    for (std::size_t i = 0; i < shm::kConnectionsMax; ++i) {
+      shm::ConnectionState& connection = entry->slot->observed.state.connections[i];
+      const bool is_its = entry->transports[i] == &endpoint && connection.control_address == before.address && connection.control_port == before.port;
+      if (is_its) connection.control_address = endpoint.remote.address;
     }
   }
 }
@@ -209,7 +212,7 @@ void Lane::on_interest(std::uint32_t index, std::int64_t now_ns) noexcept {
   } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
     if (is_held && endpoint != nullptr && endpoint->dispatcher != nullptr) {
       endpoint->dispatcher->remove_interest(slot.desired.stream_id, slot.desired.has_session != 0, slot.desired.session_id);
-      endpoint->cached_image = nullptr;  // its session may be a stranger now
+      forget_images(*endpoint);  // their sessions may be strangers now
     }
     interest_generations_[index] = 0;
     answer(slot, shm::Observed::kDone);
@@ -440,13 +443,14 @@ void Lane::start_image(ImageEntry& entry, shm::ImageSlot& slot, std::int64_t now
   } else {
     entry.stream.start(now_ns);
   }
+  start_connections(entry, is_resumed, now_ns);
   reject_if_wanted(entry);
   bind_response(entry, now_ns);
   entry.told = entry.stream.state().lifecycle;
   const bool is_receiving = entry.told == shm::Lifecycle::kActive || entry.told == shm::Lifecycle::kDraining;
   if (is_receiving && wanted == shm::Desired::kActive) {
     entry.is_dispatched = endpoint->dispatcher->image_live(stream_id, session_id, entry.index);
-    endpoint->cached_image = nullptr;
+    forget_images(*endpoint);
   }
   entry.owned_at = static_cast<std::uint32_t>(owned_images_.size());
   owned_images_.push_back(&entry);
@@ -495,7 +499,7 @@ void Lane::tell(ImageEntry& entry) noexcept {
 }
 
 void Lane::leave_dispatcher(ImageEntry& entry) noexcept {
-  if (entry.endpoint->cached_image == &entry) entry.endpoint->cached_image = nullptr;
+  forget_images(*entry.endpoint);
   if (!entry.is_dispatched) return;
   const shm::ImageSlot::Wanted& desired = entry.slot->desired;
   const bool rejoins = (desired.flags & shm::ImageFlags::kRejoin) != 0;

@@ -355,7 +355,7 @@ void Steward::on_endpoint(std::uint32_t index) {
       ++open_endpoints_;
       slot.observed.bound_address = mine->bound.address;
       slot.observed.bound_port = mine->bound.port;
-      slot.observed.port_index = static_cast<std::uint16_t>(mine->ports.front());
+      slot.observed.port_index = mine->ports.empty() ? std::uint16_t{0} : static_cast<std::uint16_t>(mine->ports.front());
       slot.observed.lane = mine->lane;
       slot.observed.receiver_id = mine->receiver_id;
       for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) post(lane, {{shm::SlotKind::kEndpoint, index}, mine.get(), false});
@@ -411,6 +411,12 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
   if (has_destinations(wanted)) endpoint->fan_out = std::make_unique<FanOut>(wanted.mode == shm::EndpointMode::kDynamic);
   endpoint->is_connected = wanted.kind == shm::EndpointKind::kSend && !has_no_remote(wanted);
   endpoint->ttl = wanted.ttl;
+  const bool is_receive = wanted.kind == shm::EndpointKind::kReceive;
+  if (is_receive && wanted.mode == shm::EndpointMode::kManual) return open_parent(std::move(endpoint), slot, is_resumed);
+  if (is_receive && wanted.parent != shm::kNoSlot) {
+    if (auto lane = ready_endpoint(wanted.parent, shm::EndpointKind::kReceive); !lane) return tl::unexpected{lane.error()};
+    endpoint->parent = endpoints_[wanted.parent].get();
+  }
   if (wanted.is_multicast != 0) {
     if (auto joined = join_group(*endpoint, wanted); !joined) return tl::unexpected{joined.error()};
   } else {
@@ -419,21 +425,48 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
     endpoint->ports = *ports;
   }
   const StewardPort& first = ports_[endpoint->ports.front()];
-  // What sends or hears a group is where the port is spoken for; receivers are dealt out, the same way after a restart.
+  endpoint->group_lane = first.home();
+  // What sends or hears a group is where the port is spoken for; receivers are dealt out, the same way after a restart, but for destinations,
+  // whose streams are their parent's.
   const bool is_dealt = wanted.kind == shm::EndpointKind::kReceive && wanted.is_multicast == 0;
-  endpoint->lane = is_dealt ? first.lanes[index % first.lanes.size()] : first.home();
+  endpoint->lane = endpoint->parent != nullptr ? endpoint->parent->lane : is_dealt ? first.lanes[index % first.lanes.size()] : first.home();
   if (auto bound = bind_endpoint(*endpoint, slot); !bound) {
     if (endpoint->group.port != 0) ports_[endpoint->ports.front()].port->leave(endpoint->group, endpoint->interface_address);
     return tl::unexpected{bound.error()};
   }
-  if (wanted.kind == shm::EndpointKind::kReceive) {
-    endpoint->receiver_id = is_resumed ? slot.observed.receiver_id
-                                       : static_cast<std::int64_t>(registry_.header.next_receiver_id.fetch_add(1, std::memory_order_relaxed));
-    endpoint->has_group_tag = wanted.has_group_tag != 0;
-    endpoint->is_stamped = wanted.media_receive_timestamp != shm::kNoTimestamp || wanted.channel_receive_timestamp != shm::kNoTimestamp;
-    endpoint->group_tag = wanted.group_tag;
-    endpoint->dispatcher = std::make_unique<proto::Dispatcher>(kSessionsPerEndpoint, options_.session_limit);
+  if (endpoint->parent != nullptr) {
+    endpoint->receiver_id = endpoint->parent->receiver_id;
+    endpoint->has_group_tag = endpoint->parent->has_group_tag;
+    endpoint->group_tag = endpoint->parent->group_tag;
+    endpoint->is_stamped = endpoint->parent->is_stamped;
+  } else if (is_receive) {
+    make_receiver(*endpoint, slot, is_resumed);
   }
+  return endpoint;
+}
+
+void Steward::make_receiver(Endpoint& endpoint, const shm::EndpointSlot& slot, bool is_resumed) {
+  endpoint.receiver_id = is_resumed ? slot.observed.receiver_id
+                                    : static_cast<std::int64_t>(registry_.header.next_receiver_id.fetch_add(1, std::memory_order_relaxed));
+  endpoint.has_group_tag = slot.desired.has_group_tag != 0;
+  endpoint.group_tag = slot.desired.group_tag;
+  endpoint.is_stamped = slot.desired.media_receive_timestamp != shm::kNoTimestamp || slot.desired.channel_receive_timestamp != shm::kNoTimestamp;
+  endpoint.dispatcher = std::make_unique<proto::Dispatcher>(kSessionsPerEndpoint, options_.session_limit);
+}
+
+// Of a multi-destination subscription: it opens no socket (wire-protocol 5.6). Its address, where it has one, is that of the destination
+// whose lane is to be its own.
+Result<std::unique_ptr<Endpoint>> Steward::open_parent(std::unique_ptr<Endpoint> endpoint, const shm::EndpointSlot& slot, bool is_resumed) {
+  const shm::EndpointSlot::Wanted& wanted = slot.desired;
+  if (wanted.is_multicast != 0) {
+    const auto route = shared_.routes->group(wanted.interface_address, wanted.prefix_length, read_host_interfaces());
+    if (route) endpoint->lane = ports_[route->port].home();
+  } else if (wanted.local_port != 0) {
+    const auto ports = shared_.routes->receive(wanted.local_address);
+    if (ports && !ports->empty()) endpoint->lane = ports_[ports->front()].home();
+  }
+  make_receiver(*endpoint, slot, is_resumed);
+  endpoint->arrivals = std::make_unique<proto::Arrivals>();
   return endpoint;
 }
 
@@ -516,11 +549,17 @@ void Steward::close_endpoint(std::uint32_t index) {
   closing_.push_back(index);
 }
 
+// The control plane closes destinations first; a parent that goes before them would leave them pointing nowhere.
+bool Steward::has_child(const Endpoint* parent) const {
+  return std::any_of(endpoints_.begin(), endpoints_.end(), [parent](const std::unique_ptr<Endpoint>& each) { return each != nullptr && each->parent == parent; });
+}
+
 unsigned Steward::reap_endpoints() {
   unsigned reaped = 0;
   for (std::size_t i = closing_.size(); i > 0; --i) {
     const std::uint32_t index = closing_[i - 1];
     if (endpoints_[index]->lanes_left.load(std::memory_order_acquire) != 0) continue;  // pairs with Lane::on_endpoint()
+    if (endpoints_[index]->has_destinations() && has_child(endpoints_[index].get())) continue;
     release_addresses(*endpoints_[index]);
     endpoints_[index].reset();
     --open_endpoints_;

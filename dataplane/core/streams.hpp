@@ -46,6 +46,16 @@ struct Endpoint {
   std::uint32_t interface_address{};  // ours on the group's network
   Endpoint* next_member{};            // of the same group on the same port; its lane's
   std::atomic<std::uint32_t> lanes_left{};  // that still know it while it closes
+  std::uint32_t group_lane{};         // polls the port of its group; `lane` works on what it brings
+
+  // Multi-destination subscriptions (wire-protocol 5.6): the parent has interests and images and no socket, frames come by its children,
+  // which are on its lane whatever lane polls their ports.
+  Endpoint* parent{};
+  Endpoint* first_child{};            // these two: their lane's
+  Endpoint* next_child{};
+  std::unique_ptr<proto::Arrivals> arrivals;  // of a parent
+  [[nodiscard]] bool has_destinations() const noexcept { return arrivals != nullptr; }
+  [[nodiscard]] Endpoint& home() noexcept { return parent != nullptr ? *parent : *this; }
 
   // Send side.
   Destination destination;            // made by the lane
@@ -61,6 +71,7 @@ struct Endpoint {
   // Stream of the last datagram: most datagrams belong to the stream of the one before.
   std::uint64_t cached_stream{};
   ImageEntry* cached_image{};
+  unsigned cached_connection{};       // of that image
   std::uint32_t cached_publication{shm::kNoSlot};
 };
 
@@ -114,6 +125,7 @@ struct alignas(kCacheLine) ImageEntry {
   std::uint32_t response{shm::kNoSlot};  // publication that answers it, and its generation (wire-protocol 5.9)
   std::uint32_t response_generation{};
   std::array<Destination, shm::kConnectionsMax> destinations;
+  std::array<Endpoint*, shm::kConnectionsMax> transports{};   // whose sockets its connections have; the endpoint's own, but for destinations
 };
 
 struct StreamTables {

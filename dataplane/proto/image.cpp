@@ -66,21 +66,8 @@ void Image::resume(std::int64_t now_ns) noexcept {
   s.sm_deadline_ns = now_ns - 1;
   restart_rtt(now_ns);
   s.congestion.last_update_ns = now_ns;
-  for (shm::ConnectionState& c : s.connections) c.last_activity_ns = now_ns;
-}
-
-void Image::on_setup(unsigned connection, const wire::UdpEndpoint& control, std::int64_t now_ns) noexcept {
-  if (connection >= shm::kConnectionsMax) return;
-  ImageState& s = *c_.state;
-  shm::ConnectionState& c = s.connections[connection];
-  c.last_activity_ns = now_ns;
-  if (c.is_used) return;
-  c.is_used = 1;
-  c.control_address = control.address;
-  c.control_port = control.port;
-  std::int32_t used = 0;
-  for (const shm::ConnectionState& each : s.connections) used += each.is_used;
-  c_.log.store<std::int32_t>(shm::meta::kActiveTransportCount, used);
+  for (shm::ConnectionState& c : s.connections) c.last_activity_ns = c.last_frame_ns = now_ns;
+  count_transports(now_ns);
 }
 
 void Image::on_rtt_reply(const wire::RttMeasurement& rtt, std::int64_t now_ns) noexcept {
@@ -184,7 +171,7 @@ Insert Image::insert_heartbeat(std::int64_t position, unsigned connection, std::
   if (position > s.overrun_threshold + longest_claim_) return refuse(Insert::kOverrun, LaneCounter::kOverRuns);
   if (position < std::max<std::int64_t>(0, s.last_sm_position - term_length_)) return refuse(Insert::kUnderrun, LaneCounter::kUnderRuns);
   refresh(connection, now_ns);
-  if ((frame_flags & wire::flag::kEndOfStream) != 0) end_of_stream(connection, position, (frame_flags & wire::flag::kRevoked) != 0);
+  if ((frame_flags & wire::flag::kEndOfStream) != 0) end_of_stream(connection, position, (frame_flags & wire::flag::kRevoked) != 0, now_ns);
   s.announced = std::max(s.announced, position);
   learn_of(position);
   is_heartbeat_open_ = is_fast_;
@@ -206,26 +193,6 @@ bool Image::learn_of(std::int64_t position) noexcept {
   std::atomic_ref<std::int64_t>{*reinterpret_cast<std::int64_t*>(c_.log.at(to))}.store(0, std::memory_order_relaxed);
   GapList{s, c_.log}.extend(to);
   return to == position;
-}
-
-// 3.10: the stream ends when every connection has said so, at the highest position any of them named.
-void Image::end_of_stream(unsigned connection, std::int64_t position, bool is_revoked) noexcept {
-  ImageState& s = *c_.state;
-  if (connection >= shm::kConnectionsMax || s.is_end_of_stream) return;
-  s.connections[connection].is_end_of_stream = 1;
-  s.connections[connection].end_of_stream_position = position;
-  std::int64_t end = 0;
-  for (const shm::ConnectionState& c : s.connections) {
-    if (c.is_used && !c.is_end_of_stream) return;
-    if (c.is_used) end = std::max(end, c.end_of_stream_position);
-  }
-  s.is_end_of_stream = 1;
-  s.end_of_stream_position = end;
-  if (is_revoked) {
-    s.is_revoked = 1;
-    c_.log.store<std::uint8_t>(shm::meta::kIsPublicationRevoked, 1);
-  }
-  c_.log.store<std::int64_t>(shm::meta::kEndOfStreamPosition, end);
 }
 
 bool Image::is_connection_alive(std::size_t index, std::int64_t now_ns) const noexcept {
@@ -275,7 +242,7 @@ void Image::sm_sent(std::int64_t now_ns, bool was_sent) noexcept {
 
 bool Image::is_gap_due(shm::GapState& gap, std::int64_t now_ns) noexcept {
   if (gap.deadline_ns == 0) {
-    gap.deadline_ns = now_ns + first_nak_delay_ns();
+    gap.deadline_ns = now_ns + first_nak_delay_ns() + nak_hold_ns(now_ns);
     loss_position_ = std::max(loss_position_, gap.position);
   }
   return now_ns >= gap.deadline_ns;
@@ -373,6 +340,7 @@ void Image::enter(Lifecycle lifecycle, std::int64_t now_ns) noexcept {
 
 bool Image::tick(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept {
   ImageState& s = *c_.state;
+  count_transports(now_ns);
   const bool is_released = c_.desired->state.load(std::memory_order_acquire) == shm::Desired::kClosing;
   switch (s.lifecycle) {
     case Lifecycle::kActive: {

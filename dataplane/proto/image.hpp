@@ -1,4 +1,5 @@
 #pragma once
+#include "dataplane/proto/arrivals.hpp"
 #include "dataplane/proto/congestion.hpp"
 #include "dataplane/proto/publication.hpp"
 
@@ -53,8 +54,19 @@ class Image {
   // Counts by lane counter itself (under run, over run, heartbeat, invalid, stale, rejected).
   // Precondition: FrameHeader::parse() accepted it as DATA or PAD, and the dispatcher found this image for its stream and session.
   Insert insert(std::span<const std::byte> datagram, unsigned connection, std::int64_t now_ns) noexcept;
+  // The same where the stream comes by several destinations (5.6): what is here already is a copy and no under run, and each side's share is
+  // counted in its connection. `stream` names it in `arrivals`.
+  Insert insert_side(std::span<const std::byte> datagram, unsigned connection, std::int64_t now_ns, Arrivals& arrivals, std::uint32_t stream) noexcept;
   // 3.4: SETUP for a live image refreshes or adds the connection. `control` is where SMs and NAKs go; kept as first seen.
   void on_setup(unsigned connection, const wire::UdpEndpoint& control, std::int64_t now_ns) noexcept;
+  // Connections of multi-destination subscriptions (3.4, 5.6): one for each destination that brings the stream. `endpoint` is the
+  // destination's registry slot. find: kConnectionsMax when there is none; add: when all are taken, and its frames count for no connection.
+  [[nodiscard]] unsigned find_connection(std::uint32_t endpoint) const noexcept;
+  [[nodiscard]] unsigned add_connection(std::uint32_t endpoint, const wire::UdpEndpoint& control, std::int64_t now_ns) noexcept;
+  // Its destination is gone. The stream may end by that, because the others have ended.
+  void remove_connection(unsigned connection, std::int64_t now_ns) noexcept;
+  // True: it comes by several destinations, insert_side() is for it.
+  [[nodiscard]] bool has_sides() const noexcept { return has_sides_; }
   // 3.2: RTT sample (flag clear). Replies to anything but our latest request are ignored.
   void on_rtt_reply(const wire::RttMeasurement& rtt, std::int64_t now_ns) noexcept;
   // 3.2: RTT request (flag set) of a sender.
@@ -103,7 +115,14 @@ class Image {
   bool learn_of(std::int64_t position) noexcept;
   [[nodiscard]] std::byte* at(std::int64_t position) noexcept;
   void refresh(unsigned connection, std::int64_t now_ns) noexcept;
-  void end_of_stream(unsigned connection, std::int64_t position, bool is_revoked) noexcept;
+  void end_of_stream(unsigned connection, std::int64_t position, bool is_revoked, std::int64_t now_ns) noexcept;
+  // Ends the stream when all connections have ended. False: one has not.
+  bool end_if_all_have(std::int64_t now_ns) noexcept;
+  [[nodiscard]] bool is_here(std::int64_t position) const noexcept;
+  Insert count_copy(unsigned connection, const Arrivals::Arrival* first, std::int64_t now_ns) noexcept;
+  [[nodiscard]] bool was_asked_for(std::int64_t position) const noexcept;
+  [[nodiscard]] bool is_side_alive(const shm::ConnectionState& connection, std::int64_t now_ns) const noexcept;
+  void count_transports(std::int64_t now_ns) noexcept;
 
   [[nodiscard]] bool is_on_wire() const noexcept {  // between creation and removal from the receiver
     return c_.state->lifecycle == shm::Lifecycle::kActive || c_.state->lifecycle == shm::Lifecycle::kDraining;
@@ -138,6 +157,7 @@ class Image {
   void report_gap(shm::GapState& gap) noexcept;
   void fill_gap(const shm::GapState& gap) noexcept;
   [[nodiscard]] std::int64_t first_nak_delay_ns() noexcept;
+  [[nodiscard]] std::int64_t nak_hold_ns(std::int64_t now_ns) const noexcept;
   [[nodiscard]] std::int64_t retry_nak_delay_ns(const shm::GapState& gap) noexcept;
   void give_up(const shm::GapState& gap) noexcept;
   [[nodiscard]] std::int64_t group_nak_delay_ns() noexcept;
@@ -158,6 +178,9 @@ class Image {
   bool is_rtt_measured_{};
   std::int64_t loss_position_{-1};              // of a gap that congestion control has not heard of yet
   bool is_heartbeat_open_{};                    // a heartbeat came that no status message has answered yet
+  bool has_sides_{};                            // more than one connection
+  unsigned leader_{};                           // connection that brought the high-water mark here
+  std::int32_t transports_{-1};                 // active ones, as the log's metadata says
   std::span<const std::byte> reject_reason_{};
   const shm::PublicationSlot* answers_{};       // the response publication, while the sender does not know it
 };
