@@ -146,6 +146,13 @@ struct Relay {
   RelaySession session{RelaySession::kKeep};
   OnSlow on_slow{OnSlow::kBlock};
 };
+struct Feed {                            // one stream by two ways
+  std::string name;
+  std::string channel;                   // what applications subscribe to
+  std::string a, b;                      // what is received instead
+  std::int64_t nak_hold_ns{1'000'000};
+  std::int64_t side_timeout_ns{1'000'000'000};
+};
 struct Names {                           // driver names, wire-protocol section 6
   std::string name;                      // "" = no driver names
   std::string interface;                 // a.b.c.d:port; "" = 0.0.0.0:8050
@@ -167,6 +174,7 @@ struct Config {
   std::vector<Port> ports;               // loopback and kernel ports are added when absent
   Streams streams;
   std::vector<Relay> relays;
+  std::vector<Feed> feeds;
   ControlPlane control_plane;
   Memory memory;
   Names names;

@@ -115,6 +115,7 @@ void decode(Map& map, Impairment& c);
 void decode(Map& map, Port& c);
 void decode(Map& map, Streams& c);
 void decode(Map& map, Relay& c);
+void decode(Map& map, Feed& c);
 void decode(Map& map, ControlPlane& c);
 void decode(Map& map, LogPool& c);
 void decode(Map& map, Memory& c);

@@ -293,6 +293,20 @@ void check_relays(const std::vector<Relay>& relays, Findings& findings) {
   }
 }
 
+void check_feeds(const std::vector<Feed>& feeds, Findings& findings) {
+  for (std::size_t i = 0; i < feeds.size(); ++i) {
+    const Feed& feed = feeds[i];
+    for (const auto& [key, channel] : {std::pair{"channel", &feed.channel}, std::pair{"a", &feed.a}, std::pair{"b", &feed.b}}) {
+      if (!channel->starts_with("aeron:udp?")) findings.error_at(path_of("feeds", i, key), "'" + *channel + "' is no channel of the form aeron:udp?endpoint=...");
+    }
+    if (feed.a == feed.b) findings.error_at(path_of("feeds", i, "b"), "both sides are the same channel");
+    for (std::size_t j = 0; j < i; ++j) {
+      if (feed.name == feeds[j].name) findings.error_at(path_of("feeds", i, "name"), "the name '" + feed.name + "' is used twice");
+      if (feed.channel == feeds[j].channel) findings.error_at(path_of("feeds", i, "channel"), "this is the channel of feed '" + feeds[j].name + "'");
+    }
+  }
+}
+
 void check_memory(const Memory& memory, Findings& findings) {
   for (std::size_t i = 0; i < memory.pool.size(); ++i) {
     for (std::size_t j = 0; j < i; ++j) {
@@ -369,6 +383,7 @@ void check_rules(const Config& config, Findings& findings) {
   if (has_streams) check_windows(config.streams, findings);
   if (has_streams && findings.is_clean("control-plane")) check_timeouts(config, findings);
   if (findings.is_clean("relays")) check_relays(config.relays, findings);
+  if (findings.is_clean("feeds")) check_feeds(config.feeds, findings);
   if (findings.is_clean("memory")) check_memory(config.memory, findings);
   if (has_streams && findings.is_clean("names")) check_names(config, findings);
 }

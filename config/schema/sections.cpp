@@ -36,6 +36,9 @@ void decode(Map& map, Config& c) {
   map.list("relays", c.relays,
            "Streams that the appliance passes on without an application: each image of `from` is sent on `to`, straight from the memory it was "
            "received into. Both channels' ports must be polled by one lane.");
+  map.list("feeds", c.feeds,
+           "A/B feeds: streams that arrive twice, by two ways. A subscription to `channel` hears both sides; the first copy of each datagram is used, and only what "
+           "neither side brought is asked for. Applications need not know.");
   map.section("control-plane", c.control_plane, "The process that answers clients: timeouts, ring and counter sizes, the control socket.");
   map.section("memory", c.memory, "Where log buffers lie and how many are kept ready.");
   map.section("names", c.names,
@@ -219,6 +222,21 @@ void decode(Map& map, Relay& c) {
   map.optional("on-slow", c.on_slow, rule::choice({"block", "drop"}),
                "When the receivers of `to` cannot keep up: `block` slows the sender of `from` down and loses nothing; `drop` goes on from the live end "
                "once it is more than a term behind, sending padding in place of what it skips. Nobody waits for a relay without receivers.");
+}
+
+void decode(Map& map, Feed& c) {
+  map.required("name", c.name, rule::name(), "Unique in this file; the error log uses it.");
+  map.required("channel", c.channel, rule::text(),
+               "What applications subscribe to: aeron:udp?endpoint=224.0.1.1:40456. A subscription is the feed's when it has the same endpoint, and control and interface "
+               "where this channel has them. It may be one of the sides, or an address that nothing is sent to.");
+  map.required("a", c.a, rule::text(), "The first side, as a receive destination would write it. The stream is worked on by the lane of this side's port.");
+  map.required("b", c.b, rule::text(), "The second side.");
+  map.optional("nak-hold", c.nak_hold_ns, rule::duration(0, 10 * kSecond_ns),
+               "How much longer the first NAK for a gap waits while both sides deliver: a copy may still come by the slower one. It should exceed the difference of the "
+               "two ways.");
+  map.optional("side-timeout", c.side_timeout_ns, rule::duration(200 * kMillisecond_ns, 30 * kDay_ns),
+               "A side that is silent for so long while the other delivers is reported as dead, and neither NAKs nor the end of a stream wait for it. Idle streams have "
+               "heartbeats every 100ms.");
 }
 
 void decode(Map& map, ControlPlane& c) {

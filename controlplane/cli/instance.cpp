@@ -137,6 +137,26 @@ StreamView publication_view(const Instance& instance, const Links& links, std::u
   return view;
 }
 
+std::vector<StreamView::Side> sides_of(const Instance& instance, const shm::ImageSlot& slot) {
+  std::vector<StreamView::Side> sides;
+  const auto& endpoints = instance.registry().endpoints;
+  std::int64_t latest_ns = 0;
+  for (const shm::ConnectionState& c : slot.observed.state.connections) latest_ns = std::max(latest_ns, c.is_used != 0 ? c.last_frame_ns : 0);
+  for (const shm::ConnectionState& c : slot.observed.state.connections) {
+    const bool is_destination = c.is_used != 0 && c.endpoint < endpoints.size() && endpoints[c.endpoint].desired.parent == slot.desired.endpoint;
+    if (!is_destination) continue;
+    sides.push_back({.channel = instance.text(endpoints[c.endpoint].desired.text),
+                     .silent_ns = std::max<std::int64_t>(latest_ns - c.last_frame_ns, 0),
+                     .frames_won = c.frames_won,
+                     .bytes_won = c.bytes_won,
+                     .fills = c.fills,
+                     .copies = c.copies,
+                     .late_ns_mean = c.copies_timed > 0 ? c.late_ns_sum / c.copies_timed : 0,
+                     .late_ns_max = c.late_ns_max});
+  }
+  return sides;
+}
+
 StreamView image_view(const Instance& instance, const Links& links, std::uint32_t index) {
   const shm::ImageSlot& slot = instance.registry().images[index];
   const auto& wanted = slot.desired;
@@ -160,6 +180,7 @@ StreamView image_view(const Instance& instance, const Links& links, std::uint32_
   view.consumers = subscriber.count;
   view.window_left_bytes = std::max<std::int64_t>(view.limit - state.high_water, 0);
   if (subscriber.count != 0) view.backlog_bytes = std::max<std::int64_t>(state.rebuild_position - subscriber.position, 0);
+  view.sides = sides_of(instance, slot);
   if (state.gap_count != 0) {
     view.held_by = "loss at " + std::to_string(state.rebuild_position);
   } else if (view.backlog_bytes > 0) {

@@ -56,6 +56,12 @@ struct StreamView {
   std::int64_t window_left_bytes{};
   std::uint32_t consumers{};   // receivers, or subscribers on this machine
   std::string held_by;         // who keeps it from going faster; "" = nobody
+  struct Side {
+    std::string channel;       // of the destination
+    std::int64_t silent_ns{};  // behind the side that was heard last
+    std::int64_t frames_won{}, bytes_won{}, fills{}, copies{}, late_ns_mean{}, late_ns_max{};
+  };
+  std::vector<Side> sides;     // images of multi-destination subscriptions: what each destination brought
 };
 [[nodiscard]] std::vector<StreamView> streams_of(const Instance& instance);
 

@@ -27,6 +27,18 @@ Exit list(Context& context, const Filter& filter) {
                {"held_by", "HELD BY"},
                {"source", "SOURCE"},
                {"channel", "CHANNEL"}}};
+  Table sides{"sides",
+              {{"session_id", "SESSION", Unit::kCount},
+               {"stream_id", "STREAM", Unit::kCount},
+               {"channel", "BY"},
+               {"silent_ns", "SILENT", Unit::kDuration},
+               {"frames_won", "WON", Unit::kCount},
+               {"bytes_won", "BYTES WON", Unit::kBytes},
+               {"fills", "FILLS", Unit::kCount},
+               {"copies", "COPIES", Unit::kCount},
+               {"late_ns_mean", "LATE", Unit::kDuration},
+               {"late_ns_max", "LATE MAX", Unit::kDuration}}};
+  bool has_sides = false;
   for (const StreamView& s : streams_of(*instance)) {
     if (filter.session && *filter.session != s.session_id) continue;
     if (filter.stream && *filter.stream != s.stream_id) continue;
@@ -35,8 +47,13 @@ Exit list(Context& context, const Filter& filter) {
     table.add({s.kind, s.session_id, s.stream_id, Cell{s.state}.styled(style), s.is_connected, s.position, s.backlog_bytes, s.window_left_bytes,
                s.consumers, s.held_by.empty() ? Cell{} : Cell{s.held_by}.styled(Style::kWarn),
                s.source.empty() ? Cell{} : Cell{s.source}, s.channel});
+    for (const StreamView::Side& side : s.sides) {
+      has_sides = true;
+      sides.add({s.session_id, s.stream_id, side.channel, side.silent_ns, side.frames_won, side.bytes_won, side.fills, side.copies, side.late_ns_mean, side.late_ns_max});
+    }
   }
   context.out.print(table, "no streams");
+  if (has_sides || context.out.is_json()) context.out.print(sides, "no sides");
   return Exit::kOk;
 }
 

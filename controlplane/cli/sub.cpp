@@ -12,6 +12,7 @@ namespace {
 
 struct SubOptions {
   StreamOptions stream;
+  std::vector<std::string> destinations;
   std::int64_t count{};
   std::int64_t duration_ns{};
   std::int64_t wait_ns{};
@@ -183,6 +184,9 @@ Exit run_sub(Context& context, const SubOptions& options, bool interval_given) {
   if (!client) return context.out.fail("sub", client.error());
   auto subscription = client->add_subscription(options.stream.channel, options.stream.stream_id);
   if (!subscription) return context.out.fail("sub", subscription.error());
+  for (const std::string& destination : options.destinations) {
+    if (auto added = client->add_destination(*subscription, destination); !added) return context.out.fail("sub", std::move(added.error()).with_context(destination));
+  }
   const bool reports = !options.prints_lines && (interval_given || !context.out.is_json());
   Subscriber subscriber{context, options, std::move(*subscription), reports};
   const EndReason end = subscriber.run();
@@ -196,6 +200,7 @@ void register_sub(CLI::App& root, Context& context) {
   CLI::App* verb = root.add_subcommand("sub", "Receive, count and check messages, or print them as lines");
   const auto options = std::make_shared<SubOptions>();
   add_stream_options(*verb, options->stream);
+  verb->add_option("--destination", options->destinations, "Hear this channel, too; the channel has control-mode=manual (repeatable)")->type_name("URI");
   verb->add_option("--count", options->count, "Stop after this many messages")->check(positive_count());
   static_cast<void>(add_duration(*verb, "--duration", options->duration_ns, "Stop after this time; exit 5 if --count was not reached"));
   static_cast<void>(add_duration(*verb, "--wait", options->wait_ns, "How long to wait for a publisher; exit 5 then (default: for ever)"));

@@ -181,7 +181,18 @@ void set_resolved(UdpChannel& channel, const std::string& host, std::uint32_t ad
   }
 }
 
+void enter_feed(UdpChannel& channel, const std::string& uri) {
+  UdpChannel home;
+  home.uri = uri;
+  home.group_tag = channel.group_tag;
+  home.control_mode = ControlMode::kManual;
+  home.is_feed = true;
+  home.canonical = "feed-" + uri;
+  channel = std::move(home);
+}
+
 Outcome<void> finish_channel(UdpChannel& channel) {
+  if (channel.is_feed) return {};
   channel.is_multicast = channel.endpoint && wire::is_multicast_ipv4(channel.endpoint->address);
   if (channel.is_multicast && (channel.endpoint->address & 1U) == 0) {
     return refuse_channel(fmt::format("multicast endpoint={}: the last byte of the data address must be odd (the next address carries control frames): channel={}", channel.endpoint->text, channel.uri));

@@ -46,6 +46,7 @@ struct UdpChannel {
   std::optional<std::int64_t> group_tag;  // gtag
   TimestampOffsets timestamps;
   std::string canonical;        // "" = shared with nobody (no address, or a port 0)
+  bool is_feed{};               // of the configuration: its two sides are its destinations, `uri` is what applications subscribe to
 };
 
 // A publication that may have many receivers: a group, or many destinations (wire-protocol 5.3, 5.5).
@@ -61,6 +62,8 @@ struct UdpChannel {
 // Hosts that still need a resolver, without duplicates.
 [[nodiscard]] std::vector<std::string> unresolved_hosts(const UdpChannel& channel);
 void set_resolved(UdpChannel& channel, const std::string& host, std::uint32_t address);
+// Makes it the channel of a feed's endpoint, which has no address of its own; `uri` is what applications subscribe to.
+void enter_feed(UdpChannel& channel, const std::string& uri);
 // Everything is resolved: multicast rules and the canonical form. Errors: kInvalidChannel.
 [[nodiscard]] Outcome<void> finish_channel(UdpChannel& channel);
 

@@ -19,6 +19,7 @@ Outcome<std::uint32_t> find_subscription(const Services& services, std::int64_t 
     return refuse(ClientError::kUnknownSubscription, fmt::format("unknown subscription client_id={} registration_id={}", client_id, registration_id));
   }
   const SubscriptionRecord& record = services.world.subscriptions.record(index);
+  if (record.channel.is_feed) return refuse_channel("the destinations of a feed are those of the configuration: channel=" + record.uri);
   if (record.channel.control_mode != ControlMode::kManual) return refuse_channel("destinations need a subscription with control-mode=manual: channel=" + record.uri);
   return index;
 }
@@ -60,6 +61,7 @@ class AddReceiveDestinationOperation final : public Operation {
       if (request_.kind != DestinationKind::kIpc) {
         const auto resolved = resolution_.poll(services_->world, request_.channel);
         if (!resolved || !*resolved) return resolved;
+        if (services_->endpoints.is_letting_go(request_.channel)) return false;
       }
       const auto added = destinations_.add(request_);
       if (!added) return tl::unexpected{added.error()};

@@ -49,7 +49,7 @@ class AddSubscriptionOperation final : public Operation {
       phase_ = Phase::kResolve;
     }
     if (phase_ == Phase::kResolve) {
-      const auto resolved = resolution_.poll(world, request_.channel);
+      const auto resolved = resolution_.poll(world, request_.channel.is_feed ? side_ : request_.channel);
       if (!resolved || !*resolved) return resolved;
       if (request_.kind == SubscriptionKind::kSpy) return finish();
       if (auto taken = take_endpoint(); !taken) return tl::unexpected{taken.error()};
@@ -83,7 +83,19 @@ class AddSubscriptionOperation final : public Operation {
     auto channel = parse_udp_channel(*uri);
     if (!channel) return tl::unexpected{channel.error()};
     request_.channel = std::move(*channel);
-    if (request_.kind == SubscriptionKind::kNetwork) return check_addresses(request_.channel);
+    if (request_.kind != SubscriptionKind::kNetwork) return {};
+    if (const FeedSettings* const feed = services_->feeds.find(request_.channel)) return enter(*feed);
+    return check_addresses(request_.channel);
+  }
+
+  // The channel of an A/B feed: its sides are heard instead.
+  Outcome<void> enter(const FeedSettings& feed) {
+    const auto uri = shm::ChannelUri::parse(feed.a);
+    if (!uri) return tl::unexpected{to_command_error(uri.error())};
+    auto side = parse_udp_channel(*uri);
+    if (!side) return tl::unexpected{side.error()};
+    side_ = std::move(*side);
+    enter_feed(request_.channel, feed.channel);
     return {};
   }
 
@@ -92,7 +104,8 @@ class AddSubscriptionOperation final : public Operation {
                                                   .channel = &request_.channel,
                                                   .registration_id = request_.registration_id,
                                                   .socket_sndbuf = request_.params.socket_sndbuf,
-                                                  .socket_rcvbuf = request_.params.socket_rcvbuf});
+                                                  .socket_rcvbuf = request_.params.socket_rcvbuf,
+                                                  .first_side = request_.channel.is_feed ? &side_ : nullptr});
     if (!endpoint) return tl::unexpected{endpoint.error()};
     request_.endpoint = *endpoint;
     holds_endpoint_ = true;
@@ -124,6 +137,7 @@ class AddSubscriptionOperation final : public Operation {
 
   Services* services_;
   SubscriptionTable::Request request_;
+  UdpChannel side_;                      // the first one of a feed: where its lane is
   Resolution resolution_;
   Phase phase_{Phase::kParse};
   bool holds_endpoint_{false};

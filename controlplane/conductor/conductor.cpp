@@ -79,7 +79,10 @@ int Conductor::poll(Time now) {
   if (is_ready_) work += read_commands();
   const int finished = commands_.poll();
   work += finished;
-  if (work > 0) services_.relays.poll();
+  if (work > 0) {
+    services_.relays.poll();
+    services_.feeds.poll();
+  }
   if (now.now_ns >= next_heartbeat_ns_) {
     world_.registry->header.control_plane.heartbeat_ns.store(now.now_ns, std::memory_order_release);
     next_heartbeat_ns_ = now.now_ns + kHeartbeatInterval_ns;
@@ -87,6 +90,7 @@ int Conductor::poll(Time now) {
   re_resolution_.poll();
   if (now.now_ns >= next_sum_ns_) {
     sum_counters();
+    services_.feeds.publish();
     next_sum_ns_ = now.now_ns + kSumInterval_ns;
   }
   if (now.now_ns >= next_tick_ns_) {
@@ -237,6 +241,7 @@ void Conductor::tick() {
   service_everything();
   services_.publications.tick();
   services_.relays.poll();
+  services_.feeds.poll();
   services_.images.report_losses();
   services_.images.release_quarantined();
   world_.logs.refill();

@@ -34,6 +34,7 @@ void Conductor::recover() {
   for (const std::uint32_t index : links) services_.links.recover(index);
   recover_destination_links();
   services_.relays.recover();
+  services_.feeds.recover();
   const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
   for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
   free_stray_counters();

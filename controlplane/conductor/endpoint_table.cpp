@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "dataplane/base/units.hpp"
 #include "dataplane/wire/ip.hpp"
 
@@ -40,6 +42,13 @@ void fill(shm::EndpointSlot::Wanted& wanted, const EndpointTable::Request& reque
   const bool is_send = request.kind == EndpointKind::kSend;
   if (!is_send && channel.control_mode == ControlMode::kManual) {  // opens no socket (5.6)
     wanted.mode = shm::EndpointMode::kManual;
+    if (request.first_side == nullptr || !request.first_side->endpoint) return;
+    const UdpChannel& side = *request.first_side;   // its address says which port it is on, no more
+    wanted.local_address = side.endpoint->address;
+    wanted.local_port = side.endpoint->port;
+    wanted.is_multicast = side.is_multicast ? 1 : 0;
+    wanted.interface_address = side.interface_address;
+    wanted.prefix_length = side.prefix_length;
     return;
   }
   if (channel.is_multicast) {  // the control group follows from the data group; `control` has no say (5.3)
@@ -143,6 +152,14 @@ Outcome<std::uint32_t> EndpointTable::create(const Request& request) {
   world_->endpoints.publish(*index);
   world_->bells.ring(shm::SlotKind::kEndpoint, *index);
   return *index;
+}
+
+bool EndpointTable::is_letting_go(const UdpChannel& destination) const {
+  return std::any_of(world_->endpoints.used().begin(), world_->endpoints.used().end(), [&](std::uint32_t index) {
+    const EndpointRecord& record = world_->endpoints.record(index);
+    const bool is_destination = world_->endpoints.slot(index).desired.parent != shm::kNoSlot;
+    return is_destination && record.status == Status::kClosing && !destination.canonical.empty() && record.channel.canonical == destination.canonical;
+  });
 }
 
 void EndpointTable::release(std::uint32_t endpoint) {
@@ -272,6 +289,10 @@ void EndpointTable::recover(std::uint32_t endpoint) {
   if (!uri) return;
   auto channel = parse_udp_channel(*uri);
   if (!channel) return;
+  if (wanted.mode == shm::EndpointMode::kManual && wanted.kind == EndpointKind::kReceive && channel->control_mode != ControlMode::kManual) {
+    enter_feed(record.channel, text);
+    return;
+  }
   const bool is_send = wanted.kind == EndpointKind::kSend;
   const auto settle = [](std::optional<ChannelAddress>& address, std::uint32_t known) {
     if (address && !address->is_resolved) {

@@ -15,12 +15,15 @@ class EndpointTable {
     std::int64_t registration_id{};     // of the publication or subscription
     std::int32_t socket_sndbuf{};       // 0: not given
     std::int32_t socket_rcvbuf{};
+    const UdpChannel* first_side{};     // of a feed: the side whose lane is to be its own
     std::uint32_t parent{shm::kNoSlot}; // a destination of this multi-destination endpoint, shared with nobody (wire-protocol 5.6)
   };
   // Takes one reference; status() tells when the endpoint may be used. Errors: kInvalidChannel (tag or option conflict),
   // kResourceTemporarilyUnavailable (closing), kGeneric (table full).
   [[nodiscard]] Outcome<std::uint32_t> acquire(const Request& request);
   void add_reference(std::uint32_t endpoint) noexcept { ++world_->endpoints.record(endpoint).references; }
+  // A destination with these addresses was let go of, and its socket may still be bound: wait before asking for it anew.
+  [[nodiscard]] bool is_letting_go(const UdpChannel& destination) const;
   // Gives a reference back; the last one closes the endpoint.
   void release(std::uint32_t endpoint);
   [[nodiscard]] Status status(std::uint32_t endpoint) const noexcept { return world_->endpoints.record(endpoint).status; }

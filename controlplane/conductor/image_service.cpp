@@ -142,6 +142,12 @@ void ImageService::fill_slot(std::uint32_t image, const shm::SetupSlot& setup, s
   wanted.nak_group_size = defaults.nak_multicast_group_size;
   wanted.nak_backoff_ns = params.nak_backoff_ns;
   wanted.nak_max = params.nak_max;
+  const UdpChannel& home = world_->endpoints.record(setup.endpoint).channel;
+  for (const FeedSettings& feed : world_->settings.feeds) {
+    if (!home.is_feed || home.uri != feed.channel) continue;
+    wanted.nak_hold_ns = feed.nak_hold_ns;
+    wanted.side_timeout_ns = feed.side_timeout_ns;
+  }
   wanted.congestion_control = params.congestion_control;
   wanted.initial_rtt_ns = defaults.cubic_initial_rtt_ns;
   wanted.is_rtt_measured = defaults.cubic_measure_rtt ? 1 : 0;

@@ -2,6 +2,7 @@
 #include "controlplane/conductor/client_table.hpp"
 #include "controlplane/conductor/destination_table.hpp"
 #include "controlplane/conductor/endpoint_table.hpp"
+#include "controlplane/conductor/feed_service.hpp"
 #include "controlplane/conductor/image_service.hpp"
 #include "controlplane/conductor/link_table.hpp"
 #include "controlplane/conductor/publication_table.hpp"
@@ -24,7 +25,8 @@ struct Services {
         subscriptions{world_in, endpoints, links},
         images{world_in, endpoints, subscriptions, links},
         responses{world_in, subscriptions, images},
-        relays{world_in, endpoints, publications, subscriptions} {}
+        relays{world_in, endpoints, publications, subscriptions},
+        feeds{world_in, endpoints} {}
 
   World& world;
   ClientTable clients;
@@ -36,6 +38,7 @@ struct Services {
   ImageService images;
   ResponseService responses;
   RelayService relays;
+  FeedService feeds;
   bool is_termination_requested{false};  // a TERMINATE_DRIVER that the validator let pass
 };
 

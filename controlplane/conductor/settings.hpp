@@ -72,6 +72,15 @@ struct RelaySettings {
   bool drops_when_slow{};                          // false: it holds its image up
 };
 
+// One stream by two ways (5.6): who subscribes to `channel` hears `a` and `b`.
+struct FeedSettings {
+  std::string name;
+  std::string channel;
+  std::string a, b;
+  std::int64_t nak_hold_ns{1'000'000};
+  std::int64_t side_timeout_ns{1'000'000'000};
+};
+
 // Driver names (wire-protocol 6) and what is done about names that come to mean another address (5.12).
 struct NameSettings {
   std::string name;                                // ours; "": no driver names
@@ -97,6 +106,7 @@ struct Settings {
   std::int32_t reserved_session_id_high{1000};
   bool is_termination_allowed{false};              // TERMINATE_DRIVER: the `allow` or the `deny` validator
   std::vector<RelaySettings> relays;
+  std::vector<FeedSettings> feeds;
   std::uint64_t random_seed{1};                    // session ids and initial term ids
 };
 

@@ -119,6 +119,7 @@ class Image {
   // Ends the stream when all connections have ended. False: one has not.
   bool end_if_all_have(std::int64_t now_ns) noexcept;
   [[nodiscard]] bool is_here(std::int64_t position) const noexcept;
+  [[nodiscard]] std::size_t missing_tail(std::span<const std::byte> datagram, std::int64_t position) const noexcept;
   Insert count_copy(unsigned connection, const Arrivals::Arrival* first, std::int64_t now_ns) noexcept;
   [[nodiscard]] bool was_asked_for(std::int64_t position) const noexcept;
   [[nodiscard]] bool is_side_alive(const shm::ConnectionState& connection, std::int64_t now_ns) const noexcept;

@@ -99,6 +99,18 @@ bool Image::is_here(std::int64_t position) const noexcept {
   return position < s.rebuild_position || (position < s.high_water && !GapList{*c_.state, c_.log}.is_empty_at(position));
 }
 
+// Where in a datagram whose first frame is here the first frame is that is not; 0: all are. Nothing in the datagram was checked yet.
+std::size_t Image::missing_tail(std::span<const std::byte> datagram, std::int64_t position) const noexcept {
+  if (position + static_cast<std::int64_t>(datagram.size()) <= c_.state->rebuild_position) return 0;
+  for (std::size_t at = 0; at + wire::kDataHeaderLength <= datagram.size();) {
+    const std::int32_t length = load_le<std::int32_t>(datagram.data() + at);
+    if (at != 0 && !is_here(position + static_cast<std::int64_t>(at))) return at;
+    if (length < wire::kDataHeaderLength || length > wire::kMtuMax) return 0;
+    at += static_cast<std::size_t>(wire::align_frame(length));
+  }
+  return 0;
+}
+
 bool Image::was_asked_for(std::int64_t position) const noexcept {
   const ImageState& s = *c_.state;
   for (std::size_t i = 0; i < s.gap_count; ++i) {
@@ -140,13 +152,19 @@ Insert Image::insert_side(std::span<const std::byte> datagram, unsigned connecti
   const wire::DataView header{datagram.data()};
   const std::int32_t term_count = wire::wrapping_sub(header.term_id(), initial_term_id_);
   const std::int32_t offset = header.term_offset();
-  const std::int64_t position = (static_cast<std::int64_t>(term_count) << bits_) + offset;
+  std::int64_t position = (static_cast<std::int64_t>(term_count) << bits_) + offset;
   const bool is_data = header.frame_length() != 0 && offset >= 0 && offset < term_length_ && (offset & (wire::kFrameAlignment - 1)) == 0;
   const bool is_near = term_count >= 0 && position >= s.last_sm_position - term_length_ && position >= s.join_position;
   if (is_data && is_near && !s.is_rejected && is_on_wire() && is_here(position)) {
-    const Arrivals::Arrival* const first = arrivals.find(stream, position);
-    if (first == nullptr || first->connection != connection) return count_copy(connection, first, now_ns);
-    return insert(datagram, connection, now_ns);  // it came twice by the same way: a duplicate as any
+    // Two senders may cut their datagrams differently: of this one only the beginning is here.
+    const std::size_t tail = missing_tail(datagram, position);
+    if (tail == 0) {
+      const Arrivals::Arrival* const first = arrivals.find(stream, position);
+      if (first == nullptr || first->connection != connection) return count_copy(connection, first, now_ns);
+      return insert(datagram, connection, now_ns);  // it came twice by the same way: a duplicate as any
+    }
+    datagram = datagram.subspan(tail);
+    position += static_cast<std::int64_t>(tail);
   }
   const std::int64_t high_water = s.high_water;
   const bool is_repair = position < high_water && was_asked_for(position);

@@ -117,6 +117,9 @@ TEST_F(Destinations, each_one_is_an_address_that_the_subscription_listens_on) {
   const auto taken = reader->add_destination(subscription, kSide[0]);
   EXPECT_FALSE(taken) << "its port is in use";
   remove(kSide[0]);
+  add(kSide[0]);
+  EXPECT_TRUE(lab->run_until([this] { return subscription.local_addresses().size() == 2; }, 5 * kSecond_ns)) << "it is to be had again at once";
+  remove(kSide[0]);
   EXPECT_TRUE(lab->run_until([this] { return subscription.local_addresses().size() == 1; }, 5 * kSecond_ns));
 }
 

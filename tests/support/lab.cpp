@@ -48,7 +48,7 @@ void Switch::forward(std::size_t from, rte_mbuf* frame) {
   if (ip) ttls_[ip->destination] = ip->ttl;
   if (ip) ++sent_[ip->destination];
   for (std::size_t to = 0; to < ports_.size(); ++to) {
-    if (to == from || !wants(to, frame)) continue;
+    if (to == from || !wants(to, frame) || (drops && drops(to, bytes_of(frame)))) continue;
     rte_mbuf* copy = rte_pktmbuf_copy(frame, frame->pool, 0, UINT32_MAX);
     if (copy == nullptr || ports_[to]->tx_burst(0, &copy, 1) != 1) {
       rte_pktmbuf_free(copy);

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "pmd/backends/patch.hpp"
@@ -19,6 +20,8 @@ class Switch {
 
   // Moves what is there, one burst for each port.
   void step();
+  // Frames that a port does not get; empty: it gets all.
+  std::function<bool(std::size_t to, std::span<const std::byte> frame)> drops;
   // Asks all hosts which groups they want, as a querier does. `max_response`: tenths of a second.
   void query(rte_mempool* pool, std::uint8_t max_response, bool is_v2 = false);
   // Frames to `group` that left through a port.
@@ -56,6 +59,10 @@ class Lab {
   static constexpr std::int64_t kStep_ns = 10 * kMicrosecond_ns;
   [[nodiscard]] Appliance& node(std::size_t i) { return *nodes_[i]; }
   [[nodiscard]] std::shared_ptr<client::Client> connect(std::size_t node, client::Context context = {});
+  // Frames that do not arrive at a node any more; empty: all arrive again.
+  void drop(std::size_t node, std::function<bool(std::span<const std::byte>)> which) {
+    ethernet->drops = which ? [node, which](std::size_t to, std::span<const std::byte> frame) { return to == node && which(frame); } : decltype(ethernet->drops){};
+  }
   void turn(std::int64_t step_ns = kStep_ns);
   template <typename Predicate>
   bool run_until(Predicate&& predicate, std::int64_t limit_ns, std::int64_t step_ns = kStep_ns) {
