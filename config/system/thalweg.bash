@@ -144,7 +144,7 @@ _thalweg_grammar() {
     'sub')
       verbs=''
       options='--help --channel --stream --destination --count --duration --wait --interval --verify --until-end --lines'
-      valued='--channel --stream --count --duration --wait --interval'
+      valued='--channel --stream --destination --count --duration --wait --interval'
       files=''
       takes_files=0
       ;;

@@ -148,8 +148,6 @@ OperationPtr run_command(Services& services, std::int32_t type_id, shm::Bytes me
       });
     case Command::kAddDestination:
     case Command::kRemoveDestination:
-    case Command::kAddReceiveDestination:
-    case Command::kRemoveReceiveDestination:
     case Command::kRemoveDestinationById:
     case Command::kAddReceiveDestination:
     case Command::kRemoveReceiveDestination: return run_destination_command(services, type, message);

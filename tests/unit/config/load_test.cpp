@@ -142,7 +142,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"relay_without_a_channel", "relays: [{name: r, from: 'aeron:ipc', to: 'aeron:udp?endpoint=10.0.0.1:1', stream: 1}]\n",
                 "f.yaml:1:20: error: 'aeron:ipc' is no channel of the form aeron:udp?endpoint=...\n"},
         BadFile{"feed_with_one_side", "feeds: [{name: f, channel: 'aeron:udp?c', a: 'aeron:udp?a', b: 'aeron:udp?a'}]\n",
-                "f.yaml:1:62: error: both sides are the same channel\n"},
+                "f.yaml:1:61: error: both sides are the same channel\n"},
         BadFile{"feed_twice",
                 "feeds:\n  - {name: f, channel: 'aeron:udp?c', a: 'aeron:udp?a', b: 'aeron:udp?b'}\n  - {name: g, channel: 'aeron:udp?c', a: 'aeron:udp?d', b: 'aeron:udp?e'}\n",
                 "f.yaml:3:15: error: this is the channel of feed 'f'\n"},
