@@ -40,7 +40,9 @@ class CaptureDeskTest : public testing::Test {
     for (ScriptedPort*& port : port_) {
       auto made = std::make_unique<ScriptedPort>();
       port = made.get();
-      ports_.push_back({{}, std::move(made), {0}});
+      ports_.emplace_back();
+      ports_.back().port = std::move(made);
+      ports_.back().lanes.push_back(0);
     }
   }
   shm::CaptureSlot& slot(std::uint32_t index) { return registry_->captures[index]; }
