@@ -46,8 +46,9 @@ class FanOutTest : public StreamTest {
     o.destination_mac = nodes->a.plane->port(0).mac();
     o.source = {address, port};
     o.destination = {TwoNodes::kAddressA, kControlPort};
-    Frame payload(length);
+    Frame payload(64);   // any of these frames fits
     wire::build(payload.data(), what);
+    payload.resize(length);
     nodes->inject(nodes->a, udp(o, payload));
     run_for(30'000);
   }
