@@ -185,6 +185,7 @@ void enter_feed(UdpChannel& channel, const std::string& uri) {
   UdpChannel home;
   home.uri = uri;
   home.group_tag = channel.group_tag;
+  home.timestamps = channel.timestamps;
   home.control_mode = ControlMode::kManual;
   home.is_feed = true;
   home.canonical = "feed-" + uri;

@@ -239,6 +239,25 @@ TEST_F(Destinations, multicast_and_unicast_destinations_feed_one_image) {
   EXPECT_TRUE(lab->run_until([this] { return !lab->ethernet->is_member(0xE00A0901, kReceiver); }, 5 * kSecond_ns));
 }
 
+// proves 5.6/4
+TEST_F(Destinations, one_with_a_control_address_registers_itself_there_every_second) {
+  make();
+  subscribe();
+  publish(0, "aeron:udp?control=10.0.0.1:40010|control-mode=dynamic");
+  lab->run_for(kSecond_ns);
+  EXPECT_FALSE(sides[0].is_connected()) << "nobody is known to it yet";
+  add("aeron:udp?endpoint=10.0.0.3:40001|control=10.0.0.1:40010");
+  ASSERT_TRUE(lab->run_until([this] { return sides[0].is_connected() && subscription.is_connected(); }, 5 * kSecond_ns));
+  const auto messages = make_messages(50);
+  ASSERT_TRUE(transfer(messages, messages.size()));
+  EXPECT_EQ(received, messages);
+  // Longer than a destination is remembered without a word from it: the registration goes on beside the status messages.
+  const std::uint64_t before = lab->count(kReceiver, LaneCounter::kStatusMessagesSent);
+  lab->run_for(10 * kSecond_ns);
+  EXPECT_GE(lab->count(kReceiver, LaneCounter::kStatusMessagesSent) - before, 59U) << "five a second of the image, one of the destination";
+  EXPECT_TRUE(sides[0].is_connected());
+}
+
 }  // namespace
 }  // namespace thalweg::test
 
