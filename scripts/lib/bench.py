@@ -184,6 +184,11 @@ def lanes(context):
     for frames in (1, 14):
         both = statistics.median(of(f"lane_receive/{frames}")) + statistics.median(of(f"lane_send/{frames}"))
         results.append(Result(f"relay, 64 B, {frames} a datagram", "ns/frame", of(f"lane_relay/{frames}/0"), 1.1, both))
+    bare = statistics.median(of("bare_send/1"))
+    to_one = statistics.median(of("lane_fan_out/1/64"))
+    for count in (8, 64):
+        extra = [(count * per_frame - to_one) / (count - 1) for per_frame in of(f"lane_fan_out/{count}/64")]
+        results.append(Result(f"each further of {count} destinations, 64 B", "ns/frame", extra, 1.5, bare))
     for size in (32, 288, 1376):
         bare = statistics.median(of(f"bare_path/{size}"))
         results.append(Result(f"one thread doing all, {size} B", "ns/message", of(f"lane_path/{size}"), 1.5, bare))
