@@ -291,13 +291,18 @@ void Steward::watch_growth(std::uint32_t index, std::int32_t term_length, std::i
   maps_[index].populate(begin, std::min(kFillBytes, bytes));
   if (bytes > kFillBytes) fillings_.push_back({index, begin + kFillBytes, begin + bytes});
   growing_.emplace(index, growing);
-  growth.end.store((growing.first_term + partitions) * term_length, std::memory_order_release);
+  if (partitions < kPartitions) growth.end.store((growing.first_term + partitions) * term_length, std::memory_order_release);
+}
+
+bool Steward::is_watching_logs() const noexcept {
+  return std::any_of(growing_.begin(), growing_.end(), [](const auto& entry) { return entry.second.partitions < kPartitions; });
 }
 
 unsigned Steward::grow_logs(std::int64_t now_ns) {
   unsigned work = 0;
   std::vector<std::uint32_t> due;
   for (auto& [index, growing] : growing_) {
+    if (growing.partitions == kPartitions) continue;
     shm::LogGrowth& growth = shared_.tables->growths[index];
     if (growth.is_wanted.load(std::memory_order_relaxed) != 0 && growth.is_wanted.exchange(0, std::memory_order_relaxed) != 0) growing.is_wanted = true;
     if (growing.is_wanted && now_ns >= growing.not_before_ns) due.push_back(index);
@@ -337,7 +342,6 @@ void Steward::grow(std::uint32_t index, std::int64_t now_ns) {
   const bool is_complete = growing.partitions == kPartitions;
   const std::int64_t end = (growing.first_term + growing.partitions) * slot.desired.term_length;
   shared_.tables->growths[index].end.store(is_complete ? shm::LogGrowth::kAll : end, std::memory_order_release);
-  if (is_complete) growing_.erase(index);
 }
 
 // ---- endpoints ----

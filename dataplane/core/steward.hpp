@@ -31,7 +31,7 @@ class Steward {
   // True while a lane still has to take a message.
   [[nodiscard]] bool has_pending() const noexcept;
   // True while a sparse log may need its next partition any time.
-  [[nodiscard]] bool is_watching_logs() const noexcept { return !growing_.empty(); }
+  [[nodiscard]] bool is_watching_logs() const noexcept;
   // Releases every socket address, so that ports can be closed. After the lanes ended.
   void close_endpoints();
 
@@ -109,7 +109,7 @@ class Steward {
     bool is_wanted;
     std::int64_t not_before_ns;                         // after a failure
   };
-  std::map<std::uint32_t, Growing> growing_;            // sparse logs that lack partitions, by log slot
+  std::map<std::uint32_t, Growing> growing_;            // sparse logs, by log slot; complete ones are not asked about again
   std::deque<std::uint32_t> unmappings_;                // large logs that are unmapped in steps
   std::vector<std::unique_ptr<Endpoint>> endpoints_;    // by endpoint slot
   std::vector<std::uint32_t> closing_;                  // endpoint slots whose lanes were told

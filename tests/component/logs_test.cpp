@@ -116,6 +116,9 @@ TEST_F(SparseLogs, get_a_partition_when_the_stream_comes_near_it) {
   EXPECT_EQ(received_partitions(), 3);
   expect_transfer(make_messages(1'000, 0, 3'000), 5 * kSecond_ns);
   EXPECT_FALSE(nodes->a.plane->steward().is_watching_logs());
+  nodes->a.control.close_publication(publication);
+  run_for(10 * kMillisecond_ns);
+  EXPECT_FALSE(nodes->a.plane->steward().is_watching_logs()) << "what is complete stays so";
 }
 
 TEST_F(SparseLogs, of_a_stream_that_starts_elsewhere_begin_there) {
