@@ -15,28 +15,26 @@ struct Endpoint;
 // summed and looked up again. Thread: the lane's.
 class FlowCache {
  public:
-  // The endpoint of a frame that is like the last one, its datagram filled in; nullptr: look at it properly.
-  [[nodiscard]] Endpoint* find(const FrameRules& rules, const rte_mbuf& frame, Datagram& datagram) const noexcept {
+  // The datagram of a frame that is like the last one, for endpoint(); nullptr: look at it properly. It holds until the next call.
+  [[nodiscard]] const Datagram* find(const FrameRules& rules, const rte_mbuf& frame) noexcept {
     if (rules_ != &rules || frame.data_len < length_ || frame.nb_segs != 1) return nullptr;
     const auto* const p = rte_pktmbuf_mtod(&frame, const std::byte*);
     std::uint64_t difference = 0;
     for (std::size_t i = 0; i < kWords; ++i) difference |= header_[i] ^ load_le<std::uint64_t>(p + 8 * i);
     if (difference != 0) return nullptr;
     if (rules.verifies_udp_checksum && load_le<std::uint16_t>(p + 8 * kWords) != 0) return nullptr;
-    datagram.source = source_;
-    datagram.destination = destination_;
-    datagram.payload = {p + wire::kUdpFrameHeaderLength, length_ - wire::kUdpFrameHeaderLength};
-    datagram.packet = {p + wire::kEthernetHeaderLength, length_ - wire::kEthernetHeaderLength};
-    return endpoint_;
+    datagram_.payload = {p + wire::kUdpFrameHeaderLength, length_ - wire::kUdpFrameHeaderLength};
+    datagram_.packet = {p + wire::kEthernetHeaderLength, length_ - wire::kEthernetHeaderLength};
+    return &datagram_;
   }
+  [[nodiscard]] Endpoint& endpoint() const noexcept { return *endpoint_; }
   // `frame`, seen by `rules`, is good and holds `datagram` for `endpoint`. Frames with a VLAN tag are not kept.
   void keep(const FrameRules& rules, const rte_mbuf& frame, const Datagram& datagram, Endpoint& endpoint) noexcept {
     const auto* const p = rte_pktmbuf_mtod(&frame, const std::byte*);
     if (datagram.payload.data() != p + wire::kUdpFrameHeaderLength) return;
     std::memcpy(header_.data(), p, sizeof header_);
     length_ = wire::kUdpFrameHeaderLength + datagram.payload.size();
-    source_ = datagram.source;
-    destination_ = datagram.destination;
+    datagram_ = datagram;
     endpoint_ = &endpoint;
     rules_ = &rules;
   }
@@ -49,7 +47,7 @@ class FlowCache {
   std::size_t length_{};                     // of the frame without its padding
   const FrameRules* rules_{};
   Endpoint* endpoint_{};
-  wire::UdpEndpoint source_, destination_;
+  Datagram datagram_;
 };
 
 }  // namespace thalweg::core

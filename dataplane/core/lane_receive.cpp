@@ -36,9 +36,8 @@ unsigned Lane::receive(LanePort& context, std::int64_t now_ns) noexcept {
   const FrameRules& rules = shared_.frame_rules[context.options().index];
   for (std::uint16_t i = 0; i < count; ++i) {
     if (i + kWarmAhead < count) warm(*frames[i + kWarmAhead]);
-    Datagram datagram;
-    if (Endpoint* const endpoint = flow_.find(rules, *frames[i], datagram)) {
-      hand_over(*endpoint, datagram, now_ns);
+    if (const Datagram* const datagram = flow_.find(rules, *frames[i])) {
+      hand_over(flow_.endpoint(), *datagram, now_ns);
     } else if (!take_frame(rules, &context, frames[i], now_ns)) [[unlikely]] {
       frames[i] = nullptr;
     }

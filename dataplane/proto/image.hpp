@@ -53,7 +53,8 @@ class Image {
   // 3.5 for one datagram (DATA or PAD frames, or a heartbeat). `connection`: which receive destination it came by (0 for a normal one).
   // Counts by lane counter itself (under run, over run, heartbeat, invalid, stale, rejected).
   // Precondition: FrameHeader::parse() accepted it as DATA or PAD, and the dispatcher found this image for its stream and session.
-  Insert insert(std::span<const std::byte> datagram, unsigned connection, std::int64_t now_ns) noexcept;
+  // Inline where it is called: a lane has one place that matters.
+  [[gnu::always_inline]] Insert insert(std::span<const std::byte> datagram, unsigned connection, std::int64_t now_ns) noexcept;
   // The same where the stream comes by several destinations (5.6): what is here already is a copy and no under run, and each side's share is
   // counted in its connection. `stream` names it in `arrivals`.
   Insert insert_side(std::span<const std::byte> datagram, unsigned connection, std::int64_t now_ns, Arrivals& arrivals, std::uint32_t stream) noexcept;
@@ -107,10 +108,10 @@ class Image {
     std::size_t copied{};         // bytes of the datagram that go into the log
     bool is_valid{};
   };
-  [[nodiscard]] Extent walk(std::span<const std::byte> datagram, std::int32_t term_offset) const noexcept;
+  [[gnu::always_inline]] [[nodiscard]] Extent walk(std::span<const std::byte> datagram, std::int32_t term_offset) const noexcept;
   Insert insert_heartbeat(std::int64_t position, unsigned connection, std::uint8_t frame_flags, std::int64_t now_ns) noexcept;
   Insert refuse(Insert why, shm::LaneCounter counter) noexcept;
-  void copy_in(std::span<const std::byte> datagram, std::int64_t position, std::int64_t end) noexcept;
+  [[gnu::always_inline]] void copy_in(std::span<const std::byte> datagram, std::int64_t position, std::int64_t end) noexcept;
   // What is sent up to `position`, and not here, is a gap. False: only part of the way was gone, duty() goes on.
   bool learn_of(std::int64_t position) noexcept;
   [[nodiscard]] std::byte* at(std::int64_t position) noexcept;

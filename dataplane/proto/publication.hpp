@@ -30,7 +30,7 @@ class LaneCounters {
  public:
   LaneCounters() noexcept = default;
   explicit LaneCounters(std::uint64_t* block) noexcept : block_{block} {}
-  void add(shm::LaneCounter counter, std::uint64_t n = 1) noexcept {
+  [[gnu::always_inline]] void add(shm::LaneCounter counter, std::uint64_t n = 1) noexcept {
     std::atomic_ref<std::uint64_t> ref{block_[static_cast<std::size_t>(counter)]};
     ref.store(ref.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
   }
