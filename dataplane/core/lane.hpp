@@ -200,6 +200,9 @@ class Lane {
   [[nodiscard]] bool has_news(const PublicationEntry& entry) const noexcept;
   void wake(ImageEntry& entry) noexcept;
   void wake(PublicationEntry& entry) noexcept;
+  // Wakes one that has a timer or a peer's word to see to, which seldom sets it going: unless it does, it rests again behind one turn.
+  void remind(ImageEntry& entry) noexcept;
+  void remind(PublicationEntry& entry) noexcept;
   void rest(ImageEntry& entry) noexcept;
   void rest(PublicationEntry& entry, bool is_refused) noexcept;
   void nudge(ImageEntry& entry) noexcept;

@@ -27,7 +27,7 @@ unsigned Lane::serve(ImageEntry& entry, std::int64_t now_ns) noexcept {
   };
   const unsigned sent = entry.stream.duty(subscribers, now_ns, sink_for);
   const shm::ImageState& state = entry.stream.state();
-  const bool has_moved = sent != 0 || state.rebuild_position != entry.seen_rebuilt || subscribers.min != entry.seen_min;
+  const bool has_moved = state.rebuild_position != entry.seen_rebuilt || subscribers.min != entry.seen_min;
   entry.seen_rebuilt = state.rebuild_position;
   entry.seen_min = subscribers.min;
   if (has_moved) {
@@ -36,7 +36,7 @@ unsigned Lane::serve(ImageEntry& entry, std::int64_t now_ns) noexcept {
     return 1;
   }
   if (++entry.polled.quiet_turns >= kQuietTurnsMax && !entry.stream.has_gap()) rest(entry);
-  return 0;
+  return sent != 0 ? 1 : 0;
 }
 
 // The frame header for one connection's control address; made again when the address changed.
@@ -54,7 +54,7 @@ Destination& Lane::destination_of(ImageEntry& entry, std::size_t connection) noe
 void Lane::sweep_images(std::int64_t now_ns) noexcept {
   idle_images_.sweep(
       now_ns, elapsed_ns_, [this](ImageEntry& entry) noexcept { return tables_.positions(entry).min != entry.seen_min; },
-      [this](ImageEntry& entry) noexcept { wake(entry); });
+      [this](ImageEntry& entry) noexcept { wake(entry); }, [this](ImageEntry& entry) noexcept { remind(entry); });
 }
 
 // What wakes it: its subscribers, unless they have consumed all there is, and its next timer. Arrivals wake it by themselves.
@@ -75,6 +75,12 @@ void Lane::wake(ImageEntry& entry) noexcept {
   if (entry.polled.activity == Activity::kActive) return;
   if (entry.polled.activity == Activity::kIdle) idle_images_.remove(entry);
   active_images_.add(entry);
+}
+
+void Lane::remind(ImageEntry& entry) noexcept {
+  if (entry.polled.activity == Activity::kActive) return;
+  wake(entry);
+  entry.polled.quiet_turns = kQuietTurnsMax - 1;
 }
 
 // One that may be off the wire already.
@@ -110,6 +116,7 @@ DestinationSink Lane::sink_of(PublicationEntry& entry, std::int64_t now_ns) cons
 unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {
   turn_to(entry);
   bool has_moved = false;
+  bool has_sent = false;
   bool is_refused = false;
   if (entry.endpoint != nullptr) {
     if (entry.source != nullptr) entry.stream.follow(entry.source->stream.state().rebuild_position);
@@ -117,7 +124,8 @@ unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {
     const proto::SendOutcome outcome = entry.stream.send(now_ns, sink);
     if (outcome.bytes != 0) {
       counters_.add(shm::LaneCounter::kBytesSent, outcome.bytes);
-      has_moved = true;
+      has_sent = true;
+      has_moved = outcome.has_data;
       if (entry.source != nullptr) nudge(*entry.source);   // it waits for its relays
     }
     is_refused = sink.has_refused();
@@ -132,15 +140,15 @@ unsigned Lane::serve(PublicationEntry& entry, std::int64_t now_ns) noexcept {
     entry.polled.quiet_turns = 0;
     return 1;
   }
-  if (++entry.polled.quiet_turns < kQuietTurnsMax || (entry.stream.has_data() && !is_refused)) return 0;
-  rest(entry, is_refused);
-  return 0;
+  const bool is_quiet = ++entry.polled.quiet_turns >= kQuietTurnsMax && (is_refused || !entry.stream.has_data());
+  if (is_quiet) rest(entry, is_refused);
+  return has_sent ? 1 : 0;
 }
 
 void Lane::sweep_publications(std::int64_t now_ns) noexcept {
   idle_publications_.sweep(
       now_ns, elapsed_ns_, [this](PublicationEntry& entry) noexcept { return has_news(entry); },
-      [this](PublicationEntry& entry) noexcept { wake(entry); });
+      [this](PublicationEntry& entry) noexcept { wake(entry); }, [this](PublicationEntry& entry) noexcept { remind(entry); });
 }
 
 // The frame length word at its position: a frame committed since we looked is as good as a change; a claim that is not committed yet
@@ -179,6 +187,12 @@ void Lane::wake(PublicationEntry& entry) noexcept {
   if (entry.polled.activity == Activity::kActive) return;
   if (entry.polled.activity == Activity::kIdle) idle_publications_.remove(entry);
   active_publications_.add(entry);
+}
+
+void Lane::remind(PublicationEntry& entry) noexcept {
+  if (entry.polled.activity == Activity::kActive) return;
+  wake(entry);
+  entry.polled.quiet_turns = kQuietTurnsMax - 1;
 }
 
 void Lane::unlist(PublicationEntry& entry) noexcept {

@@ -274,10 +274,10 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
   }
   ImageEntry& image = *endpoint.cached_image;
   turn_to(image);
-  if (endpoint.parent == nullptr) {
-    image.stream.insert(datagram.payload, 0, now_ns);
-  } else {
+  if (endpoint.parent != nullptr) [[unlikely]] {
     insert_from_destination(image, endpoint, datagram.payload, now_ns);
+  } else if (image.stream.insert(datagram.payload, 0, now_ns) == proto::Insert::kHeartbeat) {
+    return remind(image);
   }
   wake(image);
 }
@@ -312,7 +312,7 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
       ImageEntry& image = tables_.images[decision.image];
       turn_to(image);
       image.stream.on_setup(connection_of(image, endpoint, datagram.source, now_ns), endpoint.remote.port != 0 ? endpoint.remote : datagram.source, now_ns);
-      wake(image);
+      remind(image);
       return;
     }
     case proto::Dispatch::kCreateImage: request_image(endpoint, datagram, *setup); return;
@@ -516,7 +516,7 @@ void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
   }
   if (entry == nullptr) return;
   tell(*entry);
-  wake(*entry);
+  remind(*entry);
 }
 
 // What receivers tell of a stream besides how far they are.

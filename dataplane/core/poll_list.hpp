@@ -70,7 +70,7 @@ class Rotation {
 };
 
 // Idle entries. Those that a client can wake lie in one dense array with the word to watch; the next timer of each, which is never urgent
-// to a fraction of a millisecond, in another one that is swept more slowly. So a stream that waits for nobody costs one look a millisecond,
+// to a fraction of a millisecond, in another one that is swept more slowly. So a stream that waits for nobody costs eight bytes a millisecond,
 // and neither sweep touches the state of a stream.
 template <typename Entry>
 class IdleList {
@@ -78,50 +78,56 @@ class IdleList {
   static constexpr std::int64_t kTimerSweep_ns = 1'000'000;
   // Each watched entry is seen once in `sweep_ns`.
   IdleList(std::uint32_t capacity, std::int64_t sweep_ns)
-      : words_{new std::uint32_t*[capacity]}, watches_{new Watch[capacity]}, timers_{new Timer[capacity]}, watch_rotation_{sweep_ns} {}
+      : words_{new std::uint32_t*[capacity]},
+        watches_{new Watch[capacity]},
+        deadlines_{new std::int64_t[capacity]},
+        sleepers_{new Sleeper[capacity]},
+        watch_rotation_{sweep_ns} {}
 
   // Waits for its timer only, until watch() says more.
   void add(Entry& entry, std::int64_t deadline_ns) noexcept {
     THALWEG_DCHECK(entry.polled.activity == Activity::kNone);
     entry.polled = {Activity::kIdle, 0, count_};
-    timers_[count_++] = {deadline_ns, &entry, kNoWatch};
+    deadlines_[count_] = deadline_ns;
+    sleepers_[count_++] = {&entry, kNoWatch};
   }
   // Wakes, too, when `word` (in shared memory) holds something else than `seen`; without a word it is asked for news. Precondition: just added.
   void watch(Entry& entry, std::uint32_t* word, std::uint32_t seen) noexcept {
-    Timer& timer = timers_[entry.polled.at];
-    THALWEG_DCHECK(timer.watch == kNoWatch);
-    timer.watch = watched_;
+    Sleeper& sleeper = sleepers_[entry.polled.at];
+    THALWEG_DCHECK(sleeper.watch == kNoWatch);
+    sleeper.watch = watched_;
     words_[watched_] = word != nullptr && seen == 0 ? word : &one_;
     watches_[watched_++] = {word, seen, entry.polled.at};
   }
   void remove(Entry& entry) noexcept {
     const std::uint32_t at = entry.polled.at;
-    THALWEG_DCHECK(entry.polled.activity == Activity::kIdle && timers_[at].entry == &entry);
-    if (const std::uint32_t watch = timers_[at].watch; watch != kNoWatch) {
+    THALWEG_DCHECK(entry.polled.activity == Activity::kIdle && sleepers_[at].entry == &entry);
+    if (const std::uint32_t watch = sleepers_[at].watch; watch != kNoWatch) {
       words_[watch] = words_[--watched_];
       watches_[watch] = watches_[watched_];
-      timers_[watches_[watch].timer].watch = watch;   // of the removed one itself, if it was the last: nobody looks
+      sleepers_[watches_[watch].sleeper].watch = watch;   // of the removed one itself, if it was the last: nobody looks
     }
     entry.polled.activity = Activity::kNone;
     if (at == --count_) return;
-    timers_[at] = timers_[count_];
-    timers_[at].entry->polled.at = at;
-    if (timers_[at].watch != kNoWatch) watches_[timers_[at].watch].timer = at;
+    deadlines_[at] = deadlines_[count_];
+    sleepers_[at] = sleepers_[count_];
+    sleepers_[at].entry->polled.at = at;
+    if (sleepers_[at].watch != kNoWatch) watches_[sleepers_[at].watch].sleeper = at;
   }
   [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
   [[nodiscard]] std::uint32_t watched() const noexcept { return watched_; }
 
-  // Calls `wake(entry)`, which removes it, for each entry of this turn's share that is to be woken. `has_news(entry)` answers for those
-  // without a word.
-  template <typename HasNews, typename Wake>
-  void sweep(std::int64_t now_ns, std::int64_t elapsed_ns, HasNews&& has_news, Wake&& wake) noexcept {
+  // For each entry of this turn's share: `wake(entry)` when its word has changed, `remind(entry)` when its time has come; both remove it.
+  // `has_news(entry)` answers for those without a word.
+  template <typename HasNews, typename Wake, typename Remind>
+  void sweep(std::int64_t now_ns, std::int64_t elapsed_ns, HasNews&& has_news, Wake&& wake, Remind&& remind) noexcept {
     for (std::uint32_t left = watch_rotation_.share(watched_, elapsed_ns); left > 0 && watched_ != 0;) {
       const auto [begin, end] = watch_rotation_.advance(watched_, left);
       left -= end - begin;
       for (std::uint32_t at = end; at-- > begin;) {
         if (value_of(words_[at]) == 0) [[likely]] continue;   // no frame yet
         const Watch& watch = watches_[at];
-        Entry& entry = *timers_[watch.timer].entry;
+        Entry& entry = *sleepers_[watch.sleeper].entry;
         if (watch.word != nullptr ? value_of(watch.word) != watch.seen : has_news(entry)) wake(entry);
       }
     }
@@ -129,7 +135,7 @@ class IdleList {
       const auto [begin, end] = timer_rotation_.advance(count_, left);
       left -= end - begin;
       for (std::uint32_t at = end; at-- > begin;) {
-        if (now_ns >= timers_[at].deadline_ns) [[unlikely]] wake(*timers_[at].entry);
+        if (now_ns >= deadlines_[at]) [[unlikely]] remind(*sleepers_[at].entry);
       }
     }
   }
@@ -139,10 +145,9 @@ class IdleList {
   struct Watch {
     std::uint32_t* word{};             // shared memory; null: the entry has to be asked
     std::uint32_t seen{};              // what the word held when the entry went idle
-    std::uint32_t timer{};             // index of its timer
+    std::uint32_t sleeper{};
   };
-  struct Timer {
-    std::int64_t deadline_ns{};
+  struct Sleeper {
     Entry* entry{};
     std::uint32_t watch{kNoWatch};
   };
@@ -152,7 +157,8 @@ class IdleList {
   // Nearly all wait for a word that is zero to change. These stand here by themselves, the others as one_: all that a sweep of sleepers reads.
   std::unique_ptr<std::uint32_t*[]> words_;
   std::unique_ptr<Watch[]> watches_;
-  std::unique_ptr<Timer[]> timers_;
+  std::unique_ptr<std::int64_t[]> deadlines_;   // these two by Polled::at
+  std::unique_ptr<Sleeper[]> sleepers_;
   std::uint32_t count_{};
   std::uint32_t watched_{};
   std::uint32_t one_{1};

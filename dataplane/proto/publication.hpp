@@ -59,6 +59,7 @@ inline constexpr std::int32_t kInitialWindowDefault = 128 << 10;    // 2.10: the
 // What one call did, so that the caller can count, wake and reschedule.
 struct SendOutcome {
   std::uint32_t bytes{};            // of UDP payload, control frames included
+  bool has_data{};                  // among them are bytes of the log, or padding for some
   bool is_blocked{};                // data waits for window or transport
 };
 

@@ -70,6 +70,7 @@ bool Publication::send_data(std::int64_t now_ns, Sink& sink, SendOutcome& outcom
   heartbeat_interval_ns_ = first_heartbeat_ns_;
   if (c_.snd_pos) c_.snd_pos.set(s.sender_position);
   outcome.bytes += bytes;
+  outcome.has_data = true;
   return true;
 }
 
@@ -109,6 +110,7 @@ bool Publication::send_padding(std::int64_t from, std::int64_t to, Sink& sink, S
     return false;
   }
   outcome.bytes += sizeof frame;
+  outcome.has_data = true;
   return true;
 }
 
@@ -222,6 +224,7 @@ bool Publication::resend(shm::RetransmitAction& action, std::int64_t now_ns, Sin
     if (action.sent_bytes == 0) c_.counters.add(shm::LaneCounter::kRetransmitsSent);
     action.sent_bytes += scan.bytes + scan.skipped;
     outcome.bytes += static_cast<std::uint32_t>(scan.bytes);
+    outcome.has_data = true;
     s.retransmit_interval_bytes += scan.bytes;
     c_.counters.add(shm::LaneCounter::kRetransmittedBytes, static_cast<std::uint64_t>(scan.bytes));
   }

@@ -149,12 +149,16 @@ TEST(IdleList, entries_keep_their_watch_and_their_timer_whatever_is_removed) {
     list.sweep(
         now_ns, static_cast<std::int64_t>(random.below(3'000)), [](Idle& each) { return each.has_news; },
         [&](Idle& each) {
-          const bool was_changed = each.is_watched && (each.asks ? each.has_news : each.word != each.seen);
-          ASSERT_TRUE(was_changed || now_ns >= each.deadline_ns);
+          ASSERT_TRUE(each.is_watched && (each.asks ? each.has_news : each.word != each.seen));
+          list.remove(each);
+        },
+        [&](Idle& each) {
+          ASSERT_GE(now_ns, each.deadline_ns);
           list.remove(each);
         });
   }
-  list.sweep(now_ns + 4'000'000, 2'000'000, [](Idle&) { return false; }, [&](Idle& each) { list.remove(each); });
+  const auto leave = [&](Idle& each) { list.remove(each); };
+  list.sweep(now_ns + 4'000'000, 2'000'000, [](Idle&) { return false; }, leave, leave);
   EXPECT_EQ(list.count(), 0U);
   EXPECT_EQ(list.watched(), 0U);
 }
@@ -170,10 +174,11 @@ TEST(IdleList, a_changed_word_is_seen_within_a_sweep_and_a_timer_within_a_millis
   words[42] = 1;
   std::vector<std::int64_t> seen(100);
   for (std::int64_t now_ns = 0; now_ns <= 1'001'000; now_ns += 1'000) {
-    list.sweep(now_ns, 1'000, [](Stream&) { return false; }, [&](Stream& each) {
+    const auto note = [&](Stream& each) {
       seen[static_cast<std::size_t>(&each - streams.data())] = now_ns;
       list.remove(each);
-    });
+    };
+    list.sweep(now_ns, 1'000, [](Stream&) { return false; }, note, note);
   }
   EXPECT_EQ(list.count(), 98U);
   EXPECT_GT(seen[42], 0);
