@@ -255,7 +255,10 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
       ++s.receiver_count;
     }
   }
-  if (is_end && !has_flag(PublicationFlags::kGroup)) s.has_seen_unicast_eos = 1;
+  if (!has_flag(PublicationFlags::kGroup)) {
+    if (is_end) s.has_seen_unicast_eos = 1;
+    acknowledged_ = receiver != nullptr && receiver->is_live && s.receiver_count == 1 ? receiver->last_position : -1;
+  }
   s.has_initial_connection = 1;
   receiver_deadline_ns_ = std::min(receiver_deadline_ns_, now_ns + c_.desired->connection_timeout_ns);
   set_sender_limit(flow::on_status_message(*c_.desired, s, receiver, sm, position, now_ns));

@@ -201,6 +201,7 @@ class Publication {
   }
   [[gnu::cold]] [[nodiscard]] std::int64_t limit_near_end(std::int64_t limit) noexcept;
   bool clean_towards(std::int64_t target) noexcept;
+  [[nodiscard]] std::int64_t oldest_needed(std::int64_t consumer, std::uint32_t spies) const noexcept;
   bool update_limit_network(const SubscriberPositions& subscribers) noexcept;
   bool update_limit_ipc(const SubscriberPositions& subscribers) noexcept;
   void close_log_at(std::int64_t position) noexcept;
@@ -227,6 +228,7 @@ class Publication {
   std::int64_t last_rtt_request_ns_{};                         // 0: none yet
   std::int64_t retransmit_deadline_ns_{kNever_ns};  // earliest of the actions
   std::int64_t receiver_deadline_ns_{kNever_ns};    // no receiver or setup hold can expire before
+  std::int64_t acknowledged_{-1};                   // by the only receiver of a unicast stream, which asks for nothing before it; -1: unknown
   std::uint32_t spy_count_{};                       // at the last update
   bool is_mute_{};                                  // a response publication without a destination
   bool is_flow_check_due_{};                        // min and tagged: the limit may have to fall at the next idle cycle (4.3)

@@ -110,6 +110,14 @@ bool Publication::update_limit(const SubscriberPositions& subscribers, std::int6
   return is_ipc() ? update_limit_ipc(subscribers) : update_limit_network(subscribers);
 }
 
+// Below it nobody asks for anything again: neither a NAK nor a spy. A full term is kept for receivers that nobody knows of yet; a unicast
+// stream has none, and where its one receiver is through the memory is cleaned while the caches still have it.
+std::int64_t Publication::oldest_needed(std::int64_t consumer, std::uint32_t spies) const noexcept {
+  const std::int64_t a_term_back = consumer - (planted(Bug::kCleanTooEarly) ? term_length_ / 8 : term_length_);
+  if (spies != 0 || has_flag(PublicationFlags::kGroup)) return a_term_back;
+  return std::max(a_term_back, std::min(acknowledged_, consumer));
+}
+
 // The memory of a position is free for the producer once the clean position has come within three terms of it. The limit stays within
 // clean position + term + window (+ one quantum): half a term and more remains for the overshoot of concurrent claims (7.5).
 bool Publication::update_limit_network(const SubscriberPositions& subscribers) noexcept {
@@ -135,7 +143,7 @@ bool Publication::update_limit_network(const SubscriberPositions& subscribers) n
   if (subscribers.count > 0) {  // a spy may run ahead of the sender, but then it does not hold anything up
     consumer = clamp_position(subscribers.min, std::max<std::int64_t>(0, s.sender_position - term_length_), s.sender_position);
   }
-  const bool has_more = clean_towards(consumer - (planted(Bug::kCleanTooEarly) ? term_length_ / 8 : term_length_));
+  const bool has_more = clean_towards(oldest_needed(consumer, subscribers.count));
   std::int64_t limit = std::min(consumer + window_, s.clean_position + term_length_ + window_ + kCleanQuantum);
   if (planted(Bug::kLimitBeforeCleaning)) limit = consumer + 2 * std::int64_t{term_length_};
   limit = limit_to_memory(limit);

@@ -107,6 +107,54 @@ TEST(PublisherLimit, cleaning_is_bounded_per_turn_and_the_limit_waits_for_it) {
   EXPECT_EQ(p.counters[1], p.state().sender_position + term / 2);
 }
 
+// Sends three quarters of a term; `receivers` of them have it all, and update the limit.
+void send_most_of_a_term(PublicationBench& p, int receivers) {
+  p.connect();
+  while (p.state().sender_position < 3 * kTerm / 4) {
+    p.publisher.publish(992);
+    p.send(kMs);
+    for (int i = 0; i < receivers; ++i) p.status(kMs, p.state().sender_position, kTerm / 2, 0, 1 + i);
+    p.limit(kMs);
+  }
+}
+
+TEST(PublisherLimit, what_the_only_receiver_of_a_unicast_stream_has_is_cleaned) {
+  PublicationBench p;
+  send_most_of_a_term(p, 1);
+  EXPECT_GT(p.state().clean_position, 3 * kTerm / 4 - 2 * kCleanQuantum);
+  EXPECT_TRUE(p.log.is_zero(0, p.state().clean_position));
+  EXPECT_EQ(p.nak(2 * kMs, 24 << 10, 1024), Lines{}) << "it has that";
+  EXPECT_FALSE(p.state().is_corrupt);
+}
+
+TEST(PublisherLimit, what_it_has_not_acknowledged_is_kept) {
+  PublicationBench p;
+  p.connect();
+  for (int i = 0; i < 8; ++i) p.publisher.publish(992);
+  p.send(kMs);
+  p.status(kMs, 4 * 1024);
+  p.limit(kMs);
+  EXPECT_EQ(p.state().clean_position, 4 * 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 4 * 1024, 1024), Lines{"data@4096+1024"});
+}
+
+TEST(PublisherLimit, a_term_is_kept_for_groups_spies_and_second_receivers) {
+  PublicationBench group{{.flags = shm::PublicationFlags::kGroup}};
+  send_most_of_a_term(group, 1);
+  EXPECT_EQ(group.state().clean_position, 0);
+  PublicationBench two;
+  send_most_of_a_term(two, 2);
+  EXPECT_EQ(two.state().clean_position, 0);
+  EXPECT_EQ(two.nak(2 * kMs, 24 << 10, 1024), Lines{"data@24576+1024"});
+  PublicationBench spied;
+  spied.connect();
+  for (int i = 0; i < 16; ++i) spied.publisher.publish(992);
+  spied.send(kMs);
+  spied.status(kMs, spied.state().sender_position);
+  spied.limit(kMs, {0, 0, 1});
+  EXPECT_EQ(spied.state().clean_position, 0);
+}
+
 TEST(PublisherLimit, a_mad_raw_tail_is_clamped) {
   PublicationBench p;
   p.connect();

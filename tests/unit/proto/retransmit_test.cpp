@@ -7,9 +7,11 @@ namespace {
 using shm::LaneCounter;
 using shm::PublicationFlags;
 
-// Sends `n` frames of `length` bytes, one datagram each when length > half the MTU.
+// Sends `n` frames of `length` bytes, one datagram each when length > half the MTU. One receiver has them all, another one has said no more
+// than that it is there and may ask for any.
 void sent_frames(PublicationBench& p, int n, std::int32_t length) {
   p.connect();
+  p.status(0, p.options.start_position, kTerm / 2, 0, 2);
   for (int i = 0; i < n; ++i) {
     p.limit();
     p.publisher.publish(static_cast<std::size_t>(length - 32), static_cast<std::uint8_t>(i));
