@@ -192,6 +192,111 @@ TEST_F(QueuesTest, more_lanes_than_queues_are_refused) {
   EXPECT_NE(plane.error().message.find("2 lanes name port 'lo', which has 1 receive queue"), std::string::npos) << plane.error().message;
 }
 
+// The same stream from two publications of node a, by the cables of both of b's lanes.
+class DestinationsOnLanes : public LanesTest {
+ protected:
+  static constexpr std::uint32_t kSecondB = TwoNodes::kAddressB + TwoNodes::kSecondCable;
+  static constexpr std::uint32_t kSecondA = TwoNodes::kAddressA + TwoNodes::kSecondCable;
+
+  void make(std::uint32_t loss_ppm) {
+    TwoNodes::Options options;
+    options.lanes = 2;
+    options.has_second_cable = true;
+    options.impair_b = {.loss_ppm = loss_ppm, .seed = 3};
+    make_nodes(options);
+  }
+  std::uint32_t publish(const wire::UdpEndpoint& to) {
+    const std::uint32_t slot = nodes->a.control.add_publication({.remote = to, .term_length = 1 << 20});
+    if (wire::is_multicast_ipv4(to.address)) {
+      shm::EndpointSlot::Wanted& endpoint = nodes->a.control.registry().endpoints[nodes->a.control.registry().publications[slot].desired.endpoint].desired;
+      endpoint.is_multicast = 1;
+      endpoint.interface_address = kSecondA;
+      endpoint.prefix_length = 24;
+    }
+    return slot;
+  }
+  bool connect(const std::vector<wire::UdpEndpoint>& to) {
+    nodes->b.control.add_subscription({.local = to.front(), .destinations = to, .group_interface = kSecondB});
+    for (const wire::UdpEndpoint& each : to) publications.push_back(publish(each));
+    return run_until(
+        [this] {
+          return std::all_of(publications.begin(), publications.end(), [this](std::uint32_t slot) {
+            return nodes->a.control.publication_state(slot).is_connected != 0 && nodes->a.control.publication_state(slot).publisher_limit > 0;
+          });
+        },
+        5 * kSecond_ns);
+  }
+  void expect_all(const std::vector<std::string>& messages) {
+    std::vector<std::size_t> offered(publications.size());
+    ASSERT_TRUE(run_until(
+        [&] {
+          for (std::size_t i = 0; i < publications.size(); ++i) {
+            Publisher& from = nodes->a.control.publisher(publications[i]);
+            while (offered[i] < messages.size() && from.offer(bytes(messages[offered[i]]))) ++offered[i];
+          }
+          subscriber().poll();
+          return subscriber().messages().size() >= messages.size();
+        },
+        30 * kSecond_ns));
+    EXPECT_EQ(subscriber().messages(), messages);
+    EXPECT_EQ(nodes->b.control.images().size(), 1U);
+  }
+  std::vector<std::uint32_t> publications;
+};
+
+// proves 5.6/2, 5.6/3
+TEST_F(DestinationsOnLanes, feed_one_image_and_what_another_lane_polls_crosses) {
+  make(30'000);
+  ASSERT_TRUE(connect({{TwoNodes::kAddressB, 40'001}, {kSecondB, 40'002}}));
+  expect_all(make_messages(1'000, 10, 1'200));
+  EXPECT_GT(count_b(LaneCounter::kFramesCrossed, 1), 500U) << "the log is lane 0's";
+  EXPECT_EQ(count_b(LaneCounter::kFramesCrossed, 0), 0U) << "frames that are sent do not count as crossed";
+  run_for(6 * kSecond_ns);
+  for (const std::uint32_t slot : publications) EXPECT_EQ(nodes->a.control.publication_state(slot).is_connected, 1);
+}
+
+TEST_F(DestinationsOnLanes, a_group_that_another_lane_polls_crosses_as_well) {
+  constexpr std::uint32_t kGroup = 0xE00A0901;
+  make(30'000);
+  ASSERT_TRUE(connect({{TwoNodes::kAddressB, 40'001}, {kGroup, 40'456}}));
+  expect_all(make_messages(1'000, 10, 1'200));
+  EXPECT_GT(count_b(LaneCounter::kFramesCrossed, 1), 500U);
+}
+
+TEST_F(DestinationsOnLanes, a_group_with_a_member_on_each_lane_reaches_both) {
+  constexpr std::uint32_t kGroup = 0xE00A0901;
+  make(0);
+  auto& registry = nodes->b.control.registry();
+  nodes->b.control.add_subscription({.local = {kGroup, 40'456}, .stream_id = 1001});
+  auto& plain = registry.endpoints[0].desired;   // joined as a plain member, on the lane that polls the port
+  plain.is_multicast = 1;
+  plain.interface_address = kSecondB;
+  plain.prefix_length = 24;
+  plain.remote_address = wire::control_group(kGroup);
+  plain.remote_port = 40'456;
+  ASSERT_TRUE(connect({{TwoNodes::kAddressB, 40'001}, {kGroup, 40'456}}));
+  ASSERT_TRUE(run_until([this] { return nodes->b.control.images().size() == 2; }, 5 * kSecond_ns));
+  const auto messages = make_messages(200, 10, 1'200);
+  std::vector<std::size_t> offered(publications.size());
+  auto& links_b = nodes->b.control.image_links();
+  ASSERT_EQ(links_b.size(), 2U);
+  EXPECT_TRUE(run_until(
+      [&] {
+        bool is_done = true;
+        for (std::size_t i = 0; i < publications.size(); ++i) {
+          Publisher& from = nodes->a.control.publisher(publications[i]);
+          while (offered[i] < messages.size() && from.offer(bytes(messages[offered[i]]))) ++offered[i];
+        }
+        for (const std::uint32_t link : links_b) {
+          nodes->b.control.subscriber(link).poll();
+          is_done &= nodes->b.control.subscriber(link).messages().size() >= messages.size();
+        }
+        return is_done;
+      },
+      30 * kSecond_ns));
+  for (const std::uint32_t link : links_b) EXPECT_EQ(nodes->b.control.subscriber(link).messages(), messages);
+}
+
 TEST_F(LanesTest, a_crossing_stream_survives_loss) {
   TwoNodes::Options options;
   options.lanes = 2;

@@ -280,21 +280,41 @@ void FakeControl::remove_destination(std::uint32_t slot) {
   ring(shm::SlotKind::kDestination, slot);
 }
 
+std::uint32_t FakeControl::add_receive_endpoint(const SubscriptionOptions& o) {
+  const auto add = [this](const wire::UdpEndpoint& local, auto&& adjust) {
+    const std::uint32_t index = next_endpoint_++;
+    shm::EndpointSlot::Wanted& d = registry_->endpoints[index].desired;
+    d.kind = shm::EndpointKind::kReceive;
+    d.local_address = local.address;
+    d.local_port = local.port;
+    adjust(d);
+    ++d.generation;
+    d.state.store(shm::Desired::kActive, std::memory_order_release);
+    ring(shm::SlotKind::kEndpoint, index);
+    return index;
+  };
+  if (o.destinations.empty()) return add(o.local, [](shm::EndpointSlot::Wanted&) {});
+  const std::uint32_t parent = add(o.local, [](shm::EndpointSlot::Wanted& d) { d.mode = shm::EndpointMode::kManual; });
+  for (const wire::UdpEndpoint& destination : o.destinations) {
+    add(destination, [&](shm::EndpointSlot::Wanted& d) {
+      d.parent = parent;
+      if (!wire::is_multicast_ipv4(destination.address)) return;
+      d.is_multicast = 1;
+      d.interface_address = o.group_interface;
+      d.prefix_length = 24;
+      d.remote_address = wire::control_group(destination.address);
+      d.remote_port = destination.port;
+    });
+  }
+  return parent;
+}
+
 std::uint32_t FakeControl::add_subscription(const SubscriptionOptions& o) {
   std::uint32_t endpoint = shm::kNoSlot;
   for (const Receive& known : receives_) {
     if (known.options.local == o.local) endpoint = known.endpoint;
   }
-  if (endpoint == shm::kNoSlot) {
-    endpoint = next_endpoint_++;
-    shm::EndpointSlot& e = registry_->endpoints[endpoint];
-    e.desired.kind = shm::EndpointKind::kReceive;
-    e.desired.local_address = o.local.address;
-    e.desired.local_port = o.local.port;
-    ++e.desired.generation;
-    e.desired.state.store(shm::Desired::kActive, std::memory_order_release);
-    ring(shm::SlotKind::kEndpoint, endpoint);
-  }
+  if (endpoint == shm::kNoSlot || !o.destinations.empty()) endpoint = add_receive_endpoint(o);
   receives_.push_back({endpoint, o});
   const std::uint32_t index = next_interest_++;
   shm::InterestSlot::Wanted& d = registry_->interests[index].desired;
@@ -406,6 +426,7 @@ void FakeControl::create_image(std::uint32_t lane, std::uint32_t setup_index) {
     d.flags = (receive->options.is_reliable ? shm::ImageFlags::kReliable : 0) | shm::ImageFlags::kRejoin |
               (receive->options.naks_all_gaps ? shm::ImageFlags::kNakAllGaps | shm::ImageFlags::kMeasureRtt : 0);
     d.endpoint = setup.endpoint;
+    d.destination = setup.destination;
     d.log = log;
     if (!is_lean) {
       d.rcv_hwm_id = make_counter();

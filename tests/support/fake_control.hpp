@@ -95,6 +95,8 @@ class FakeControl {
     std::int64_t nak_delay_ns{1'000};
     std::int64_t nak_retry_ns{100'000};
     std::int64_t liveness_timeout_ns{10'000'000'000};
+    std::vector<wire::UdpEndpoint> destinations;   // any: `local` is not bound, these are (wire-protocol 5.6)
+    std::uint32_t group_interface{};               // of destinations that are groups
   };
   struct RelayOptions {
     std::uint32_t image{};
@@ -148,6 +150,7 @@ class FakeControl {
 
  private:
   std::uint32_t add_send_endpoint(const wire::UdpEndpoint& remote, shm::EndpointMode mode = shm::EndpointMode::kPlain, const wire::UdpEndpoint& local = {});
+  std::uint32_t add_receive_endpoint(const SubscriptionOptions& options);
   static void set_stock_rules(shm::PublicationSlot::Wanted& desired);
   struct Receive { std::uint32_t endpoint; SubscriptionOptions options; };
   std::uint32_t make_log(std::int32_t term_length, shm::LogUse use, const shm::LogMetadata& metadata, std::int64_t position);
