@@ -114,6 +114,7 @@ Result<LogFile> create_log_file(const LogFileSpec& spec) {
     if (!allocated) return tl::unexpected{std::move(allocated).error()};
   }
   if (spec.metadata) init_metadata(*file, *spec.metadata);
+  file->mapping.populate(file->length - shm::kLogMetadataLength, shm::kLogMetadataLength);   // what the conductor writes when the log is taken
   return std::move(*file);
 }
 
