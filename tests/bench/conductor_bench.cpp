@@ -15,6 +15,7 @@
 #include "dataplane/client/thalweg.hpp"
 #include "dataplane/core/dataplane.hpp"
 #include "pmd/eal.hpp"
+#include "tests/support/free_udp_port.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace thalweg {
@@ -193,7 +194,7 @@ void measure_ready(Client& client, const char* what, const std::string& channel,
 // The publisher's lane sends SETUP before READY is on its way; connected means that the status message came back. So this bounds the time
 // from SETUP to status message from above: it holds the whole ADD_PUBLICATION too.
 void measure_setup(Client& client, int samples) {
-  const std::string channel = "aeron:udp?linger=1ms|endpoint=127.0.0.1:24399";
+  const std::string channel = fmt::format("aeron:udp?linger=1ms|endpoint=127.0.0.1:{}", test::free_udp_port());
   std::vector<std::int64_t> taken_ns;
   const auto subscription = must(client.client.async_add_subscription(channel, 3));
   std::optional<client::Subscription> subscribed;
@@ -224,7 +225,8 @@ int run(int samples) {
   {
     Client client{instance};
     measure_ready(client, "ready_ipc_pooled", "aeron:ipc?term-length=64k", samples);
-    measure_ready(client, "ready_udp_pooled", "aeron:udp?term-length=64k|linger=1ms|endpoint=127.0.0.1:24398", samples);
+    const std::uint16_t port = test::free_udp_port();
+    measure_ready(client, "ready_udp_pooled", fmt::format("aeron:udp?term-length=64k|linger=1ms|endpoint=127.0.0.1:{}", port), samples);
     measure_ready(client, "ready_ipc_made_on_demand", "aeron:ipc?term-length=128k", samples);
     measure_setup(client, samples);
   }

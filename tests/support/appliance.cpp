@@ -1,9 +1,6 @@
 #include "tests/support/appliance.hpp"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <filesystem>
 
@@ -172,18 +169,6 @@ std::shared_ptr<client::Client> TwoAppliances::connect(Appliance& appliance, cli
 
 void TwoAppliances::stop_turning(const client::Client& client) {
   std::erase_if(clients_, [&client](const auto& weak) { return weak.lock().get() == &client; });
-}
-
-std::uint16_t free_udp_port() {
-  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  struct sockaddr_in address {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  ::bind(fd, reinterpret_cast<const struct sockaddr*>(&address), length);
-  ::getsockname(fd, reinterpret_cast<struct sockaddr*>(&address), &length);
-  ::close(fd);
-  return ntohs(address.sin_port);
 }
 
 }  // namespace thalweg::test

@@ -6,6 +6,7 @@
 #include "controlplane/conductor/conductor.hpp"
 #include "dataplane/client/thalweg.hpp"
 #include "dataplane/core/dataplane.hpp"
+#include "tests/support/free_udp_port.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 // A whole appliance without its processes: the real conductor, the real data plane and real clients in one thread, with simulated time.
@@ -111,8 +112,5 @@ class TwoAppliances {
  private:
   std::vector<std::weak_ptr<client::Client>> clients_;
 };
-
-// A UDP port of 127.0.0.1 that nobody used a moment ago.
-[[nodiscard]] std::uint16_t free_udp_port();
 
 }  // namespace thalweg::test
