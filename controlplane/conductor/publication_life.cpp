@@ -168,7 +168,10 @@ bool PublicationTable::matches(std::uint32_t publication, const Wish& wish) cons
   if (wish.kind != SubscriptionKind::kSpy || record.is_ipc) return false;
   const UdpChannel& channel = *wish.channel;
   if (channel.tag && *channel.tag >= 0 && channel.tag == record.channel.tag) return true;
-  return is_session_wanted && !channel.canonical.empty() && channel.canonical == record.channel.canonical;
+  // One that came by a tag alone has the address of the endpoint that it found.
+  const bool has_own = !record.channel.canonical.empty() || wanted.endpoint == shm::kNoSlot;
+  const std::string& canonical = has_own ? record.channel.canonical : world_->endpoints.record(wanted.endpoint).channel.canonical;
+  return is_session_wanted && !channel.canonical.empty() && channel.canonical == canonical;
 }
 
 void PublicationTable::link_subscriptions(std::uint32_t publication) {

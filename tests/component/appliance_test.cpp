@@ -419,30 +419,34 @@ TEST_F(Cable, streams_on_several_lanes_reach_each_other) {
       10 * kSecond_ns));
 }
 
-// proves 5.7/1, 5.7/4
+// proves 5.7/1, 5.7/4, 5.7/6
 TEST_F(Cable, a_spy_sees_what_is_sent) {
   TwoAppliances both;
   auto publish = both.connect(both.a);
   auto subscribe = both.connect(both.b);
   auto spy = publish->add_subscription("aeron-spy:" + channel(40100), kStream);
   ASSERT_TRUE(spy) << spy.error().message;
+  auto spy_by_tag = publish->add_subscription("aeron-spy:aeron:udp?tags=7", kStream);
+  ASSERT_TRUE(spy_by_tag) << spy_by_tag.error().message;
   auto subscription = subscribe->add_subscription(channel(40100), kStream);
-  auto publication = publish->add_publication(channel(40100), kStream);
+  auto publication = publish->add_publication(channel(40100, "|tags=7"), kStream);
   ASSERT_TRUE(subscription && publication);
-  ASSERT_TRUE(both.run_until([&] { return publication->is_connected() && subscription->is_connected() && spy->is_connected(); }, kSecond_ns));
+  ASSERT_TRUE(both.run_until([&] { return publication->is_connected() && subscription->is_connected() && spy->is_connected() && spy_by_tag->is_connected(); }, kSecond_ns));
   int seen = 0;
+  int seen_by_tag = 0;
   int received = 0;
   int offered = 0;
   ASSERT_TRUE(both.run_until(
       [&] {
         if (offered < 200 && publication->offer(std::as_bytes(std::span{"message", 7}))) ++offered;
         spy->poll([&](std::span<const std::byte>, const client::Header&) { ++seen; }, 10);
+        spy_by_tag->poll([&](std::span<const std::byte>, const client::Header&) { ++seen_by_tag; }, 10);
         subscription->poll([&](std::span<const std::byte>, const client::Header&) { ++received; }, 10);
-        return seen == 200 && received == 200;
+        return seen == 200 && seen_by_tag == 200 && received == 200;
       },
       10 * kSecond_ns));
   publication->close();
-  EXPECT_TRUE(both.run_until([&] { return !spy->is_connected() && !subscription->is_connected(); }, 10 * kSecond_ns, kMillisecond_ns));
+  EXPECT_TRUE(both.run_until([&] { return !spy->is_connected() && !spy_by_tag->is_connected() && !subscription->is_connected(); }, 10 * kSecond_ns, kMillisecond_ns));
 }
 
 }  // namespace

@@ -194,6 +194,15 @@ TEST_F(ReceiveDestination, ipc_and_spy_destinations_link_at_once_and_later_publi
   expect_nothing();
 }
 
+// proves 5.7/6
+TEST_F(ReceiveDestination, a_spy_destination_may_be_a_tag) {
+  add_publication(kOne + "|tags=7");
+  const std::int64_t id = subscribe();
+  expect_success(add(id, "aeron-spy:aeron:udp?tags=7"));
+  EXPECT_EQ(expect<shm::OnAvailableImage>(Response::kAvailableImage).subscription_registration_id, id);
+  expect_nothing();
+}
+
 TEST_F(ReceiveDestination, one_that_is_removed_takes_the_images_it_led_to_along_and_no_others) {
   const std::int64_t publication = add_publication("aeron:ipc");
   add_publication(kOne);

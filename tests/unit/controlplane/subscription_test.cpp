@@ -456,6 +456,46 @@ TEST_F(Subscriptions, spies_link_by_canonical_channel_and_learn_of_the_end) {
   EXPECT_EQ(expect<shm::OnUnavailableImage>(Response::kUnavailableImage).channel, "aeron-spy:" + kUdp);
 }
 
+// proves 5.7/6
+TEST_F(Subscriptions, spies_link_by_tag_whatever_their_address_and_session) {
+  const std::int64_t by_tag = add_subscription("aeron-spy:aeron:udp?tags=7");
+  const std::int64_t elsewhere = add_subscription("aeron-spy:aeron:udp?endpoint=127.0.0.1:9|tags=7|session-id=4711");
+  add_subscription("aeron-spy:aeron:udp?tags=8");
+  add_subscription("aeron-spy:aeron:udp?tags=7", 11);
+  skip_all();
+  add_publication(kUdp + "|tags=7");
+  expect<shm::OnPublicationReady>(Response::kPublicationReady);
+  std::set<std::int64_t> told;
+  for (int i = 0; i < 2; ++i) told.insert(expect<shm::OnAvailableImage>(Response::kAvailableImage).subscription_registration_id);
+  EXPECT_EQ(told, (std::set{by_tag, elsewhere}));
+  expect_nothing();
+  const std::int64_t late = add_subscription("aeron-spy:aeron:udp?tags=7");
+  expect<shm::OnSubscriptionReady>(Response::kSubscriptionReady);
+  EXPECT_EQ(expect<shm::OnAvailableImage>(Response::kAvailableImage).subscription_registration_id, late);
+  crash_and_restart();
+  expect_nothing();
+  EXPECT_EQ(world().links.used().size(), 3U) << "a successor sees it the same way";
+}
+
+// proves 5.7/6
+TEST_F(Subscriptions, a_negative_tag_is_none_to_a_spy) {
+  add_subscription("aeron-spy:aeron:udp?endpoint=127.0.0.1:9|tags=-1");
+  skip_all();
+  add_publication(kUdp + "|tags=-1");
+  expect<shm::OnPublicationReady>(Response::kPublicationReady);
+  expect_nothing();
+}
+
+// proves 5.7/1
+TEST_F(Subscriptions, a_publication_found_by_its_tag_has_its_endpoint_s_address_for_spies) {
+  add_publication(kUdp + "|tags=7");
+  add_publication("aeron:udp?tags=7", 11);
+  skip_all();
+  const std::int64_t spy = add_subscription("aeron-spy:" + kUdp, 11);
+  expect_ready(spy);
+  EXPECT_EQ(expect<shm::OnAvailableImage>(Response::kAvailableImage).subscription_registration_id, spy);
+}
+
 // proves 3.14/12
 TEST_F(Subscriptions, an_untethered_subscription_leaves_and_comes_back_alone) {
   add_publication("aeron:ipc");
