@@ -1,22 +1,50 @@
 #include "controlplane/conductor/command_queue.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <string_view>
 
 namespace thalweg::conductor {
 
+OperationPtr CommandQueue::run(std::int32_t type_id, shm::Bytes message) {
+  const CommandGuard::Id id = CommandGuard::identify(type_id, message);
+  if (guard_.is_quarantined(id)) {
+    refuse_quarantined(id);
+    return nullptr;
+  }
+  guard_.begin(id);
+  OperationPtr operation = run_command(*services_, type_id, message);
+  guard_.end(operation == nullptr);
+  return operation;
+}
+
+bool CommandQueue::step(Pending& pending) {
+  guard_.begin(CommandGuard::identify(pending.type_id, pending.message));
+  const bool is_finished = pending.operation->step();
+  guard_.end(is_finished);
+  return is_finished;
+}
+
+void CommandQueue::refuse_quarantined(const CommandGuard::Id& id) {
+  const CommandError error{shm::ClientError::kGeneric,
+                           fmt::format("quarantined: the control plane crashed {} times at work on {} of client {}, correlation id {}", shm::kCrashesMax,
+                                       name_of(static_cast<shm::Command>(id.type_id)), id.client_id, id.correlation_id)};
+  answer_error(services_->world, id.correlation_id, error);
+}
+
 bool CommandQueue::submit(std::int32_t type_id, shm::Bytes message) {
   const auto header = shm::decode<shm::CommandHeader>(message);
   const bool is_keepalive = static_cast<shm::Command>(type_id) == shm::Command::kClientKeepalive;
   if (!header || is_keepalive) {  // nobody waits for these, and nothing orders them
-    static_cast<void>(run_command(*services_, type_id, message));
+    static_cast<void>(run(type_id, message));
     return true;
   }
   if (slots_.free_count() == 0) return false;
   const auto waiting = queues_.find(header->client_id);
   Pending pending{type_id, shm::Buffer(message.begin(), message.end()), shm::kNoSlot, nullptr};
   if (waiting == queues_.end()) {
-    pending.operation = run_command(*services_, type_id, pending.message);
+    pending.operation = run(type_id, pending.message);
     if (!pending.operation) return true;
     services_->world.bells.flush();  // the steward may begin while we take notes
   }
@@ -49,9 +77,9 @@ int CommandQueue::advance(Queue& queue) {
   while (!queue.empty()) {
     Pending& first = queue.front();
     if (first.operation) {
-      if (!first.operation->step()) break;
+      if (!step(first)) break;
     } else {
-      first.operation = run_command(*services_, first.type_id, first.message);
+      first.operation = run(first.type_id, first.message);
       if (first.operation) break;
     }
     forget(first);
@@ -71,6 +99,7 @@ int CommandQueue::poll() {
 }
 
 void CommandQueue::recover() {
+  guard_.recover();
   slots_.recover();
   std::vector<std::uint32_t> found = slots_.used();
   std::sort(found.begin(), found.end(), [this](std::uint32_t a, std::uint32_t b) {
@@ -81,10 +110,19 @@ void CommandQueue::recover() {
     const auto& slot = slots_.slot(index);
     const std::string_view text = services_->world.registry.text(slot.text);
     const auto* bytes = reinterpret_cast<const std::byte*>(text.data());
-    const Pending old{slot.type_id, shm::Buffer(bytes, bytes + text.size()), index, nullptr};
-    forget(old);
-    if (!old.message.empty()) static_cast<void>(submit(old.type_id, old.message));  // a slot was freed just now
+    Pending old{slot.type_id, shm::Buffer(bytes, bytes + text.size()), index, nullptr};
+    resume(std::move(old), slot.client_id);
   }
+}
+
+// It keeps its slot until it is answered: we may die of it, too.
+void CommandQueue::resume(Pending old, std::int64_t client_id) {
+  if (old.message.empty()) return forget(old);  // was too long for a text page
+  if (!queues_.contains(client_id)) {
+    old.operation = run(old.type_id, old.message);
+    if (!old.operation) return forget(old);
+  }
+  queues_[client_id].push_back(std::move(old));
 }
 
 }  // namespace thalweg::conductor

@@ -3,6 +3,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "controlplane/conductor/command_guard.hpp"
 #include "controlplane/conductor/command_handlers.hpp"
 
 namespace thalweg::conductor {
@@ -11,14 +12,15 @@ namespace thalweg::conductor {
 // slots as they stood in the ring, so that a restarted control plane runs them again. Thread: the conductor. Spec: client-protocol 3.4.
 class CommandQueue {
  public:
-  explicit CommandQueue(Services& services) : services_{&services}, slots_{services.world.registry->commands} {}
+  explicit CommandQueue(Services& services)
+      : services_{&services}, guard_{services.world.registry->command_crashes}, slots_{services.world.registry->commands} {}
 
   // A command from the ring. False: no room to remember it; it stays in the ring.
   [[nodiscard]] bool submit(std::int32_t type_id, shm::Bytes message);
   // Goes on with whatever waits; returns how many commands were finished.
   int poll();
   [[nodiscard]] bool is_idle() const noexcept { return queues_.empty(); }
-  // Runs the commands of a predecessor again, in the order of their correlation ids.
+  // Runs the commands of a predecessor again, in the order of their correlation ids, but for those that it died at too often.
   void recover();
 
  private:
@@ -31,11 +33,17 @@ class CommandQueue {
   using Queue = std::deque<Pending>;
   struct NoRecord {};
 
+  // run_command() and Operation::step(), with the registry saying meanwhile which command is worked on.
+  [[nodiscard]] OperationPtr run(std::int32_t type_id, shm::Bytes message);
+  [[nodiscard]] bool step(Pending& pending);
+  void refuse_quarantined(const CommandGuard::Id& id);
+  void resume(Pending old, std::int64_t client_id);
   void remember(Pending& pending, const shm::CommandHeader& header);
   void forget(const Pending& pending);
   int advance(Queue& queue);
 
   Services* services_;
+  CommandGuard guard_;
   host::SlotTable<shm::CommandSlot, shm::kCommandsMax, NoRecord> slots_;
   std::unordered_map<std::int64_t, Queue> queues_;  // by client; no empty ones
 };

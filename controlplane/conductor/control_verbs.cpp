@@ -4,6 +4,7 @@
 #include <cstring>
 #include <future>
 
+#include "controlplane/conductor/command_guard.hpp"
 #include "controlplane/conductor/name_service.hpp"
 #include "controlplane/host/resolver.hpp"
 #include "dataplane/base/units.hpp"
@@ -66,7 +67,6 @@ Json describe_ports(const World& world) {
   return ports;
 }
 
-// Streams that the data plane does not touch any more, because it crashed on them.
 template <typename Table>
 void add_quarantined(Json& list, const Table& table, const char* kind) {
   for (const std::uint32_t index : table.used()) {
@@ -76,8 +76,16 @@ void add_quarantined(Json& list, const Table& table, const char* kind) {
   }
 }
 
+// Commands that the control plane does not run any more, because it crashed on them, and streams that the data plane does not touch.
 Json describe_quarantined(const World& world) {
   Json list = Json::array();
+  for (const auto& [id, crashes] : CommandGuard{world.registry->command_crashes}.quarantined()) {
+    list.push_back({{"kind", "command"},
+                    {"command", conductor::name_of(static_cast<shm::Command>(id.type_id))},
+                    {"client_id", id.client_id},
+                    {"correlation_id", id.correlation_id},
+                    {"crashes", crashes}});
+  }
   add_quarantined(list, world.publications, "publication");
   add_quarantined(list, world.images, "image");
   return list;

@@ -52,7 +52,9 @@ void construct_tables(Registry& r) noexcept {
   construct(r.clients);
   construct(r.subscriptions);
   construct(r.publication_refs);
+  construct(r.destinations);
   construct(r.commands);
+  construct(r.command_crashes);
   construct(r.captures);
 }
 

@@ -21,7 +21,7 @@
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
-inline constexpr std::uint32_t kRegistryVersion = 7;
+inline constexpr std::uint32_t kRegistryVersion = 8;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;
@@ -40,7 +40,8 @@ inline constexpr std::uint32_t kSetupsPerLane = 256;      // bound on what a flo
 inline constexpr std::uint32_t kTextsMax = 24576;         // channel URIs, one 4096-byte page each, allocated when used
 inline constexpr std::uint32_t kBellCapacity = 4096;      // power of two
 inline constexpr std::uint32_t kNoSlot = 0xFFFFFFFF;
-inline constexpr std::uint32_t kCrashesMax = 3;           // of the data plane at work on one stream: from then on it is quarantined
+inline constexpr std::uint32_t kCrashesMax = 3;           // of a process at work on one stream or command: from then on it is quarantined
+inline constexpr std::uint32_t kCrashedCommandsMax = 32;  // more than a control plane reads before it moves the ring's head: each is remembered
 
 enum class SlotKind : std::uint8_t { kNone, kEndpoint, kPublication, kImage, kInterest, kLink, kLog, kSetup, kPort, kLane, kCapture, kDestination, kRescan };
 // What rides in a door-bell ring: kind in the top byte, slot index below.
@@ -460,6 +461,24 @@ struct CommandSlot {                   // a command that waits for the data plan
   std::uint32_t text{kNoSlot};         // the command as it stood in the ring: a restarted control plane runs it again
 };
 
+// Commands that the control plane died at: they are in the ring or in a command slot still, and its successor runs them again. Control plane's own.
+struct CommandCrashes {
+  struct Id {
+    std::int64_t client_id{};
+    std::int64_t correlation_id{};
+    std::int32_t type_id{};
+    bool operator==(const Id&) const = default;
+  };
+  struct Suspect {
+    Id id;
+    std::uint32_t crashes{};           // 0: the entry is free
+  };
+  Id at_work;                          // what it turned to last
+  std::atomic<std::uint32_t> is_at_work{};  // 0: it is through with that
+  std::uint32_t next{};                // of `suspects`, to be given up when all are taken
+  std::array<Suspect, kCrashedCommandsMax> suspects;
+};
+
 // A capture asked for at run time (`thalweg capture`): the control plane fills it, the steward starts and stops the port's capture decorator.
 inline constexpr std::uint32_t kCapturesMax = 8;
 struct alignas(kCacheLine) CaptureSlot {
@@ -523,6 +542,7 @@ struct Registry {
   std::array<PublicationRefSlot, kPublicationRefsMax> publication_refs;
   std::array<DestinationSlot, kDestinationsMax> destinations;
   std::array<CommandSlot, kCommandsMax> commands;
+  alignas(kCacheLine) CommandCrashes command_crashes;
   std::array<CaptureSlot, kCapturesMax> captures;
   std::array<TextPage, kTextsMax> texts;  // sparse: a page is allocated when its slot is taken
 };

@@ -55,11 +55,10 @@ void Appliance::start_data_plane() {
   plane_registry_->header.data_plane.state.store(shm::Observed::kActive, std::memory_order_release);
 }
 
-void Appliance::restart_control_plane() {
+void Appliance::kill_control_plane() {
   control.reset();
   worker.reset();
   files.reset();
-  start_control_plane();
 }
 
 void Appliance::step(std::int64_t now_ns) {

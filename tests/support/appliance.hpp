@@ -29,7 +29,9 @@ class Appliance {
 
   void step(std::int64_t now_ns);
   // Ends a half as a crash does, without a word, and starts its successor on what it left.
-  void restart_control_plane();
+  void kill_control_plane();
+  void start_control_plane();
+  void restart_control_plane() { kill_control_plane(), start_control_plane(); }
   void kill_data_plane() { plane.reset(); }
   // For the next control plane.
   [[nodiscard]] conductor::Settings& settings() noexcept { return options_.settings; }
@@ -53,7 +55,6 @@ class Appliance {
   std::unique_ptr<conductor::Conductor> control;
 
  private:
-  void start_control_plane();
   Options options_;
   core::Dataplane::Cables cables_;
   std::int64_t now_ns_;

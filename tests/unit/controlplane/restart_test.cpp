@@ -369,6 +369,16 @@ class ControlSocket : public ConductorTest {
   std::unique_ptr<api::ControlServer> server;
 };
 
+TEST_F(ControlSocket, status_names_the_commands_that_are_quarantined) {
+  auto& crashes = registry().command_crashes;
+  crashes.suspects[0] = {{kClient, 17, static_cast<std::int32_t>(Command::kAddCounter)}, shm::kCrashesMax};
+  crashes.suspects[1] = {{kClient, 18, static_cast<std::int32_t>(Command::kAddCounter)}, shm::kCrashesMax - 1};
+  const auto status = call("status");
+  ASSERT_TRUE(status) << status.error().message;
+  const api::Json expected{{"kind", "command"}, {"command", "ADD_COUNTER"}, {"client_id", kClient}, {"correlation_id", 17}, {"crashes", 3}};
+  EXPECT_EQ(status->at("quarantined"), api::Json::array({expected}));
+}
+
 TEST_F(ControlSocket, status_says_who_runs_and_what_there_is) {
   add_publication("aeron:ipc");
   const auto status = call("status");
