@@ -16,6 +16,8 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include "pmd/arrival.hpp"
+
 namespace thalweg::pmd {
 namespace {
 
@@ -207,6 +209,7 @@ Result<std::unique_ptr<Eal>> Eal::start(const EalOptions& options) {
   const int parsed = rte_eal_init(static_cast<int>(argv.size() - 1), argv.data());
   ::pthread_setaffinity_np(::pthread_self(), sizeof affinity, &affinity);  // cannot fail: it is what we had
   if (parsed < 0) return init_failure(options, *hugepages);
+  if (auto registered = register_arrivals(); !registered) return tl::unexpected<Error>{std::move(registered.error())};
   return eal;
 }
 

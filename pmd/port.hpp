@@ -80,6 +80,7 @@ class Port {
     std::uint8_t ttl{};
     std::uint32_t interface_address{};  // a multicast `remote` is sent to by this interface of ours
     std::uint16_t queue{};  // rx queue that shall get this address's frames, where the port can choose (loopback, kernel)
+    bool wants_arrivals{};  // the port is to note when each frame came, where it does so by address (loopback, kernel); see arrival.hpp
   };
   [[nodiscard]] virtual Result<wire::UdpEndpoint> bind(const BindOptions& options) = 0;
   virtual void unbind(const wire::UdpEndpoint& local) = 0;
@@ -94,6 +95,7 @@ class Port {
     std::int32_t socket_sndbuf{};
     std::uint8_t ttl{};                  // of what is sent from the group's socket; 0: 1
     std::uint16_t queue{};
+    bool wants_arrivals{};
   };
   [[nodiscard]] virtual Result<void> join(const GroupOptions& options);
   virtual void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address);
@@ -149,6 +151,7 @@ struct PortOptions {
   bool is_memif_server{};
   std::uint16_t queues{1};
   std::uint16_t ring_size{1024};
+  bool has_receive_timestamps{};    // pci: the device is to note when each frame came
   ImpairmentOptions impairment;     // of received frames
   std::string capture_file;         // not empty: capture from the start, up to kStartCaptureBytes
 };

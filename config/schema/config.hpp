@@ -58,6 +58,7 @@ struct Port {
   std::string role{"client"};            // memif: server client
   std::uint16_t queues{1};
   std::uint16_t ring_size{1024};
+  bool has_receive_timestamps{};         // pci
   Impairment impair;
   std::string capture;
 };

@@ -52,6 +52,7 @@ pmd::PortOptions options_of(const Port& port) {
   out.is_memif_server = port.role == "server";
   out.queues = port.queues;
   out.ring_size = port.ring_size;
+  out.has_receive_timestamps = port.has_receive_timestamps;
   out.impairment = {.loss_ppm = per_million(port.impair.loss),
                     .duplicate_ppm = per_million(port.impair.duplicate),
                     .reorder_ppm = per_million(port.impair.reorder),

@@ -66,6 +66,7 @@ const std::vector<TypedKey>& typed_keys() {
       {"gateway", kFrames, {}, [](const Port& p) { return p.gateway.empty(); }},
       {"mac", kFrames, {}, [](const Port& p) { return p.mac.empty(); }},
       {"vlan", kFrames, {}, [](const Port& p) { return p.vlan == 0; }},
+      {"receive-timestamps", {"pci"}, {}, [](const Port& p) { return !p.has_receive_timestamps; }},
   };
   return kKeys;
 }

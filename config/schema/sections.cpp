@@ -122,6 +122,9 @@ void decode(Map& map, Port& c) {
   map.optional("role", c.role, rule::choice({"server", "client"}), "memif: one end is server, the other client. Either may start first.");
   map.optional("queues", c.queues, rule::count(1, 64), "Receive queues, for as many lanes that name the port. More than one needs a type that can spread frames.");
   map.optional("ring-size", c.ring_size, rule::power_of_two(64, 32'768), "Descriptors of each queue.");
+  map.optional("receive-timestamps", c.has_receive_timestamps, rule::flag(),
+               "pci: the device notes when each frame came, for channels with media-rcv-ts-offset. A device that cannot is an error; some are slower "
+               "with it. Loopback and kernel ports need no key: they ask the kernel as soon as a channel asks them.");
   map.section("impair", c.impair, "Faults injected into received frames, for tests and demonstrations.");
   map.optional("capture", c.capture, rule::text(), "Write every frame to this pcapng file from the start. `thalweg capture` does it at run time.");
 }

@@ -100,7 +100,9 @@ class Lane {
   bool deliver(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   bool deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   unsigned receive_looped(std::int64_t now_ns) noexcept;
-  void hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;
+  void keep_flow(const FrameRules& rules, const rte_mbuf& frame, const Datagram& datagram, Endpoint& endpoint) noexcept;
+  void hand_over(Endpoint& endpoint, const Datagram& datagram, const rte_mbuf& frame, std::int64_t now_ns) noexcept;
+  void hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept;   // of a kept flow
   Endpoint* look_up(const FrameRules& rules, const wire::UdpEndpoint& destination) noexcept;
   void refuse(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   bool cross(std::uint32_t lane, std::uint8_t port, rte_mbuf* frame, CrossingKind kind = CrossingKind::kReceived, std::uint32_t slot = 0) noexcept;
@@ -263,6 +265,7 @@ class Lane {
   std::uint32_t never_changes_{};                        // watched by streams that are to be woken by the next sweep
   std::int64_t epoch_offset_ns_{};                       // the realtime clock less ours; simulated time is that of an epoch of its own
   std::array<std::byte, wire::kMtuMax> stamped_{};       // a datagram that its arrival is written into
+  std::int64_t arrived_ns_{};                            // of the datagram at hand, where its endpoint is stamped; 0: its port does not know
   bool is_blocked_{};                                    // a sink refused in this turn
   struct Duty {
     std::uint64_t idle{}, busy{}, blocked{}, housekeeping{}, turns{};

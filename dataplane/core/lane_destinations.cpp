@@ -107,7 +107,7 @@ void Lane::take_for_member(rte_mbuf* frame, std::int64_t now_ns) noexcept {
   if (checked.verdict != Verdict::kDatagram || member == nullptr || member->group != datagram.destination) {
     counters_.add(kDropUnknownGroup);
   } else {
-    hand_over(*member, datagram, now_ns);
+    hand_over(*member, datagram, *frame, now_ns);
   }
   rte_pktmbuf_free(frame);
 }

@@ -4,6 +4,7 @@
 
 #include "dataplane/core/crossing.hpp"
 #include "dataplane/core/lane.hpp"
+#include "pmd/arrival.hpp"
 #include "pmd/frame.hpp"
 
 namespace thalweg::core {
@@ -166,8 +167,8 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
   }
   Endpoint& endpoint = *cached_endpoint_;
   if (endpoint.lane != options_.index) [[unlikely]] return !cross(endpoint.lane, rules.port, frame);
-  flow_.keep(rules, *frame, datagram, endpoint);
-  hand_over(endpoint, datagram, now_ns);
+  keep_flow(rules, *frame, datagram, endpoint);
+  hand_over(endpoint, datagram, *frame, now_ns);
   return true;
 }
 
@@ -188,15 +189,25 @@ bool Lane::deliver_to_group(const FrameRules& rules, const Datagram& datagram, r
     }
   }
   const bool is_only = (*first)->next_member == nullptr;
-  if (is_only && (*first)->lane == options_.index) flow_.keep(rules, *frame, datagram, **first);
+  if (is_only && (*first)->lane == options_.index) keep_flow(rules, *frame, datagram, **first);
   for (Endpoint* member = *first; member != nullptr; member = member->next_member) {
     if (member->lane != options_.index) {
       if (cross_to_member(*member, rules, frame, is_only)) return false;
       continue;
     }
-    hand_over(*member, datagram, now_ns);
+    hand_over(*member, datagram, *frame, now_ns);
   }
   return true;
+}
+
+// Of what is stamped each frame is looked at: its datagram does not tell when it came.
+void Lane::keep_flow(const FrameRules& rules, const rte_mbuf& frame, const Datagram& datagram, Endpoint& endpoint) noexcept {
+  if (!endpoint.is_stamped) flow_.keep(rules, frame, datagram, endpoint);
+}
+
+void Lane::hand_over(Endpoint& endpoint, const Datagram& datagram, const rte_mbuf& frame, std::int64_t now_ns) noexcept {
+  if (endpoint.is_stamped) arrived_ns_ = pmd::arrival_of(frame);
+  hand_over(endpoint, datagram, now_ns);
 }
 
 void Lane::hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t now_ns) noexcept {
@@ -287,9 +298,10 @@ void Lane::on_stamped_data(Endpoint& endpoint, ImageEntry& image, const Datagram
   const std::span<std::byte> copy = std::span{stamped_}.first(std::min(datagram.payload.size(), stamped_.size()));
   std::memcpy(copy.data(), datagram.payload.data(), copy.size());
   const shm::EndpointSlot::Wanted& wanted = registry_.endpoints[endpoint.home().slot].desired;
-  for (const std::int32_t offset : {wanted.media_receive_timestamp, wanted.channel_receive_timestamp}) {
-    if (offset != shm::kNoTimestamp) proto::stamp_received(copy, offset, epoch_of(now_ns));
-  }
+  const std::int64_t taken_ns = epoch_of(now_ns);
+  const std::int64_t arrived_ns = arrived_ns_ != 0 ? arrived_ns_ : taken_ns;   // not every port knows
+  if (wanted.media_receive_timestamp != shm::kNoTimestamp) proto::stamp_received(copy, wanted.media_receive_timestamp, arrived_ns);
+  if (wanted.channel_receive_timestamp != shm::kNoTimestamp) proto::stamp_received(copy, wanted.channel_receive_timestamp, taken_ns);
   turn_to(image);
   if (endpoint.parent == nullptr) {
     image.stream.insert(copy, 0, now_ns);

@@ -489,9 +489,16 @@ Result<void> Steward::join_group(Endpoint& endpoint, const shm::EndpointSlot::Wa
   group.socket_rcvbuf = wanted.socket_rcvbuf;
   group.socket_sndbuf = wanted.socket_sndbuf;
   group.ttl = wanted.ttl;
+  group.wants_arrivals = wants_arrivals(endpoint, wanted);
   auto joined = ports_[route->port].port->join(group);
   if (!joined) return tl::unexpected{std::move(joined.error()).with_context("port " + ports_[route->port].options.name)};
   return {};
+}
+
+// A destination's frames are stamped as its subscription says.
+bool Steward::wants_arrivals(const Endpoint& endpoint, const shm::EndpointSlot::Wanted& wanted) const noexcept {
+  const auto& home = endpoint.parent != nullptr ? registry_.endpoints[endpoint.parent->slot].desired : wanted;
+  return wanted.kind == shm::EndpointKind::kReceive && home.media_receive_timestamp != shm::kNoTimestamp;
 }
 
 // The lane cannot refuse a group, so it is done here.
@@ -525,6 +532,7 @@ Result<void> Steward::bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot&
   bind.socket_rcvbuf = wanted.socket_rcvbuf;
   bind.socket_sndbuf = wanted.socket_sndbuf;
   bind.ttl = wanted.ttl;
+  bind.wants_arrivals = wants_arrivals(endpoint, wanted);
   auto bound = bind_all(endpoint, bind);
   if (!bound) return tl::unexpected{bound.error()};
   endpoint.bound = *bound;

@@ -65,6 +65,7 @@ class Steward {
   [[nodiscard]] Result<std::unique_ptr<Endpoint>> open_parent(std::unique_ptr<Endpoint> endpoint, const shm::EndpointSlot& slot, bool is_resumed);
   [[nodiscard]] bool has_child(const Endpoint* parent) const;
   void make_receiver(Endpoint& endpoint, const shm::EndpointSlot& slot, bool is_resumed);
+  [[nodiscard]] bool wants_arrivals(const Endpoint& endpoint, const shm::EndpointSlot::Wanted& wanted) const noexcept;
   [[nodiscard]] Result<void> join_group(Endpoint& endpoint, const shm::EndpointSlot::Wanted& wanted);
   [[nodiscard]] Result<void> check_room_for_group(const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot& slot);

@@ -8,6 +8,7 @@
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <vector>
 
 #include "dataplane/base/assert.hpp"
@@ -20,6 +21,7 @@
 namespace thalweg::pmd {
 namespace {
 
+constexpr std::int64_t kClockMeasure_ns = 20 * kMillisecond_ns;      // between the first two readings of a device's clock
 constexpr std::int64_t kConnectPatience_ns = 500 * kMillisecond_ns;  // for a handshake of a dozen messages, on a loaded machine
 
 ErrorCode kind_of(int code) noexcept {
@@ -41,6 +43,10 @@ tl::unexpected<Error> device_failure(const std::string& what, int result, std::s
   const int code = result < 0 ? -result : EIO;
   if (hint.empty()) hint = "the driver's own account is in the log just above";
   return fail(kind_of(code), what + ": " + rte_strerror(code), std::move(hint));
+}
+
+tl::unexpected<Error> no_timestamps(std::string what) {
+  return fail(ErrorCode::kUnsupported, std::move(what), "leave receive-timestamps out: media timestamps are then those of the lane");
 }
 
 wire::MacAddress to_mac(const rte_ether_addr& address) noexcept {
@@ -78,6 +84,9 @@ Result<std::unique_ptr<Port>> EthdevPort::create(const PortOptions& options, con
     result = port->start_device();
   });
   if (result != 0) return device_failure("start " + spec.name, result);
+  if (port->has_timestamps_) {
+    if (auto started = port->start_clock(); !started) return tl::unexpected<Error>{std::move(started.error())};
+  }
   return port;
 }
 
@@ -139,6 +148,9 @@ Result<void> EthdevPort::configure(const PortOptions& options, rte_mempool* pool
   }
   conf.txmode.offloads =
       info.tx_offload_capa & (RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM);
+  if (options.has_receive_timestamps) {
+    if (auto prepared = prepare_timestamps(info, conf); !prepared) return prepared;
+  }
   if (const int result = api_.configure(port_, rx_queues, tx_queues, &conf); result != 0)
     return device_failure("configure " + spec_.name + " with " + std::to_string(rx_queues) + " queues", result);
   is_configured_ = true;
@@ -174,6 +186,41 @@ Result<void> EthdevPort::set_up_queues(const PortOptions& options, const rte_eth
     if (const int result = api_.tx_queue_setup(port_, queue, tx_descriptors, static_cast<unsigned>(socket), &tx_conf); result != 0)
       return device_failure("tx queue " + std::to_string(queue) + " of " + spec_.name, result);
   return {};
+}
+
+Result<void> EthdevPort::prepare_timestamps(const rte_eth_dev_info& info, rte_eth_conf& conf) {
+  if ((info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_TIMESTAMP) == 0) return no_timestamps(spec_.name + " does not note when frames arrive");
+  if (api_.rx_timestamp_register(&timestamp_field_.offset, &timestamp_field_.flag) != 0) return fail(ErrorCode::kNoSpace, "no room in packet buffers for timestamps of " + spec_.name);
+  conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TIMESTAMP;
+  has_timestamps_ = true;
+  return {};
+}
+
+// Two readings, so that the first frame's time can be told.
+Result<void> EthdevPort::start_clock() {
+  std::uint64_t ticks = 0;
+  if (api_.read_clock(port_, &ticks) != 0) return no_timestamps(spec_.name + " does not let its clock be read, so that its timestamps mean nothing");
+  read_clock();
+  for (const std::int64_t start_ns = monotonic_ns(); monotonic_ns() - start_ns < kClockMeasure_ns;) ::usleep(1000);
+  read_clock();
+  return {};
+}
+
+// Both clocks as close together as a few tries allow: an interruption in between shows as a large distance.
+void EthdevPort::read_clock() noexcept {
+  std::int64_t nearest_ns = INT64_MAX, at_ns = 0;
+  std::uint64_t at_ticks = 0;
+  for (int i = 0; i < 8; ++i) {
+    std::uint64_t ticks = 0;
+    const std::int64_t before_ns = epoch_ns();
+    if (api_.read_clock(port_, &ticks) != 0) return;
+    const std::int64_t distance_ns = epoch_ns() - before_ns;
+    if (distance_ns < 0 || distance_ns >= nearest_ns) continue;
+    nearest_ns = distance_ns;
+    at_ns = before_ns + distance_ns / 2;
+    at_ticks = ticks;
+  }
+  if (nearest_ns != INT64_MAX) clock_.add(at_ticks, at_ns);
 }
 
 Result<void> EthdevPort::settle_mac(const PortOptions& options) {
@@ -295,6 +342,7 @@ void EthdevPort::let_lanes_in_if_up() noexcept {
 }
 
 bool EthdevPort::is_link_up() noexcept {
+  if (has_timestamps_) read_clock();
   rte_eth_link link{};
   const bool is_up = is_started_ && api_.link_get(port_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
   if (is_up) {
@@ -310,6 +358,7 @@ std::uint16_t EthdevPort::rx_burst(std::uint16_t queue_index, rte_mbuf** frames,
   if (!queue.rx_gate.enter()) return 0;
   const std::uint16_t received = rte_eth_rx_burst(port_, queue_index, frames, count);
   queue.rx_gate.leave();
+  if (has_timestamps_) clock_.note_arrivals(timestamp_field_, frames, received);
   if (received == 0 || (!spec_.drops_own_frames && !spec_.drops_chains)) return received;
   return filter(queue, frames, received);
 }

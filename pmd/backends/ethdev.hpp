@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 
+#include "pmd/backends/device_clock.hpp"
 #include "pmd/backends/ethdev_api.hpp"
 #include "pmd/backends/flow_steering.hpp"
 #include "pmd/backends/lane_gate.hpp"
@@ -47,7 +48,7 @@ class EthdevPort final : public Port, private MemifWatched {
   std::uint16_t tx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override;
   const PortCapabilities& capabilities() const noexcept override { return capabilities_; }
   wire::MacAddress mac() const noexcept override { return mac_; }
-  // Also tries to start a device that waits for its peer: call it about once a second or more often.
+  // Also tries to start a device that waits for its peer, and reads the device's clock: call it about once a second or more often.
   bool is_link_up() noexcept override;
   PortStatistics statistics() noexcept override;
   // With several receive queues the device is asked to put this address's frames on the one that is named.
@@ -80,6 +81,9 @@ class EthdevPort final : public Port, private MemifWatched {
   void put_lanes_out() noexcept override { close_gates(); }
   void let_lanes_in_if_up() noexcept override;
   void keep_highest(const rte_eth_stats& now) noexcept;
+  [[nodiscard]] Result<void> prepare_timestamps(const rte_eth_dev_info& info, rte_eth_conf& conf);
+  [[nodiscard]] Result<void> start_clock();
+  void read_clock() noexcept;
   [[nodiscard]] std::uint16_t filter(Queue& queue, rte_mbuf** frames, std::uint16_t count) const noexcept;
 
   const EthdevApi& api_;
@@ -99,6 +103,9 @@ class EthdevPort final : public Port, private MemifWatched {
   PortCapabilities capabilities_;
   wire::MacAddress mac_;
   PortStatistics device_statistics_;
+  bool has_timestamps_{};           // the device notes its time in each frame
+  DeviceTimestampField timestamp_field_;
+  DeviceClock clock_;
   UdpPortTable addresses_;
   FlowSteering steering_;
 };

@@ -1,7 +1,9 @@
+#define ALLOW_EXPERIMENTAL_API  // rte_eth_read_clock, since DPDK 19.08
 #include "pmd/backends/ethdev_api.hpp"
 
 #include <rte_bus_vdev.h>
 #include <rte_dev.h>
+#include <rte_mbuf_dyn.h>
 
 namespace thalweg::pmd {
 
@@ -29,6 +31,8 @@ const EthdevApi& dpdk_ethdev_api() noexcept {
       .flow_destroy = rte_flow_destroy,
       .link_get = rte_eth_link_get_nowait,
       .stats_get = rte_eth_stats_get,
+      .rx_timestamp_register = rte_mbuf_dyn_rx_timestamp_register,
+      .read_clock = rte_eth_read_clock,
   };
   return api;
 }

@@ -33,6 +33,8 @@ struct EthdevApi {
   int (*flow_destroy)(std::uint16_t port, rte_flow* flow, rte_flow_error* error);
   int (*link_get)(std::uint16_t port, rte_eth_link* link);
   int (*stats_get)(std::uint16_t port, rte_eth_stats* stats);
+  int (*rx_timestamp_register)(int* field_offset, std::uint64_t* flag);
+  int (*read_clock)(std::uint16_t port, std::uint64_t* ticks);
 };
 
 // DPDK's own.

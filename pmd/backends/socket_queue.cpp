@@ -5,10 +5,14 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "dataplane/base/time.hpp"
+#include "pmd/arrival.hpp"
 #include "pmd/frame.hpp"
 
 namespace thalweg::pmd {
 namespace {
+
+static_assert(CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_SPACE(sizeof(timespec)) <= 64, "of SocketQueue::kControlLength");
 
 constexpr std::uint32_t kSegmentsMax = 4;  // of one frame: header, and a payload that wraps nowhere
 
@@ -95,6 +99,7 @@ std::uint16_t SocketQueue::read_socket(std::uint32_t slot, rte_mbuf** frames, st
   const wire::UdpEndpoint local = table_.local(slot);
   const std::uint32_t interface = table_.interface_address(slot);
   const std::uint32_t wanted = std::min<std::uint32_t>(count, reserve_count_);
+  const bool has_control = local.address == 0 || table_.has_arrivals(slot);
   for (std::uint32_t i = 0; i < wanted; ++i) {
     rte_mbuf* const frame = reserve_[reserve_count_ - 1 - i];
     vectors_[i] = {.iov_base = rte_pktmbuf_mtod_offset(frame, std::byte*, wire::kUdpFrameHeaderLength), .iov_len = room_};
@@ -104,7 +109,7 @@ std::uint16_t SocketQueue::read_socket(std::uint32_t slot, rte_mbuf** frames, st
     header.msg_namelen = sizeof addresses_[i];
     header.msg_iov = &vectors_[i];
     header.msg_iovlen = 1;
-    if (local.address != 0) continue;
+    if (!has_control) continue;
     header.msg_control = controls_[i].data();
     header.msg_controllen = kControlLength;
   }
@@ -115,7 +120,7 @@ std::uint16_t SocketQueue::read_socket(std::uint32_t slot, rte_mbuf** frames, st
   std::uint16_t kept = 0;
   for (int i = 0; i < got; ++i) {
     rte_mbuf* const frame = reserve_[--reserve_count_];
-    if (dress(static_cast<std::size_t>(i), local, interface)) {
+    if (dress(static_cast<std::size_t>(i), *frame, local, interface)) {
       const std::uint32_t length = messages_[static_cast<std::size_t>(i)].msg_len + static_cast<std::uint32_t>(wire::kUdpFrameHeaderLength);
       frame->data_len = static_cast<std::uint16_t>(length);
       frame->pkt_len = length;
@@ -131,21 +136,26 @@ std::uint16_t SocketQueue::read_socket(std::uint32_t slot, rte_mbuf** frames, st
 }
 
 // Puts headers in front of message `index`. False: the datagram was longer than a buffer.
-bool SocketQueue::dress(std::size_t index, const wire::UdpEndpoint& local, std::uint32_t interface) noexcept {
+bool SocketQueue::dress(std::size_t index, rte_mbuf& frame, const wire::UdpEndpoint& local, std::uint32_t interface) noexcept {
   msghdr& header = messages_[index].msg_hdr;
   if ((header.msg_flags & MSG_TRUNC) != 0 || header.msg_namelen < sizeof(sockaddr_in)) return false;
   wire::UdpEndpoint destination = local;
   for (cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr; control = CMSG_NXTHDR(&header, control)) {
-    if (control->cmsg_level != IPPROTO_IP || control->cmsg_type != IP_PKTINFO) continue;
-    in_pktinfo info;
-    std::memcpy(&info, CMSG_DATA(control), sizeof info);
-    destination.address = ntohl(info.ipi_addr.s_addr);
+    if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
+      in_pktinfo info;
+      std::memcpy(&info, CMSG_DATA(control), sizeof info);
+      destination.address = ntohl(info.ipi_addr.s_addr);
+    } else if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_TIMESTAMPNS) {
+      timespec time;
+      std::memcpy(&time, CMSG_DATA(control), sizeof time);
+      set_arrival(frame, time.tv_sec * kSecond_ns + time.tv_nsec);
+    }
   }
   const wire::UdpEndpoint source{ntohl(addresses_[index].sin_addr.s_addr), ntohs(addresses_[index].sin_port)};
   auto* const payload = static_cast<std::byte*>(vectors_[index].iov_base);
-  std::byte* const frame = payload - wire::kUdpFrameHeaderLength;
-  write_udp_headers(frame, source, destination, messages_[index].msg_len);
-  if (interface != 0) write_interface(frame, interface);
+  std::byte* const headers = payload - wire::kUdpFrameHeaderLength;
+  write_udp_headers(headers, source, destination, messages_[index].msg_len);
+  if (interface != 0) write_interface(headers, interface);
   return true;
 }
 

@@ -34,11 +34,11 @@ class SocketQueue {
   QueueCounters counters;
 
  private:
-  static constexpr std::size_t kControlLength = 64;  // room for one in_pktinfo
+  static constexpr std::size_t kControlLength = 64;  // room for one in_pktinfo and one timespec
   [[nodiscard]] bool is_time_to_look(std::int64_t now_ns) noexcept;
   [[nodiscard]] bool refill_reserve() noexcept;
   [[nodiscard]] std::uint16_t read_socket(std::uint32_t slot, rte_mbuf** frames, std::uint16_t count, bool& is_drained) noexcept;
-  [[nodiscard]] bool dress(std::size_t index, const wire::UdpEndpoint& local, std::uint32_t interface) noexcept;
+  [[nodiscard]] bool dress(std::size_t index, rte_mbuf& frame, const wire::UdpEndpoint& local, std::uint32_t interface) noexcept;
 
   SocketTable& table_;
   rte_mempool* pool_;

@@ -176,6 +176,7 @@ std::uint32_t SocketTable::publish(std::uint64_t word, const wire::UdpEndpoint& 
   entry.remote.store(remote.port != 0 ? key(remote) : 0, std::memory_order_relaxed);
   entry.queue.store(queue, std::memory_order_relaxed);
   entry.fd.store(fd, std::memory_order_relaxed);
+  entry.has_arrivals.store(false, std::memory_order_relaxed);
   entry.users = 1;
   entry.key.store(word, std::memory_order_release);  // pairs with find_key()
   ++size_;
@@ -200,6 +201,11 @@ Result<void> SocketTable::add(std::uint64_t word, const wire::UdpEndpoint& remot
   return fail_errno(ErrorCode::kIo, "epoll_ctl", code);
 }
 
+// From the next datagram on; those that are there already have no time.
+void SocketTable::note_arrivals(std::uint32_t slot) noexcept {
+  if (set_int(fd(slot), SOL_SOCKET, SO_TIMESTAMPNS, 1)) entries_[slot].has_arrivals.store(true, std::memory_order_relaxed);
+}
+
 Result<wire::UdpEndpoint> SocketTable::bind(const Port::BindOptions& options) {
   if (options.queue >= epoll_.size()) return fail(ErrorCode::kInvalidArgument, "no queue " + std::to_string(options.queue));
   if (size_ == kEntriesMax) return fail(ErrorCode::kNoSpace, "all " + std::to_string(kEntriesMax) + " endpoints are in use");
@@ -208,6 +214,7 @@ Result<wire::UdpEndpoint> SocketTable::bind(const Port::BindOptions& options) {
   if (!bound) return tl::unexpected<Error>{std::move(bound.error())};
   if (auto added = add(key(bound->local), connected_to(options), options.queue, std::move(bound->fd)); !added)
     return tl::unexpected<Error>{std::move(added.error())};
+  if (options.wants_arrivals) note_arrivals(find(bound->local));
   return bound->local;
 }
 
@@ -246,12 +253,15 @@ Result<void> SocketTable::join(const Port::GroupOptions& options) {
   const std::uint64_t word = key(options.group, number);
   if (const std::uint32_t slot = find_key(word); slot != kNone) {
     ++entries_[slot].users;
+    if (options.wants_arrivals) note_arrivals(slot);
     return {};
   }
   if (size_ == kEntriesMax) return fail(ErrorCode::kNoSpace, "all " + std::to_string(kEntriesMax) + " endpoints are in use");
   auto socket = open_group_socket(options);
   if (!socket) return tl::unexpected<Error>{std::move(socket.error())};
-  return add(word, {}, options.queue, std::move(*socket));
+  if (auto added = add(word, {}, options.queue, std::move(*socket)); !added) return added;
+  if (options.wants_arrivals) note_arrivals(find_key(word));
+  return {};
 }
 
 void SocketTable::leave(const wire::UdpEndpoint& group, std::uint32_t interface_address) {

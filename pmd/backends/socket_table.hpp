@@ -81,6 +81,8 @@ class SocketTable {
     return slot != kNone ? slot : find({0, local.port});
   }
   [[nodiscard]] int fd(std::uint32_t slot) const noexcept { return entries_[slot].fd.load(std::memory_order_relaxed); }  // -1: reserved only
+  // Datagrams of this socket come with the kernel's receive time.
+  [[nodiscard]] bool has_arrivals(std::uint32_t slot) const noexcept { return entries_[slot].has_arrivals.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint16_t queue(std::uint32_t slot) const noexcept { return entries_[slot].queue.load(std::memory_order_relaxed); }
   // Where the socket is connected to; port 0: nowhere.
   [[nodiscard]] wire::UdpEndpoint remote(std::uint32_t slot) const noexcept {
@@ -114,6 +116,7 @@ class SocketTable {
     std::atomic<std::uint64_t> remote{};
     std::atomic<int> fd{-1};
     std::atomic<std::uint16_t> queue{};
+    std::atomic<bool> has_arrivals{};
     std::uint32_t users{1};        // of a group; the steward's
   };
   [[nodiscard]] static constexpr std::uint64_t key(const wire::UdpEndpoint& e, std::uint32_t interface_number = 0) noexcept {
@@ -144,6 +147,7 @@ class SocketTable {
   [[nodiscard]] std::uint32_t publish(std::uint64_t word, const wire::UdpEndpoint& remote, std::uint16_t queue, int fd);
   // Puts a socket into the table under its queue's epoll set.
   [[nodiscard]] Result<void> add(std::uint64_t word, const wire::UdpEndpoint& remote, std::uint16_t queue, Fd socket);
+  void note_arrivals(std::uint32_t slot) noexcept;
   void remove(std::uint32_t slot);
   [[nodiscard]] bool collides(const wire::UdpEndpoint& local) const noexcept;
 

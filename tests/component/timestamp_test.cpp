@@ -1,6 +1,7 @@
 // Times of departure and arrival in the frames of a stream (wire-protocol 5.11).
 #include <rte_mbuf.h>
 
+#include "pmd/arrival.hpp"
 #include "tests/component/stream_fixture.hpp"
 
 namespace thalweg::test {
@@ -42,6 +43,39 @@ TEST_F(TimestampTest, messages_tell_when_they_left_and_when_they_came) {
   EXPECT_EQ(word_of(got, 24), word_of(got, 16));
   EXPECT_EQ(got.substr(0, 8) + got.substr(32), std::string(16, 'x')) << "nothing else was touched";
   EXPECT_EQ(std::memcmp(publisher().log().at(wire::kDataHeaderLength), text.data(), text.size()), 0) << "the publisher's log is its own";
+}
+
+// proves 5.11/4
+TEST_F(TimestampTest, media_times_are_those_of_the_port_where_it_knows) {
+  connect_with({.received = 0, .media = 8});
+  constexpr std::int64_t kArrived_ns = 1'700'000'000'123'456'789;
+  *nodes->b.filter = [](rte_mbuf* frame) {
+    if (frame->pkt_len > 200) pmd::set_arrival(*frame, kArrived_ns);
+    return false;
+  };
+  const std::int64_t begin_ns = nodes->now_ns;
+  ASSERT_TRUE(transfer({std::string(256, 'm'), std::string(256, 'n'), std::string(64, 'o')}));
+  const auto& messages = subscriber().messages();
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(word_of(messages.at(i), 8), kArrived_ns);
+    EXPECT_TRUE(is_now(word_of(messages.at(i), 0), begin_ns)) << "the channel's time is the lane's";
+  }
+}
+
+TEST_F(TimestampTest, a_port_that_knows_some_arrivals_leaves_the_others_to_the_lane) {
+  connect_with({.media = 8});
+  bool knows = false;
+  *nodes->b.filter = [&](rte_mbuf* frame) {
+    if (knows) pmd::set_arrival(*frame, 42);
+    return false;
+  };
+  const std::int64_t begin_ns = nodes->now_ns;
+  for (int i = 0; i < 4; ++i) {   // a datagram each
+    knows = i % 2 == 0;
+    ASSERT_TRUE(transfer({std::string(64, 'm')}));
+    const std::int64_t time_ns = word_of(subscriber().messages().back(), 8);
+    EXPECT_TRUE(knows ? time_ns == 42 : is_now(time_ns, begin_ns)) << time_ns;
+  }
 }
 
 // proves 5.11/1

@@ -23,6 +23,8 @@ struct FakeDevice {
   std::uint32_t multicast_list_max{1000};
   std::uint16_t link_status{RTE_ETH_LINK_UP};
   bool is_probed{};
+  int read_clock_result{};
+  std::uint64_t ticks{};
   char* flow{};   // what makes one answers; null: the device has no rules
 };
 FakeDevice* fake = nullptr;
@@ -82,6 +84,8 @@ const EthdevApi kFakeApi{
     .flow_destroy = [](std::uint16_t, rte_flow*, rte_flow_error*) { return note("flow_destroy"), 0; },
     .link_get = [](std::uint16_t, rte_eth_link* link) { return link->link_status = fake->link_status & 1U, 0; },
     .stats_get = [](std::uint16_t, rte_eth_stats* stats) { return stats->ipackets = 12, 0; },
+    .rx_timestamp_register = [](int* offset, std::uint64_t* flag) { return *offset = 64, *flag = 1, note("timestamp_register"), 0; },
+    .read_clock = [](std::uint16_t, std::uint64_t* ticks) { return note("read_clock"), *ticks = fake->ticks += 1000, fake->read_clock_result; },
 };
 
 class Ethdev : public testing::Test {
@@ -132,6 +136,35 @@ TEST_F(Ethdev, several_receive_queues_are_taken_only_where_something_spreads_fra
   EXPECT_EQ(device_.conf.rx_adv_conf.rss_conf.rss_hf, RTE_ETH_RSS_NONFRAG_IPV4_UDP);
   options_.queues = 16;
   EXPECT_EQ((*create())->capabilities().rx_queue_count, 4) << "no more than the device has";
+}
+
+TEST_F(Ethdev, the_device_notes_arrival_times_only_where_the_configuration_says_so) {
+  device_.info.rx_offload_capa = RTE_ETH_RX_OFFLOAD_TIMESTAMP;
+  ASSERT_TRUE(create());
+  EXPECT_EQ(device_.conf.rxmode.offloads, 0U);
+  EXPECT_FALSE(was_called("read_clock"));
+  options_.has_receive_timestamps = true;
+  const auto port = create();
+  ASSERT_TRUE(port) << port.error().message;
+  EXPECT_EQ(device_.conf.rxmode.offloads, RTE_ETH_RX_OFFLOAD_TIMESTAMP);
+  EXPECT_TRUE(was_called("timestamp_register"));
+  const std::uint64_t before = device_.ticks;
+  EXPECT_TRUE((*port)->is_link_up());
+  EXPECT_GT(device_.ticks, before) << "the steward's round reads the clock again";
+}
+
+TEST_F(Ethdev, a_device_that_cannot_tell_arrival_times_is_an_error_where_they_are_asked_for) {
+  options_.has_receive_timestamps = true;
+  auto refused = create();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(refused.error().hint.find("receive-timestamps"), std::string::npos);
+  device_.info.rx_offload_capa = RTE_ETH_RX_OFFLOAD_TIMESTAMP;
+  device_.read_clock_result = -ENOTSUP;
+  refused = create();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(refused.error().message.find("clock"), std::string::npos) << refused.error().message;
 }
 
 TEST_F(Ethdev, an_address_is_steered_to_its_queue_until_it_is_given_back) {

@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "dataplane/base/time.hpp"
+#include "pmd/arrival.hpp"
 #include "pmd/frame.hpp"
 #include "tests/unit/pmd/eal_environment.hpp"
 
@@ -61,8 +63,8 @@ class Groups : public PortTest, public ::testing::WithParamInterface<shm::PortKi
     PortTest::TearDown();
   }
   static std::uint16_t free_port() { return open_udp_socket({.local = {kLocalhost, 0}})->local.port; }
-  void join(std::uint32_t group) {
-    const auto joined = port_->join({.group = {group, udp_port_}, .interface_address = kLocalhost});
+  void join(std::uint32_t group, bool wants_arrivals = false) {
+    const auto joined = port_->join({.group = {group, udp_port_}, .interface_address = kLocalhost, .wants_arrivals = wants_arrivals});
     ASSERT_TRUE(joined) << joined.error().message;
   }
   wire::UdpEndpoint bind_sender() {
@@ -96,6 +98,20 @@ TEST_P(Groups, a_member_hears_other_processes_and_knows_where_it_came_in) {
   EXPECT_EQ(payload_of(received[0]), "hello");
   EXPECT_EQ(addresses_of(received[0]).destination, (wire::UdpEndpoint{kData, udp_port_}));
   EXPECT_EQ(read_interface(rte_pktmbuf_mtod(received[0], const std::byte*)), kLocalhost);
+  rte_pktmbuf_free(received[0]);
+}
+
+// proves 5.11/4
+TEST_P(Groups, a_member_that_wants_to_know_hears_when_the_kernel_had_it) {
+  const Member other{kControl, udp_port_};
+  join(kData);
+  join(kData, true);   // they share a socket
+  const std::int64_t before_ns = epoch_ns();
+  other.send(kData, udp_port_, "hello");
+  const auto received = receive(*port_, 1);
+  ASSERT_EQ(received.size(), 1U);
+  EXPECT_GE(arrival_of(*received[0]), before_ns);
+  EXPECT_LE(arrival_of(*received[0]), epoch_ns());
   rte_pktmbuf_free(received[0]);
 }
 

@@ -6,6 +6,8 @@
 #include <functional>
 
 #include "dataplane/base/random.hpp"
+#include "dataplane/base/time.hpp"
+#include "pmd/arrival.hpp"
 #include "tests/unit/pmd/eal_environment.hpp"
 
 // Loopback and kernel port against real sockets of this process: the "other process" on the host.
@@ -314,6 +316,32 @@ TEST_F(Kernel, datagrams_go_out_and_come_in_with_real_addresses) {
   EXPECT_EQ(payload_of(received[0]), "in");
   EXPECT_EQ(addresses_of(received[0]).source, stranger.local());
   rte_pktmbuf_free(received[0]);
+}
+
+// proves 5.11/4
+TEST_F(Kernel, a_datagram_tells_when_the_kernel_had_it_if_its_socket_was_bound_so) {
+  const Stranger stranger;
+  const wire::UdpEndpoint locals[]{{kOther, 0}, {0, 0}};   // the wildcard's datagrams also say where they were sent to
+  for (const wire::UdpEndpoint& local : locals) {
+    const auto ours = port_->bind({.local = local, .is_receive = true, .wants_arrivals = true});
+    ASSERT_TRUE(ours);
+    const std::int64_t before_ns = epoch_ns();
+    stranger.send({kOther, ours->port}, "hello");
+    const auto received = receive(*port_, 1);
+    ASSERT_EQ(received.size(), 1U);
+    EXPECT_GE(arrival_of(*received[0]), before_ns);
+    EXPECT_LE(arrival_of(*received[0]), epoch_ns());
+    EXPECT_EQ(addresses_of(received[0]).destination, (wire::UdpEndpoint{kOther, ours->port}));
+    rte_pktmbuf_free(received[0]);
+    // Nobody else pays for it, the next user of this place in the table neither.
+    port_->unbind(*ours);
+    ASSERT_TRUE(port_->bind({.local = *ours, .is_receive = true}));
+    stranger.send({kOther, ours->port}, "again");
+    const auto plain = receive(*port_, 1);
+    ASSERT_EQ(plain.size(), 1U);
+    EXPECT_EQ(arrival_of(*plain[0]), 0);
+    rte_pktmbuf_free(plain[0]);
+  }
 }
 
 TEST_F(Kernel, a_wildcard_socket_tells_which_address_was_meant) {
