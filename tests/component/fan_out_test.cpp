@@ -222,7 +222,7 @@ TEST_F(FanOutTest, manual_destinations_come_and_go_and_know_no_timeout) {
   const std::uint32_t first = add(7'001);
   add(7'002);
   EXPECT_EQ(count(), 2);
-  run_for(10 * kSecond_ns);
+  wait_for(10 * kSecond_ns);
   caught.clear();
   run_for(kOneSetup_ns);
   EXPECT_GE(count_to(7'001), 1U);

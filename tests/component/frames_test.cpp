@@ -281,7 +281,7 @@ TEST_F(FramesTest, a_flood_of_setups_is_bounded_by_the_pending_slots) {
 TEST_F(FramesTest, a_neighbour_that_never_answers_costs_frames_and_a_few_requests) {
   const std::uint64_t before = count_a(LaneCounter::kArpRequestsSent);
   nodes->a.control.add_publication({.remote = {TwoNodes::kAddressA + 76, 1'234}, .session_id = 9});
-  run_for(5 * kSecond_ns);
+  wait_for(5 * kSecond_ns);
   EXPECT_GT(count_a(LaneCounter::kDropUnresolved), 10U) << "SETUPs in vain";
   const std::uint64_t requests = count_a(LaneCounter::kArpRequestsSent) - before;
   EXPECT_GE(requests, 5U);
@@ -445,7 +445,7 @@ TEST_F(FramesTest, a_foreign_frame_in_a_log_ends_that_publication_and_no_other) 
   EXPECT_EQ(nodes->a.control.publication_state(victim).is_connected, 0);
   EXPECT_EQ(reader.poll(), 0) << "the foreign frame was sent";
   expect_transfer(make_messages(500, 0, 3'000), 5 * kSecond_ns);
-  EXPECT_TRUE(run_until([&] { return nodes->a.control.publication_state(victim).lifecycle == shm::Lifecycle::kDone; }, 20 * kSecond_ns));
+  EXPECT_TRUE(wait_until([&] { return nodes->a.control.publication_state(victim).lifecycle == shm::Lifecycle::kDone; }, 20 * kSecond_ns));
   EXPECT_EQ(nodes->a.plane->lane(0).publication_count(), 1U);
 }
 

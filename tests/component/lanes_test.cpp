@@ -68,7 +68,7 @@ TEST_F(LanesTest, an_ipc_stream_ends_after_its_last_subscriber_read_everything) 
   run_for(3 * kSecond_ns);
   EXPECT_EQ(sender().lifecycle, shm::Lifecycle::kDraining);
   EXPECT_EQ(reader(0).poll(), 1);
-  EXPECT_TRUE(run_until([this] { return sender().lifecycle == shm::Lifecycle::kDone; }, 5 * kSecond_ns));
+  EXPECT_TRUE(wait_until([this] { return sender().lifecycle == shm::Lifecycle::kDone; }, 5 * kSecond_ns));
   EXPECT_TRUE(reader(0).is_end_of_stream());
 }
 
@@ -251,7 +251,7 @@ TEST_F(DestinationsOnLanes, feed_one_image_and_what_another_lane_polls_crosses) 
   expect_all(make_messages(1'000, 10, 1'200));
   EXPECT_GT(count_b(LaneCounter::kFramesCrossed, 1), 500U) << "the log is lane 0's";
   EXPECT_EQ(count_b(LaneCounter::kFramesCrossed, 0), 0U) << "frames that are sent do not count as crossed";
-  run_for(6 * kSecond_ns);
+  wait_for(6 * kSecond_ns);
   for (const std::uint32_t slot : publications) EXPECT_EQ(nodes->a.control.publication_state(slot).is_connected, 1);
 }
 

@@ -30,7 +30,7 @@ TEST_F(LifeTest, a_closed_publication_ends_the_stream_where_its_last_message_end
   EXPECT_TRUE(run_until([this] { return is_publication_done(); }, 10 * kSecond_ns));
   EXPECT_EQ(nodes->a.plane->lane(0).publication_count(), 0U);
   nodes->b.control.close_image(nodes->b.control.images().front());
-  EXPECT_TRUE(run_until([this] { return nodes->b.plane->lane(0).image_count() == 0; }, 15 * kSecond_ns));
+  EXPECT_TRUE(wait_until([this] { return nodes->b.plane->lane(0).image_count() == 0; }, 15 * kSecond_ns));
 }
 
 // proves 2.9/10
@@ -39,7 +39,7 @@ TEST_F(LifeTest, the_end_is_announced_within_a_timer_interval_and_linger_is_cut_
   expect_transfer(make_messages(1));
   nodes->a.control.close_publication(publication);
   const std::int64_t begin_ns = nodes->now_ns;
-  ASSERT_TRUE(run_until([this] { return is_publication_done(); }, 20 * kSecond_ns));
+  ASSERT_TRUE(wait_until([this] { return is_publication_done(); }, 20 * kSecond_ns));
   EXPECT_LT(nodes->now_ns - begin_ns, 5 * kSecond_ns) << "the linger of 5 s was not cut short";
 }
 
@@ -49,7 +49,7 @@ TEST_F(LifeTest, a_draining_publication_sends_what_was_offered_before_it_was_clo
   const auto messages = make_messages(20, 1'000);
   for (const std::string& message : messages) ASSERT_TRUE(publisher().offer(bytes(message)));
   nodes->a.control.close_publication(publication);
-  run_for(3 * kSecond_ns);
+  wait_for(3 * kSecond_ns);
   EXPECT_EQ(sender().lifecycle, Lifecycle::kDraining) << "it waits for the window";
   EXPECT_TRUE(run_until(
       [this] {
@@ -102,12 +102,12 @@ TEST_F(LifeTest, a_silent_sender_makes_the_image_unavailable_after_ten_seconds_a
   connect();
   expect_transfer(make_messages(10));
   cut(nodes->b);
-  run_for(9 * kSecond_ns);
+  wait_for(9 * kSecond_ns);
   EXPECT_EQ(receiver().lifecycle, Lifecycle::kActive);
-  ASSERT_TRUE(run_until([this] { return image_slot().observed.is_unavailable.load() != 0; }, 8 * kSecond_ns));
+  ASSERT_TRUE(wait_until([this] { return image_slot().observed.is_unavailable.load() != 0; }, 8 * kSecond_ns));
   nodes->b.control.close_image(nodes->b.control.images().front());
   heal(nodes->b);
-  ASSERT_TRUE(run_until([this] { return nodes->b.control.images().size() == 2; }, 5 * kSecond_ns)) << "no image after the link came back";
+  ASSERT_TRUE(wait_until([this] { return nodes->b.control.images().size() == 2; }, 5 * kSecond_ns)) << "no image after the link came back";
   run_for(200 * kMillisecond_ns);
   ASSERT_TRUE(publisher().offer(bytes("after the outage")));
   Subscriber& second = nodes->b.control.subscriber(nodes->b.control.image_links().back());
@@ -119,7 +119,7 @@ TEST_F(LifeTest, a_silent_sender_makes_the_image_unavailable_after_ten_seconds_a
 TEST_F(LifeTest, silent_receivers_disconnect_a_publication_after_five_seconds) {
   connect();
   cut(nodes->a);
-  run_for(4'500 * kMillisecond_ns);
+  wait_for(4'500 * kMillisecond_ns);
   EXPECT_EQ(sender().is_connected, 1);
   EXPECT_TRUE(run_until([this] { return sender().is_connected == 0; }, 2 * kSecond_ns));
   EXPECT_TRUE(run_until([this] { return !publisher().offer(bytes("x")); }, 10 * kMillisecond_ns));
@@ -132,7 +132,7 @@ TEST_F(LifeTest, a_short_outage_is_repaired_without_a_new_image) {
   cut(nodes->b);
   const auto messages = make_messages(20, 1'000);
   for (const std::string& message : messages) ASSERT_TRUE(publisher().offer(bytes(message)));
-  run_for(3 * kSecond_ns);
+  wait_for(3 * kSecond_ns);
   heal(nodes->b);
   ASSERT_TRUE(run_until([&] {
     subscriber().poll();
@@ -161,12 +161,12 @@ TEST_F(LifeTest, the_same_session_may_come_back_with_another_first_term_after_it
   connect();
   expect_transfer(make_messages(10));
   nodes->a.control.close_publication(publication);
-  ASSERT_TRUE(run_until([this] { return is_publication_done() && image_slot().observed.is_unavailable.load() != 0; }, 20 * kSecond_ns));
+  ASSERT_TRUE(wait_until([this] { return is_publication_done() && image_slot().observed.is_unavailable.load() != 0; }, 20 * kSecond_ns));
   nodes->b.control.close_image(nodes->b.control.images().front());
   run_for(kSecond_ns);
   const std::uint32_t endpoint = nodes->a.control.registry().publications[publication].desired.endpoint;
   const std::uint32_t second = nodes->a.control.add_publication({.initial_term_id = 900, .endpoint = endpoint});
-  ASSERT_TRUE(run_until([this] { return nodes->b.control.images().size() == 2; }, 5 * kSecond_ns));
+  ASSERT_TRUE(wait_until([this] { return nodes->b.control.images().size() == 2; }, 5 * kSecond_ns));
   ASSERT_TRUE(run_until([&] { return nodes->a.control.publisher(second).offer(bytes("again")); }));
   Subscriber& reader = nodes->b.control.subscriber(nodes->b.control.image_links().back());
   EXPECT_TRUE(run_until([&reader] { return reader.poll() == 1; }));
@@ -210,7 +210,7 @@ TEST_F(LifeTest, an_endpoint_that_closes_gives_its_port_back) {
   connect();
   nodes->b.control.close_interest(0);
   nodes->b.control.close_image(nodes->b.control.images().front());
-  run_for(15 * kSecond_ns);
+  wait_for(15 * kSecond_ns);
   EXPECT_EQ(nodes->b.plane->steward().open_endpoint_count(), 1U);
   nodes->b.control.close_endpoint(0);
   ASSERT_TRUE(run_until([this] { return nodes->b.plane->steward().open_endpoint_count() == 0; }));

@@ -153,9 +153,9 @@ TEST_F(Relay, the_rest_is_sent_when_the_image_has_ended_and_then_the_end_of_stre
   ASSERT_TRUE(send(messages, false));
   nodes->a.control.close_publication(publication);
   shm::ImageSlot& image = nodes->b.control.registry().images[nodes->b.control.images().front()];
-  ASSERT_TRUE(run_until([&] { subscriber().poll(); return image.observed.is_unavailable.load() != 0; }, 20 * kSecond_ns));
+  ASSERT_TRUE(wait_until([&] { subscriber().poll(); return image.observed.is_unavailable.load() != 0; }, 20 * kSecond_ns));
   nodes->b.control.close_publication(slot);                 // what the conductor does then
-  ASSERT_TRUE(run_until([&] { reader().poll(); return reader().is_end_of_stream(); }, 20 * kSecond_ns));
+  ASSERT_TRUE(wait_until([&] { reader().poll(); return reader().is_end_of_stream(); }, 20 * kSecond_ns));
   EXPECT_EQ(reader().messages(), messages);
 }
 

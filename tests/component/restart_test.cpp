@@ -125,7 +125,7 @@ TEST_F(RestartTest, a_draining_publication_ends_after_a_restart) {
   nodes->a.control.close_publication(publication);
   run_for(kMillisecond_ns);
   nodes->restart(nodes->a);
-  EXPECT_TRUE(run_until([this] { return sender().lifecycle == shm::Lifecycle::kDone; }, 20 * kSecond_ns));
+  EXPECT_TRUE(wait_until([this] { return sender().lifecycle == shm::Lifecycle::kDone; }, 20 * kSecond_ns));
   EXPECT_TRUE(subscriber().is_end_of_stream());
 }
 

@@ -205,7 +205,7 @@ TEST_F(RulesTest, the_states_of_a_publication_follow_the_timer_interval) {
   catch_at(nodes->a);  // no answer cuts the linger short
   nodes->a.control.close_publication(publication);
   std::map<Lifecycle, std::int64_t> since;
-  run_until(
+  wait_until(
       [&] {
         since.try_emplace(sender().lifecycle, nodes->now_ns);
         return sender().lifecycle == Lifecycle::kDone;
@@ -223,7 +223,7 @@ TEST_F(RulesTest, the_states_of_a_publication_follow_the_timer_interval) {
 TEST_F(RulesTest, the_states_of_an_image_follow_the_timer_interval) {
   catch_at(nodes->b);  // a silent sender
   std::map<Lifecycle, std::int64_t> since;
-  run_until(
+  wait_until(
       [&] {
         since.try_emplace(receiver().lifecycle, nodes->now_ns);
         return receiver().lifecycle == Lifecycle::kLinger;
@@ -241,10 +241,10 @@ TEST_F(RulesTest, after_a_rejection_the_sender_beats_on_and_a_new_image_follows_
   ASSERT_TRUE(run_until([this] { return sender().is_connected == 0; }));
   const std::uint64_t beats = count_a(LaneCounter::kHeartbeatsSent);
   auto& slot = nodes->b.control.registry().images[nodes->b.control.images().front()];
-  ASSERT_TRUE(run_until([&slot] { return slot.observed.is_unavailable.load() != 0; }, 15 * kSecond_ns));
+  ASSERT_TRUE(wait_until([&slot] { return slot.observed.is_unavailable.load() != 0; }, 15 * kSecond_ns));
   EXPECT_GT(count_a(LaneCounter::kHeartbeatsSent), beats + 90);
   nodes->b.control.close_image(nodes->b.control.images().front());
-  ASSERT_TRUE(run_until([this] { return nodes->b.control.images().size() == 2; }, 5 * kSecond_ns));
+  ASSERT_TRUE(wait_until([this] { return nodes->b.control.images().size() == 2; }, 5 * kSecond_ns));
   EXPECT_TRUE(run_until([this] { return sender().is_connected == 1; }));
 }
 

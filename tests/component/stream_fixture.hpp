@@ -47,6 +47,12 @@ class StreamTest : public ::testing::Test {
     return nodes->run_until(std::forward<Predicate>(predicate), limit_ns);
   }
   void run_for(std::int64_t duration_ns) { nodes->run_for(duration_ns); }
+  // The same for time-outs of seconds, in longer steps.
+  template <typename Predicate>
+  bool wait_until(Predicate&& predicate, std::int64_t limit_ns) {
+    return nodes->run_until(std::forward<Predicate>(predicate), limit_ns, TwoNodes::kLongStep_ns);
+  }
+  void wait_for(std::int64_t duration_ns) { nodes->run_for(duration_ns, TwoNodes::kLongStep_ns); }
 
   std::unique_ptr<TwoNodes> nodes;
   std::uint32_t publication{};

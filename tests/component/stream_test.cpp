@@ -205,7 +205,7 @@ TEST_F(StreamTest, a_subscriber_that_stops_stalls_the_publisher_and_nothing_is_l
   EXPECT_LT(stalled_at, messages.size());
   EXPECT_LE(sender().sender_position, 16 << 10) << "the sender went beyond the receiver's window";
   EXPECT_GT(count_a(LaneCounter::kSenderLimited), 0U);
-  run_until(offer, 5 * kSecond_ns);  // heartbeats and status messages keep both sides alive
+  wait_until(offer, 5 * kSecond_ns);  // heartbeats and status messages keep both sides alive
   EXPECT_EQ(offered, stalled_at);
   EXPECT_EQ(sender().is_connected, 1);
   ASSERT_TRUE(run_until([&] {

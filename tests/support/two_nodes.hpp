@@ -47,18 +47,20 @@ class TwoNodes {
   static constexpr std::uint32_t kAddressA = 0x0A000001;   // 10.0.0.1
   static constexpr std::uint32_t kAddressB = 0x0A000002;
   static constexpr std::uint32_t kSecondCable = 0x100;       // added to an address: the same node's on the second cable
-  // Steps both nodes and the clock until `predicate` holds; false at the deadline.
+  static constexpr std::int64_t kLongStep_ns = 100'000;      // for waits of seconds: a turn of sanitized lanes takes 50 us of real time
+  // Steps both nodes and the clock until `predicate` holds; false at the deadline. `step_ns` 0: that of the options.
   template <typename Predicate>
-  bool run_until(Predicate&& predicate, std::int64_t limit_ns) {
-    for (const std::int64_t end = now_ns + limit_ns; now_ns < end; now_ns += options_.step_ns) {
+  bool run_until(Predicate&& predicate, std::int64_t limit_ns, std::int64_t step_ns = 0) {
+    if (step_ns == 0) step_ns = options_.step_ns;
+    for (const std::int64_t end = now_ns + limit_ns; now_ns < end; now_ns += step_ns) {
       if (predicate()) return true;
       a.step(now_ns);
       b.step(now_ns);
     }
     return predicate();
   }
-  void run_for(std::int64_t duration_ns) {
-    run_until([] { return false; }, duration_ns);
+  void run_for(std::int64_t duration_ns, std::int64_t step_ns = 0) {
+    run_until([] { return false; }, duration_ns, step_ns);
   }
   [[nodiscard]] std::uint32_t mbufs_in_use() { return a.plane->mbufs_in_use() + b.plane->mbufs_in_use(); }
   // Destroys a node's data plane and makes a new one over the same registry and logs. Frames under way between the nodes are lost first:
