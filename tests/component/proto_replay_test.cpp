@@ -34,6 +34,7 @@ std::vector<Datagram> read_datagrams(const std::string& name) {
     const bool is_udp = frame.bytes.size() > 42 && load_be16(p + 12) == wire::kEtherTypeIpv4 && load_le<std::uint8_t>(p + 23) == wire::kIpProtocolUdp;
     if (!is_udp) continue;
     const std::size_t length = load_be16(p + 38) - wire::kUdpHeaderLength;
+    if (type_of(Bytes(p + 42, p + 42 + length)) == FrameType::kResolution) continue;  // the drivers', not a stream's
     all.push_back({frame.time_ns, load_be32(p + 26), load_be16(p + 36), Bytes(p + 42, p + 42 + length)});
   }
   return all;
@@ -306,7 +307,8 @@ INSTANTIATE_TEST_SUITE_P(
                       SenderCase{.file = "20-response-channels.pcap", .flags = PublicationFlags::kSignalEos | PublicationFlags::kHasResponse,
                                  .exchange = Exchange::kRequest},  // proves 5.9/2
                       SenderCase{.file = "20-response-channels.pcap", .flags = PublicationFlags::kSignalEos | PublicationFlags::kIsResponse,
-                                 .exchange = Exchange::kAnswer}),  // proves 2.4/8
+                                 .exchange = Exchange::kAnswer},  // proves 2.4/8
+                      SenderCase{"21-name-resolution-res-frames.pcap"}),
     [](const auto& param) { return file_name(param.param.file) + exchange_name(param.param.exchange); });
 
 // ---- the receiving half ----
@@ -580,7 +582,8 @@ INSTANTIATE_TEST_SUITE_P(Captures, ReceiverReplay,
                                            ReceiverCase{.file = "19-multicast-loss-nak-one-receiver.pcap", .keeps_up = true, .receiver = kFirstReceiver, .is_group = true},
                                            ReceiverCase{.file = "19-multicast-loss-nak-one-receiver.pcap", .keeps_up = true, .receiver = kSecondReceiver, .is_group = true},
                                            ReceiverCase{.file = "20-response-channels.pcap", .keeps_up = true, .exchange = Exchange::kRequest},  // proves 5.9/5
-                                           ReceiverCase{.file = "20-response-channels.pcap", .keeps_up = true, .exchange = Exchange::kAnswer}),
+                                           ReceiverCase{.file = "20-response-channels.pcap", .keeps_up = true, .exchange = Exchange::kAnswer},
+                                           ReceiverCase{"21-name-resolution-res-frames.pcap", true}),
                          [](const auto& param) {
                            const std::uint32_t nth = (param.param.receiver & 0xFF) + static_cast<std::uint32_t>(param.param.image);
                            return file_name(param.param.file) + exchange_name(param.param.exchange) + (nth != 0 ? "_" + std::to_string(nth) : "");
