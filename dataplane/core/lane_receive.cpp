@@ -327,7 +327,11 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
       remind(image);
       return;
     }
-    case proto::Dispatch::kCreateImage: request_image(endpoint, datagram, *setup); return;
+    case proto::Dispatch::kCreateImage:
+      // What we answer may not get as far as what we hear (1.5).
+      if (endpoint.group.port != 0 && setup->ttl > (endpoint.ttl != 0 ? endpoint.ttl : kTtlMulticast)) counters_.add(kTtlAsymmetries);
+      request_image(endpoint, datagram, *setup);
+      return;
     case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
     case proto::Dispatch::kSessionLimit: counters_.add(kDropSessionLimit); return;
     case proto::Dispatch::kIgnore:

@@ -9,7 +9,6 @@ namespace {
 constexpr std::uint16_t kTxQueue = 0;   // of the port's home lane, the only one that sends there
 
 constexpr std::uint8_t kTtlUnicast = 64;
-constexpr std::uint8_t kTtlMulticast = 1;   // wire-protocol 5.3: groups stay on the segment unless the channel says otherwise
 constexpr std::size_t kPayloadMax = 65'507; // IPv4
 
 IpHost::Options host_options(const LanePort::Options& options) {

@@ -13,6 +13,8 @@
 // The way of a datagram from a state machine to a port: header template, packet buffer, staged burst. Thread: the lane that polls the port.
 namespace thalweg::core {
 
+inline constexpr std::uint8_t kTtlMulticast = 1;   // wire-protocol 5.3: groups stay on the segment unless the channel says otherwise
+
 // Packet buffers for sending, taken from the shared pool by the burst.
 class FramePool {
  public:
@@ -185,6 +187,8 @@ struct Destination {
   std::uint32_t next_hop{};        // whose MAC the frame carries
   std::uint32_t epoch{};           // of the IP host when the MAC was looked up; 0: ask for each frame
   bool is_looped{true};            // members of the group on the same port get a copy, where the port does not see to that
+
+  [[nodiscard]] bool is_same(const Destination& other) const noexcept { return port == other.port && remote == other.remote; }
 };
 
 // One port as its lane sees it: rules for received frames, IP host, stage.

@@ -166,7 +166,7 @@ TEST_F(FanOutTest, learning_sends_nothing_and_a_setup_that_one_asks_for_goes_to_
   EXPECT_EQ(ports, (std::vector<std::uint16_t>{7'001, 7'002, 7'003}));
 }
 
-// proves 5.5/2, 5.5/4
+// proves 2.10/16, 5.5/2, 5.5/4
 TEST_F(FanOutTest, every_frame_goes_to_all_beginning_with_another_one_each_time) {
   publish(EndpointMode::kDynamic);
   connect_to({7'001, 7'002, 7'003});

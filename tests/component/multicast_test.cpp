@@ -39,6 +39,7 @@ TEST_F(Multicast, three_receivers_get_every_message_in_order) {
   EXPECT_GT(lab->ethernet->forwarded(kControl, 0), 0U);
 }
 
+// proves 2.10/16
 TEST_F(Multicast, losses_of_each_receiver_are_repaired_for_all) {
   pmd::ImpairmentOptions impairment;
   impairment.loss_ppm = 50'000;
@@ -51,6 +52,7 @@ TEST_F(Multicast, losses_of_each_receiver_are_repaired_for_all) {
   ASSERT_TRUE(transfer(messages, 60 * kSecond_ns));
   for (const auto& r : receivers) EXPECT_EQ(r->received, messages);
   EXPECT_GT(lab->count(0, LaneCounter::kRetransmitsSent), 0U);
+  for (std::uint32_t i = 1; i < 4; ++i) EXPECT_EQ(lab->ethernet->sent_to(0x0A000001 + i), 0U) << "what one asked for went to the group";
 }
 
 TEST_F(Multicast, a_late_joiner_starts_where_the_stream_is_and_disturbs_nobody) {
@@ -166,6 +168,22 @@ TEST_F(Multicast, frames_live_for_one_hop_or_as_long_as_the_channel_says) {
   ASSERT_TRUE(lab->run_until([&] { return publication.is_connected(); }, 5 * kSecond_ns));
   EXPECT_EQ(lab->ethernet->ttl(0xE00A0903), 7);
   EXPECT_EQ(lab->ethernet->ttl(0xE00A0904), 255) << "what is larger counts as 255";
+}
+
+// proves 1.5/9
+TEST_F(Multicast, a_setup_that_may_come_from_farther_than_our_answers_get_is_counted) {
+  make(4);
+  const std::string group = "aeron:udp?endpoint=224.10.9.5:40456|interface=10.0.0.0/24";
+  receive(1, group);
+  receive(2, group + "|ttl=6");
+  receive(3, group + "|ttl=7");
+  publish_on(0, group + "|ttl=7");
+  ASSERT_TRUE(connect());
+  lab->run_for(kSecond_ns);
+  EXPECT_EQ(lab->count(1, LaneCounter::kTtlAsymmetries), 1U) << "once, not with each SETUP";
+  EXPECT_EQ(lab->count(2, LaneCounter::kTtlAsymmetries), 1U);
+  EXPECT_EQ(lab->count(3, LaneCounter::kTtlAsymmetries), 0U);
+  EXPECT_EQ(lab->node(1).system(shm::SystemCounter::kPossibleTtlAsymmetry), 1);
 }
 
 // proves 5.3/1

@@ -73,7 +73,7 @@ TEST(FlowControlParameter, a_mistake_names_the_parameter_the_part_and_what_is_al
   for (const auto& [fc, text] : cases) EXPECT_EQ(error_of(std::string{"|fc="} + fc).substr(0, std::string_view{text}.size()), text);
 }
 
-// proves 4.1/2, 4.1/5
+// proves 4.1/2, 4.1/5, 5.13/17
 TEST(FlowControlParameter, what_it_leaves_open_comes_from_the_driver_defaults) {
   StreamDefaults defaults;
   defaults.multicast_flow_control = FlowControl::kTagged;
