@@ -42,6 +42,8 @@ core::DataplaneOptions dataplane_options(const config::Config& config, const std
   options.idle_sleep_ns = from.idle_sleep_ns;
   options.timer_interval_ns = config.control_plane.timer_interval_ns;
   options.session_limit = config.streams.session_limit;
+  options.sender_ports = {config.streams.sender_wildcard_port_low, config.streams.sender_wildcard_port_high};
+  options.receiver_ports = {config.streams.receiver_wildcard_port_low, config.streams.receiver_wildcard_port_high};
   options.packet_buffers = from.packet_buffers;
   return options;
 }

@@ -111,6 +111,8 @@ struct Streams {                         // driver defaults of wire-protocol sec
   std::int64_t cubic_initial_rtt_ns{100'000};
   bool cubic_measure_rtt{false};
   bool cubic_tcp_mode{false};
+  std::uint16_t sender_wildcard_port_low{0}, sender_wildcard_port_high{0};       // 0 and 0: the system's choice
+  std::uint16_t receiver_wildcard_port_low{0}, receiver_wildcard_port_high{0};
 };
 struct ControlPlane {
   std::int64_t timer_interval_ns{1'000'000'000};

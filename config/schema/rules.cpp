@@ -278,6 +278,16 @@ void check_timeouts(const Config& config, Findings& findings) {
   }
 }
 
+void check_wildcard_ports(const Streams& s, Findings& findings) {
+  const auto check = [&](const std::string& side, std::uint16_t low, std::uint16_t high) {
+    if ((low == 0) == (high == 0) && low <= high) return;
+    findings.error_at("streams." + side + "-wildcard-port-low", "streams." + side + "-wildcard-port-low to " + side + "-wildcard-port-high, " +
+                                                                    std::to_string(low) + " to " + std::to_string(high) + ", is no range; 0 and 0 is none");
+  };
+  check("sender", s.sender_wildcard_port_low, s.sender_wildcard_port_high);
+  check("receiver", s.receiver_wildcard_port_low, s.receiver_wildcard_port_high);
+}
+
 void check_relays(const std::vector<Relay>& relays, Findings& findings) {
   for (std::size_t i = 0; i < relays.size(); ++i) {
     const Relay& relay = relays[i];
@@ -382,6 +392,7 @@ void check_rules(const Config& config, Findings& findings) {
   if (has_ports) check_ports(config, findings);  // a wrong key of streams counts with its default
   if (has_ports && findings.is_clean("dataplane")) check_lanes(config, findings);
   if (has_streams) check_windows(config.streams, findings);
+  if (has_streams) check_wildcard_ports(config.streams, findings);
   if (has_streams && findings.is_clean("control-plane")) check_timeouts(config, findings);
   if (findings.is_clean("relays")) check_relays(config.relays, findings);
   if (findings.is_clean("feeds")) check_feeds(config.feeds, findings);

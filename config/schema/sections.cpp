@@ -10,6 +10,7 @@ constexpr std::int64_t kKiB = 1 << 10;
 constexpr std::int64_t kMiB = 1 << 20;
 constexpr std::int64_t kGiB = 1 << 30;
 constexpr std::int64_t kDay_ns = 24 * 3600 * kSecond_ns;
+constexpr std::int64_t kPortMax = std::numeric_limits<std::uint16_t>::max();
 constexpr std::int64_t kUint32Max = std::numeric_limits<std::uint32_t>::max();
 constexpr std::int64_t kInt32Min = std::numeric_limits<std::int32_t>::min();
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
@@ -211,6 +212,12 @@ void decode(Map& map, Streams& c) {
                "Cubic: the round-trip time before one was measured, and how often the window grows.");
   map.optional("cubic-measure-rtt", c.cubic_measure_rtt, rule::flag(), "Cubic: measure the round-trip time every four of them.");
   map.optional("cubic-tcp-mode", c.cubic_tcp_mode, rule::flag(), "Cubic: grow at least as fast as TCP would.");
+  map.optional("sender-wildcard-port-low", c.sender_wildcard_port_low, rule::zero_or(rule::count(1, kPortMax)),
+               "What publications send from when their channel names no port: one from here to sender-wildcard-port-high, in turn. Both 0: the system's choice.");
+  map.optional("sender-wildcard-port-high", c.sender_wildcard_port_high, rule::zero_or(rule::count(1, kPortMax)), "The last one.");
+  map.optional("receiver-wildcard-port-low", c.receiver_wildcard_port_low, rule::zero_or(rule::count(1, kPortMax)),
+               "The same for subscriptions to port 0.");
+  map.optional("receiver-wildcard-port-high", c.receiver_wildcard_port_high, rule::zero_or(rule::count(1, kPortMax)), "The last one.");
 }
 
 void decode(Map& map, Relay& c) {

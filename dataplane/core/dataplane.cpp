@@ -65,6 +65,8 @@ Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneOptions& opt
   Steward::Options steward;
   steward.directory = options.directory;
   steward.session_limit = options.session_limit;
+  steward.sender_ports = options.sender_ports;
+  steward.receiver_ports = options.receiver_ports;
   plane->steward_ = std::make_unique<Steward>(steward, plane->shared_, plane->ports_, plane->lanes_);
   return plane;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "dataplane/core/wildcard_ports.hpp"
 #include "dataplane/proto/dispatcher.hpp"
 #include "pmd/port.hpp"
 
@@ -29,6 +30,7 @@ struct DataplaneOptions {
   std::int64_t idle_sleep_ns{20'000};           // sleep, and the longest park of backoff
   std::int64_t timer_interval_ns{1'000'000'000};  // ticks of the stream state machines (wire-protocol 2.9, 3.11)
   std::uint32_t session_limit{proto::kNoSessionLimit};  // images of one stream on one endpoint (wire-protocol 3.2)
+  WildcardPorts sender_ports, receiver_ports;   // that a channel with port 0 gets
   std::uint32_t packet_buffers{};               // mbufs of each pool (pmd::plan_pools); 0: computed
   // Puts something around a port that was made: tests drop chosen frames. Steward, at start.
   std::function<std::unique_ptr<pmd::Port>(std::unique_ptr<pmd::Port>, const pmd::PortOptions&)> wrap_port{};

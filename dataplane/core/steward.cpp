@@ -533,7 +533,11 @@ Result<void> Steward::bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot&
   bind.socket_sndbuf = wanted.socket_sndbuf;
   bind.ttl = wanted.ttl;
   bind.wants_arrivals = wants_arrivals(endpoint, wanted);
-  auto bound = bind_all(endpoint, bind);
+  const auto bind_to = [&](std::uint16_t number) {
+    bind.local.port = number;
+    return bind_all(endpoint, bind);
+  };
+  auto bound = bind.local.port != 0 ? bind_all(endpoint, bind) : (is_receive ? options_.receiver_ports : options_.sender_ports).bind(bind_to);
   if (!bound) return tl::unexpected{bound.error()};
   endpoint.bound = *bound;
   return {};

@@ -19,6 +19,7 @@ class Steward {
     std::string directory;         // of the instance: where log files lie
     std::int64_t watch_interval_ns{100'000'000};
     std::uint32_t session_limit{proto::kNoSessionLimit};  // images of one stream on one endpoint
+    WildcardPorts sender_ports{}, receiver_ports{};
   };
   Steward(const Options& options, LaneShared& shared, std::vector<StewardPort>& ports, std::vector<std::unique_ptr<Lane>>& lanes);
   ~Steward();

@@ -130,5 +130,38 @@ TEST_F(ManyDestinations, an_application_says_where_its_publication_goes) {
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalidChannel);
 }
 
+// proves 7/20
+TEST_F(ManyDestinations, port_0_takes_one_of_the_configured_range_in_turn) {
+  const auto with_ranges = [](Appliance::Options& options, std::size_t) {
+    options.receiver_ports = {20'000, 20'001};
+    options.sender_ports = {21'000, 21'000};
+  };
+  lab = std::make_unique<Lab>(Lab::Options{.nodes = 1, .impairment = {}, .adjust = with_ranges});
+  const auto client = lab->connect(0);
+  const auto subscribe = [&] {
+    auto subscribed = client->add_subscription("aeron:udp?endpoint=10.0.0.1:0", kStream);
+    EXPECT_TRUE(subscribed) << subscribed.error().message;
+    return std::move(*subscribed);
+  };
+  const auto address_of = [&](const auto& stream) {
+    EXPECT_TRUE(lab->run_until([&] { return !stream.local_addresses().empty(); }, kSecond_ns));
+    return stream.local_addresses().empty() ? std::string{} : stream.local_addresses().front();
+  };
+  client::Subscription first = subscribe();
+  client::Subscription second = subscribe();
+  EXPECT_EQ(address_of(first), "10.0.0.1:20000");
+  EXPECT_EQ(address_of(second), "10.0.0.1:20001");
+  const auto full = client->add_subscription("aeron:udp?endpoint=10.0.0.1:0", kStream);
+  ASSERT_FALSE(full);
+  EXPECT_NE(full.error().message.find("all UDP ports from 20000 to 20001 are in use"), std::string::npos) << full.error().message;
+  first.close();
+  lab->run_for(kSecond_ns);
+  EXPECT_EQ(address_of(subscribe()), "10.0.0.1:20000");
+  const auto published = client->add_publication("aeron:udp?endpoint=10.0.0.9:40001", kStream);
+  ASSERT_TRUE(published) << published.error().message;
+  EXPECT_EQ(address_of(*published), "10.0.0.1:21000");
+  EXPECT_TRUE(client->add_subscription("aeron:udp?endpoint=10.0.0.1:20002", kStream)) << "who names a port has it";
+}
+
 }  // namespace
 }  // namespace thalweg::test

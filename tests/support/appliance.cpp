@@ -45,6 +45,9 @@ void Appliance::start_data_plane() {
   options.lanes.resize(options_.lanes);
   options.ports = options_.ports;
   options.packet_buffers = options_.packet_buffers;
+  options.wrap_port = options_.wrap_port;
+  options.sender_ports = options_.sender_ports;
+  options.receiver_ports = options_.receiver_ports;
   options.timer_interval_ns = options_.settings.timer_interval_ns;
   plane_registry_ = must(shm::RegistryFile::open(path()));
   plane_cnc_ = must(shm::CncFile::open(path(), shm::MappedFile::Access::kReadWrite, false));

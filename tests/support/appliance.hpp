@@ -22,6 +22,8 @@ class Appliance {
     std::vector<pmd::PortOptions> ports;
     std::uint32_t lanes{1};
     std::uint32_t packet_buffers{2047};
+    core::WildcardPorts sender_ports, receiver_ports;
+    std::function<std::unique_ptr<pmd::Port>(std::unique_ptr<pmd::Port>, const pmd::PortOptions&)> wrap_port;  // as core::DataplaneOptions
     conductor::Settings settings;              // directory is filled in
     host::LogStore::Options logs;              // directory is filled in
   };

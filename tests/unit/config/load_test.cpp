@@ -54,6 +54,23 @@ TEST(Load, the_defaults_of_streams_are_those_of_the_wire_protocol) {
   EXPECT_FALSE(s.spies_simulate_connection);
   EXPECT_EQ(s.socket_rcvbuf_bytes, 128U << 10);                        // proves 7/15
   EXPECT_EQ(s.socket_sndbuf_bytes, 0U);
+  EXPECT_EQ(s.unicast_retransmit_window_multiple, 16U);                // proves 7/11
+  EXPECT_EQ(s.multicast_retransmit_window_multiple, 4U);
+  EXPECT_EQ(s.flow_control_receiver_timeout_ns, 5'000'000'000);        // proves 7/16
+  EXPECT_EQ(s.flow_control_group_tag, -1);
+  EXPECT_EQ(s.flow_control_group_min_size, 0U);
+  EXPECT_EQ(s.multicast_flow_control, FlowControl::kMax);
+  EXPECT_FALSE(s.receiver_group_tag.has_value());                      // proves 7/17
+  EXPECT_EQ(s.receiver_group, GroupSemantics::kInfer);
+  EXPECT_FALSE(s.cubic_measure_rtt || s.cubic_tcp_mode);               // proves 7/18
+  EXPECT_EQ(s.cubic_initial_rtt_ns, 100'000);
+  EXPECT_EQ(s.sender_wildcard_port_low + s.receiver_wildcard_port_low, 0) << "the system's choice";  // proves 7/20
+  const Names& n = loaded.config.names;
+  EXPECT_EQ(n.re_resolution_interval_ns, 1'000'000'000);               // proves 7/19
+  EXPECT_EQ(n.neighbor_timeout_ns, 10'000'000'000);
+  EXPECT_EQ(n.self_resolution_interval_ns, 1'000'000'000);
+  EXPECT_EQ(n.neighbor_resolution_interval_ns, 2'000'000'000);
+  EXPECT_EQ(n.bootstrap_resolution_interval_ns, 10'000'000'000);
   const ControlPlane& c = loaded.config.control_plane;
   EXPECT_EQ(c.reserved_session_id_low, -1);                            // proves 7/13
   EXPECT_EQ(c.reserved_session_id_high, 1000);
@@ -61,6 +78,25 @@ TEST(Load, the_defaults_of_streams_are_those_of_the_wire_protocol) {
   EXPECT_EQ(c.driver_timeout_ns, 10'000'000'000);
   EXPECT_EQ(c.timer_interval_ns, 1'000'000'000);
   EXPECT_EQ(c.counters_free_to_reuse_timeout_ns, 1'000'000'000);
+}
+
+// proves 7/17
+TEST(Load, what_receivers_of_a_group_are_is_decoded) {
+  const Loaded loaded = load_text("streams: {receiver-group-tag: -7, receiver-group: never}", "f.yaml");
+  ASSERT_EQ(errors_of(loaded), "");
+  EXPECT_EQ(loaded.config.streams.receiver_group_tag, -7);
+  EXPECT_EQ(loaded.config.streams.receiver_group, GroupSemantics::kNever);
+}
+
+// proves 7/20
+TEST(Load, a_range_of_wildcard_ports_has_both_ends_in_order) {
+  const Loaded loaded = load_text("streams: {sender-wildcard-port-low: 20000, sender-wildcard-port-high: 20099}", "f.yaml");
+  ASSERT_EQ(errors_of(loaded), "");
+  EXPECT_EQ(loaded.config.streams.sender_wildcard_port_low, 20'000);
+  EXPECT_EQ(loaded.config.streams.sender_wildcard_port_high, 20'099);
+  for (const char* const text : {"receiver-wildcard-port-low: 5", "receiver-wildcard-port-high: 5", "receiver-wildcard-port-low: 9, receiver-wildcard-port-high: 5"}) {
+    EXPECT_NE(errors_of(load_text("streams: {" + std::string{text} + "}", "f.yaml")).find("is no range; 0 and 0 is none"), std::string::npos) << text;
+  }
 }
 
 TEST(Load, every_kind_of_value_is_decoded) {
