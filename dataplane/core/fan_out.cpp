@@ -10,84 +10,46 @@ bool DestinationSink::send_to_all(std::span<const std::byte> bytes, const Stream
   return false;
 }
 
-FanOut::FanOut(bool is_dynamic) : is_dynamic_{is_dynamic} {
-  entries_.reserve(kDestinationsMax);
-  ports_.reserve(shm::kPortsMax);
-}
+FanOut::FanOut(bool is_dynamic) : is_dynamic_{is_dynamic} { ports_.reserve(shm::kPortsMax); }
 
 // ---- who is there ----
 
-bool FanOut::is_heard(const Entry& entry, std::int64_t receiver_id, const wire::UdpEndpoint& source) const noexcept {
-  if (entry.is_receiver_known) return entry.receiver_id == receiver_id && entry.destination.remote.port == source.port;
-  return entry.destination.remote == source;
-}
-
-void FanOut::refresh(Entry& entry, std::int64_t receiver_id, std::int64_t now_ns) noexcept {
-  entry.receiver_id = receiver_id;
-  entry.is_receiver_known = true;
-  entry.last_heard_ns = now_ns;
-  if (entry.slot == nullptr) return;
-  entry.slot->observed.receiver_id = receiver_id;
-  std::atomic_ref{entry.slot->observed.last_heard_ns}.store(now_ns, std::memory_order_relaxed);  // for whoever resolves its name again
-}
-
 void FanOut::learn(const Destination& destination, std::int64_t receiver_id, std::int64_t now_ns) noexcept {
   if (destination.port == nullptr) return counters_.add(shm::LaneCounter::kDropNoRoute);
-  if (entries_.size() == kDestinationsMax) return counters_.add(shm::LaneCounter::kReceiversUntracked);
-  Entry entry;
-  entry.destination = destination;
-  entries_.push_back(entry);
-  refresh(entries_.back(), receiver_id, now_ns);
+  if (!list_.learn(destination, receiver_id, now_ns)) return counters_.add(shm::LaneCounter::kReceiversUntracked);
   settle();
-}
-
-FanOut::Entry* FanOut::find(const shm::DestinationSlot& slot) noexcept {
-  const auto found = std::find_if(entries_.begin(), entries_.end(), [&slot](const Entry& entry) { return entry.slot == &slot; });
-  return found == entries_.end() ? nullptr : &*found;
 }
 
 bool FanOut::put(shm::DestinationSlot& slot, const Destination& destination) noexcept {
-  Entry* entry = find(slot);
-  const bool is_same = entry != nullptr && entry->generation == slot.desired.generation;
-  if (is_same && entry->destination.port == destination.port && entry->destination.remote == destination.remote) return true;
-  if (entry == nullptr) {
-    if (entries_.size() == kDestinationsMax) return false;
-    entry = &entries_.emplace_back();
-  }
-  *entry = Entry{};   // who moved is somebody we have not heard yet
-  entry->destination = destination;
-  entry->slot = &slot;
-  entry->generation = slot.desired.generation;
-  settle();
-  return true;
+  const List::Put outcome = list_.put(slot, destination);
+  if (outcome == List::Put::kChanged) settle();
+  return outcome != List::Put::kFull;
 }
 
 void FanOut::remove(const shm::DestinationSlot& slot) noexcept {
-  Entry* const entry = find(slot);
-  if (entry == nullptr || entry->generation != slot.desired.generation) return;
-  entries_.erase(entries_.begin() + (entry - entries_.data()));
-  settle();
+  if (list_.remove(slot)) settle();
 }
 
 void FanOut::expire(std::int64_t now_ns) noexcept {
-  next_expiry_ns_ = now_ns + kTimeout_ns / 50;   // 100 ms late at most
-  if (std::erase_if(entries_, [now_ns](const Entry& entry) { return now_ns - entry.last_heard_ns > kTimeout_ns; }) != 0) settle();
+  next_expiry_ns_ = now_ns + List::kTimeout_ns / 50;   // 100 ms late at most
+  if (list_.expire(now_ns)) settle();
 }
 
 // Works out anew what each datagram needs, so that sending does not.
 void FanOut::settle() noexcept {
   ports_.clear();
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    Entry& entry = entries_[i];
-    const auto has_its_address = [&entry](const Entry& other) { return other.is_sent && other.destination.remote == entry.destination.remote; };
-    const auto here = entries_.begin() + static_cast<std::ptrdiff_t>(i);
-    entry.is_sent = entry.destination.port != nullptr && std::none_of(entries_.begin(), here, has_its_address);
+  std::vector<List::Entry>& entries = list_.entries();
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    List::Entry& entry = entries[i];   // sent to: it has a port, and no other entry has its address
+    const auto has_its_address = [&entry](const List::Entry& other) { return other.is_sent && other.target.remote == entry.target.remote; };
+    const auto here = entries.begin() + static_cast<std::ptrdiff_t>(i);
+    entry.is_sent = entry.target.port != nullptr && std::none_of(entries.begin(), here, has_its_address);
     if (!entry.is_sent) continue;
-    const auto use = std::find_if(ports_.begin(), ports_.end(), [&entry](const PortUse& known) { return known.port == entry.destination.port; });
+    const auto use = std::find_if(ports_.begin(), ports_.end(), [&entry](const PortUse& known) { return known.port == entry.target.port; });
     if (use != ports_.end()) {
       ++use->copies;
     } else {
-      ports_.push_back({entry.destination.port, 1});
+      ports_.push_back({entry.target.port, 1});
     }
   }
   shares_payload_ = std::any_of(ports_.begin(), ports_.end(), [](const PortUse& use) { return use.copies > 1 && use.port->can_share_payload(); });
@@ -95,7 +57,7 @@ void FanOut::settle() noexcept {
 }
 
 void FanOut::publish_count() noexcept {
-  if (count_) count_.set(static_cast<std::int64_t>(entries_.size()));
+  if (count_) count_.set(static_cast<std::int64_t>(size()));
 }
 
 // ---- sending ----
@@ -103,13 +65,14 @@ void FanOut::publish_count() noexcept {
 bool FanOut::send(std::span<const std::byte> payload, const StreamIds* ids, std::int64_t now_ns) noexcept {
   if (is_dynamic_ && now_ns >= next_expiry_ns_) expire(now_ns);
   if (!has_room(now_ns)) return false;
-  if (++first_ >= entries_.size()) first_ = 0;
+  std::vector<List::Entry>& entries = list_.entries();
+  if (++first_ >= entries.size()) first_ = 0;
   SharedPayload shared{payload, ids};
   SharedPayload* const share = shares_payload_ && payload.size() >= kShareBytes ? &shared : nullptr;
-  for (std::size_t n = 0, at = first_; n < entries_.size(); ++n) {
-    Entry& entry = entries_[at];
-    if (++at == entries_.size()) at = 0;
-    if (entry.is_sent) send_to(entry.destination, payload, ids, share, now_ns);
+  for (std::size_t n = 0, at = first_; n < entries.size(); ++n) {
+    List::Entry& entry = entries[at];
+    if (++at == entries.size()) at = 0;
+    if (entry.is_sent) send_to(entry.target, payload, ids, share, now_ns);
   }
   return true;
 }

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "dataplane/core/transmit.hpp"
+#include "dataplane/proto/destination_list.hpp"
 
 namespace thalweg::core {
 
@@ -12,7 +13,6 @@ namespace thalweg::core {
 class FanOut {
  public:
   static constexpr std::size_t kDestinationsMax = TxStage::kCapacity;   // one datagram to all of them fits a port's stage
-  static constexpr std::int64_t kTimeout_ns = 5 * kSecond_ns;           // wire-protocol 5.5, a constant of the protocol
   static constexpr std::int64_t kPatience_ns = 5 * kMillisecond_ns;     // ours: so long all destinations wait for a port that takes nothing
   static constexpr std::size_t kShareBytes = 512;                       // ours: from here on one copy of the payload serves all destinations
 
@@ -39,33 +39,22 @@ class FanOut {
   // `ids`: what its frames are to carry instead of what they carry; may be null.
   [[nodiscard]] bool send(std::span<const std::byte> payload, const StreamIds* ids, std::int64_t now_ns) noexcept;
 
-  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  [[nodiscard]] std::size_t size() const noexcept { return list_.entries().size(); }
 
  private:
-  struct Entry {
-    Destination destination;
-    std::int64_t receiver_id{};
-    std::int64_t last_heard_ns{};
-    shm::DestinationSlot* slot{};      // manual
-    std::uint32_t generation{};        // of the slot
-    bool is_receiver_known{};
-    bool is_sent{};                    // it has a port, and no other entry has its address
-  };
+  using List = proto::DestinationList<Destination>;
   struct PortUse {
     LanePort* port{};
     std::size_t copies{};              // of each datagram
   };
   void learn(const Destination& destination, std::int64_t receiver_id, std::int64_t now_ns) noexcept;
-  [[nodiscard]] Entry* find(const shm::DestinationSlot& slot) noexcept;
-  static void refresh(Entry& entry, std::int64_t receiver_id, std::int64_t now_ns) noexcept;
-  [[nodiscard]] bool is_heard(const Entry& entry, std::int64_t receiver_id, const wire::UdpEndpoint& source) const noexcept;
   void expire(std::int64_t now_ns) noexcept;
   void settle() noexcept;
   void publish_count() noexcept;
   [[nodiscard]] bool has_room(std::int64_t now_ns) noexcept;
   void send_to(Destination& destination, std::span<const std::byte> payload, const StreamIds* ids, SharedPayload* shared, std::int64_t now_ns) noexcept;
 
-  std::vector<Entry> entries_;
+  List list_{kDestinationsMax};
   std::vector<PortUse> ports_;
   std::size_t first_{};
   std::int64_t next_expiry_ns_{};
@@ -78,9 +67,7 @@ class FanOut {
 
 template <typename Make>
 void FanOut::hear(std::int64_t receiver_id, const wire::UdpEndpoint& source, std::int64_t now_ns, Make&& make) noexcept {
-  for (Entry& entry : entries_) {
-    if (is_heard(entry, receiver_id, source)) return refresh(entry, receiver_id, now_ns);
-  }
+  if (list_.hear(receiver_id, source, now_ns)) return;
   if (is_dynamic_) learn(make(source), receiver_id, now_ns);
 }
 
