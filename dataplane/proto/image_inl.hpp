@@ -186,6 +186,7 @@ unsigned Image::send_all(std::span<const std::byte> frame, bool also_dead, std::
   for (std::size_t i = 0; i < shm::kConnectionsMax; ++i) {
     const bool is_wanted = also_dead ? c_.state->connections[i].is_used != 0 : is_connection_alive(i, now_ns);
     if (!is_wanted) continue;
+    if (planted(Bug::kOneSideTold) && sent > 0) break;
     auto&& sink = sink_for(i);
     if (sink.send_control(frame)) ++sent;
   }

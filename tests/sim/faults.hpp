@@ -10,7 +10,7 @@ enum class Fault : std::uint8_t {
   kLost, kDuplicated, kReordered, kCorrupted, kHeaderFuzzed, kPartitioned, kTransmitRefused, kReceiveOverflow,
   kNodePaused, kNodeCrashed, kTornInsert, kTornClean, kControlPlaneStall,
   kReaderPaused, kReaderDied, kReaderJoinedLate, kClaimHeld, kClaimDied, kMessageAborted, kImageRejected, kRevoked, kRejoined, kNakMadeUp,
-  kReceiverLeft, kReceiverJoined, kGapGivenUp, kCount,
+  kReceiverLeft, kReceiverJoined, kGapGivenUp, kSideDied, kCopy, kWayRemoved, kDestinationLearned, kDestinationForgotten, kCount,
 };
 inline constexpr std::size_t kFaultCount = static_cast<std::size_t>(Fault::kCount);
 
@@ -19,7 +19,8 @@ inline constexpr std::size_t kFaultCount = static_cast<std::size_t>(Fault::kCoun
       "lost", "duplicated", "reordered", "corrupted", "header_fuzzed", "partitioned", "transmit_refused", "receive_overflow",
       "node_paused", "node_crashed", "torn_insert", "torn_clean", "control_plane_stall",
       "reader_paused", "reader_died", "reader_joined_late", "claim_held", "claim_died", "message_aborted", "image_rejected", "revoked",
-      "rejoined", "nak_made_up", "receiver_left", "receiver_joined", "gap_given_up"};
+      "rejoined", "nak_made_up", "receiver_left", "receiver_joined", "gap_given_up",
+      "side_died", "copy", "way_removed", "destination_learned", "destination_forgotten"};
   return kNames[static_cast<std::size_t>(fault)];
 }
 

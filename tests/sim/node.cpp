@@ -45,7 +45,7 @@ class PublicationSink {
  private:
   bool send(std::span<const std::byte> bytes) {
     publication_.check.on_sent(publication_.stream->plan, publication_.slot->observed.state, bytes, node_.verdict_);
-    if (!node_.transmit(publication_.local, publication_.destinations, bytes)) return false;
+    if (!node_.transmit(publication_.local, node_.destinations_of(publication_), bytes)) return false;
     publication_.check.on_taken(publication_.stream->plan, publication_.slot->observed.state, bytes, node_.verdict_);
     return true;
   }
@@ -55,18 +55,19 @@ class PublicationSink {
 
 class ImageSink {
  public:
-  ImageSink(Node& node, ImageEntry& image, wire::UdpEndpoint to) : node_{node}, image_{image}, to_{to} {}
+  ImageSink(Node& node, ImageEntry& image, std::size_t way, wire::UdpEndpoint to) : node_{node}, image_{image}, way_{way}, to_{to} {}
   bool send_log(std::span<const std::byte> bytes) { return send_control(bytes); }
   bool send_control(std::span<const std::byte> bytes) {
     const proto::SubscriberPositions readers = image_.positions();
     const std::int64_t slowest = readers.count > 0 ? readers.min : INT64_MAX;
     image_.check.on_sent(image_.stream->plan, image_.slot->observed.state, image_.log, slowest, bytes, node_.verdict_);
-    return node_.transmit(node_.endpoints_[image_.endpoint].local, {to_}, bytes);
+    return node_.transmit(node_.endpoints_[way_].local, {to_}, bytes);
   }
 
  private:
   Node& node_;
   ImageEntry& image_;
+  std::size_t way_;
   wire::UdpEndpoint to_;
 };
 
@@ -77,7 +78,7 @@ Node::Node(std::uint32_t index, const Scenario& scenario, Network& network, Verd
 
 // ---- set-up ----
 
-PublicationEntry& Node::add_publication(Stream& stream) {
+PublicationEntry& Node::add_publication(Stream& stream, std::size_t side) {
   const StreamPlan& plan = stream.plan;
   PublicationEntry& p = publications_.emplace_back();
   p.stream = &stream;
@@ -127,7 +128,9 @@ PublicationEntry& Node::add_publication(Stream& stream) {
   metadata.signal_eos = true;
   shm::init_log_metadata(p.log.view(), metadata);
   p.counters.fill(d.start_position);
-  stream.producer = std::make_unique<Producer>(plan, p.log, p.counter(1), stream.ledger, random_.next(), verdict_);
+  const std::uint64_t seed = plan.has_twin ? scenario_.seed ^ static_cast<std::uint32_t>(plan.session_id) : random_.next();
+  stream.producers.push_back(std::make_unique<Producer>(plan, p.log, p.counter(1), stream.ledger, seed, plan.side_lag_ns[side], verdict_));
+  p.producer = stream.producers.back().get();
   if (plan.is_ipc) {
     for (const ReaderPlan& reader : plan.subscribers[0].readers) {
       auto& r = stream.readers.emplace_back(std::make_unique<Reader>(plan, reader, false, p.log.view(), stream.ledger, verdict_));
@@ -138,26 +141,47 @@ PublicationEntry& Node::add_publication(Stream& stream) {
   return p;
 }
 
-wire::UdpEndpoint Node::add_subscription(Stream& stream, const SubscriberPlan& plan) {
+std::size_t Node::add_endpoint(const SubscriberPlan& plan) {
+  ReceiveEndpoint& e = endpoints_.emplace_back();
+  e.local = {address(), static_cast<std::uint16_t>(40000 + endpoints_.size())};
+  e.receiver_id = static_cast<std::int64_t>(random_.next() | 1);
+  if (plan.has_tag) e.group_tag = kGroupTag;
+  return endpoints_.size() - 1;
+}
+
+std::vector<wire::UdpEndpoint> Node::add_subscription(Stream& stream, const SubscriberPlan& plan, const wire::UdpEndpoint& control) {
   // Streams of the same id share an endpoint where they may, as applications do.
   const auto shares = [&](const ReceiveEndpoint& e) {
-    return std::any_of(e.subscriptions.begin(), e.subscriptions.end(), [&](const Subscription& s) { return s.stream->plan.stream_id == stream.plan.stream_id; });
+    return e.control.port == 0 && e.arrivals == nullptr &&
+           std::any_of(e.subscriptions.begin(), e.subscriptions.end(), [&](const Subscription& s) { return s.stream->plan.stream_id == stream.plan.stream_id; });
   };
-  auto it = random_.below(2) == 0 && !plan.has_tag ? std::find_if(endpoints_.begin(), endpoints_.end(), shares) : endpoints_.end();
-  if (it == endpoints_.end()) {
-    ReceiveEndpoint& e = endpoints_.emplace_back();
-    e.local = {address(), static_cast<std::uint16_t>(40000 + endpoints_.size())};
-    e.receiver_id = static_cast<std::int64_t>(random_.next() | 1);
-    if (plan.has_tag) e.group_tag = kGroupTag;
-    it = endpoints_.end() - 1;
+  const bool is_learned = stream.plan.destinations == Destinations::kDynamic;
+  const bool may_share = random_.below(2) == 0 && !plan.has_tag && !plan.has_two_ways && !is_learned;
+  const auto shared = may_share ? std::find_if(endpoints_.begin(), endpoints_.end(), shares) : endpoints_.end();
+  const std::size_t index = shared != endpoints_.end() ? static_cast<std::size_t>(shared - endpoints_.begin()) : add_endpoint(plan);
+  ReceiveEndpoint& e = endpoints_[index];
+  if (is_learned) e.control = control;
+  e.subscriptions.push_back({&stream, &plan, !std::any_of(plan.readers.begin(), plan.readers.end(), [](const ReaderPlan& r) { return r.join_ns == 0; })});
+  if (!plan.has_two_ways) return {e.local};
+  e.local = {};
+  e.arrivals = std::make_unique<proto::Arrivals>();
+  std::vector<wire::UdpEndpoint> ways;
+  for (std::size_t i = 0; i < 2; ++i) {
+    ReceiveEndpoint& way = endpoints_[add_endpoint(plan)];
+    way.parent = index;
+    way.receiver_id = endpoints_[index].receiver_id;
+    way.local.address += i == 1 ? kSecondAddress : stream.plan.has_twin ? kSideAddress : 0;
+    if (i == 1) way.removed_ns = plan.way_removed_ns;
+    ways.push_back(way.local);
   }
-  it->subscriptions.push_back({&stream, &plan, !std::any_of(plan.readers.begin(), plan.readers.end(), [](const ReaderPlan& r) { return r.join_ns == 0; })});
-  return it->local;
+  return ways;
 }
 
 void Node::start(std::int64_t now_ns) { attach_machines(now_ns); }
 
 void Node::attach_dispatcher(ReceiveEndpoint& endpoint) {
+  if (endpoint.parent != ReceiveEndpoint::kNoParent) return;
+  endpoint.next_register_ns = 0;
   endpoint.dispatcher.emplace(kSessionsPerEndpoint);
   for (const Subscription& s : endpoint.subscriptions) {
     if (!s.is_closed) endpoint.dispatcher->add_interest(s.stream->plan.stream_id, true, s.stream->plan.session_id);
@@ -182,6 +206,7 @@ void Node::attach_machines(std::int64_t now_ns) {
     }
     c.counters = lane();
     p.machine.emplace(c);
+    attach_destinations(p);
     if (p.slot->observed.state.lifecycle == shm::Lifecycle::kNone) p.machine->start(now_ns);
     else p.machine->resume(now_ns);
   }
@@ -205,13 +230,15 @@ void Node::start_image(std::size_t index, std::int64_t now_ns) {
   c.has_group_tag = endpoints_[image.endpoint].group_tag.has_value();
   c.group_tag = endpoints_[image.endpoint].group_tag.value_or(0);
   image.machine.emplace(c);
-  if (image.is_started) {
+  const bool is_resumed = image.is_started;
+  if (is_resumed) {
     image.machine->resume(now_ns);
     if (image.slot->desired.is_rejected.load() != 0) image.machine->reject(kRejectReason);
   } else {
     image.machine->start(now_ns);
     image.is_started = true;
   }
+  start_connections(image, is_resumed, now_ns);
   for (Reader* reader : image.readers) {
     if (!reader->has_joined()) reader->join(image.machine->join_position(image.positions()));
   }
@@ -250,7 +277,7 @@ void Node::handle(Datagram& datagram, std::int64_t now_ns) {
     if (p.local == datagram.to && p.machine) return on_control(p, *header, datagram, now_ns);
   }
   for (std::size_t i = 0; i < endpoints_.size(); ++i) {
-    if (endpoints_[i].local != datagram.to) continue;
+    if (endpoints_[i].local != datagram.to || endpoints_[i].is_removed) continue;
     switch (header->type()) {
       case wire::FrameType::kPad:
       case wire::FrameType::kData: return on_data(i, datagram, now_ns);
@@ -271,8 +298,9 @@ void Node::on_control(PublicationEntry& p, const wire::FrameHeader& header, Data
   PublicationSink sink{*this, p};
   switch (header.type()) {
     case wire::FrameType::kStatusMessage:
-      if (const auto sm = wire::StatusMessage::parse(datagram.bytes); sm && is_ours(sm->session_id, sm->stream_id)) {
-        p.machine->on_status_message(*sm, datagram.from, now_ns);
+      if (const auto sm = wire::StatusMessage::parse(datagram.bytes)) {
+        if (p.list) hear_destination(p, *sm, datagram.from, now_ns);
+        if (is_ours(sm->session_id, sm->stream_id)) p.machine->on_status_message(*sm, datagram.from, now_ns);
       }
       return;
     case wire::FrameType::kNak:
@@ -293,32 +321,29 @@ void Node::on_control(PublicationEntry& p, const wire::FrameHeader& header, Data
 }
 
 void Node::on_data(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns) {
-  ReceiveEndpoint& e = endpoints_[endpoint];
+  ReceiveEndpoint& e = endpoints_[home_of(endpoint)];
   const wire::DataView view{datagram.bytes.data()};
   const bool is_end = (view.flags() & wire::flag::kEndOfStream) != 0;
   const auto decision = e.dispatcher->on_data(view.stream_id(), view.session_id(), is_end, now_ns);
   switch (decision.what) {
-    case proto::Dispatch::kImage: return insert(images_[decision.image], datagram.bytes, now_ns);
-    case proto::Dispatch::kElicitSetup: return elicit_setup(e, view.session_id(), view.stream_id(), datagram.from, now_ns);
+    case proto::Dispatch::kImage: return insert(images_[decision.image], endpoint, datagram, now_ns);
+    case proto::Dispatch::kElicitSetup: return elicit_setup(endpoints_[endpoint], view.session_id(), view.stream_id(), datagram.from, now_ns);
     default: return count(shm::LaneCounter::kDropNoInterest);
   }
 }
 
 // A crash inside an insert is a store into a write-protected page: the copy stops where it stands, the lane is gone.
-void Node::insert(ImageEntry& image, std::span<const std::byte> datagram, std::int64_t now_ns) {
-  const wire::DataView view{datagram.data()};
+void Node::insert(ImageEntry& image, std::size_t way, const Datagram& datagram, std::int64_t now_ns) {
+  const wire::DataView view{datagram.bytes.data()};
   const StreamPlan& plan = image.stream->plan;
   const bool may_crash = crash_in_insert_ns_ > 0 && view.frame_length() > 0 && view.term_offset() >= 0 && view.term_offset() < plan.term_length &&
                          wire::wrapping_sub(view.term_id(), plan.initial_term_id) >= 0;
-  if (!may_crash) {
-    image.machine->insert(datagram, 0, now_ns);
-    return;
-  }
+  if (!may_crash) return put_in(image, way, datagram, now_ns);
   std::int64_t position = wire::position_of(view.term_id(), view.term_offset(), plan.initial_term_id, wire::position_bits(plan.term_length));
-  const std::int64_t last = position + static_cast<std::int64_t>(datagram.size()) - 1;
+  const std::int64_t last = position + static_cast<std::int64_t>(datagram.bytes.size()) - 1;
   if (random_.below(2) == 0 && wire::term_offset_of(last, wire::position_bits(plan.term_length)) > view.term_offset()) position = last;
   image.log.protect(position, true);
-  const bool is_torn = CrashGuard::is_cut_short([&] { image.machine->insert(datagram, 0, now_ns); });
+  const bool is_torn = CrashGuard::is_cut_short([&] { put_in(image, way, datagram, now_ns); });
   image.log.protect(position, false);
   if (!is_torn) return;
   verdict_.faults.add(Fault::kTornInsert);
@@ -327,20 +352,24 @@ void Node::insert(ImageEntry& image, std::span<const std::byte> datagram, std::i
 }
 
 void Node::on_setup(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns) {
-  ReceiveEndpoint& e = endpoints_[endpoint];
+  const std::size_t home = home_of(endpoint);
+  ReceiveEndpoint& e = endpoints_[home];
   const auto setup = wire::Setup::parse(datagram.bytes);
   if (!setup) return count(kInvalid);
   const auto decision = e.dispatcher->on_setup(setup->stream_id, setup->session_id, now_ns);
   switch (decision.what) {
-    case proto::Dispatch::kImage: return images_[decision.image].machine->on_setup(0, datagram.from, now_ns);
-    case proto::Dispatch::kCreateImage: pending_.push_back({now_ns + kImageCreation_ns, endpoint, *setup, datagram.from}); return;
-    case proto::Dispatch::kElicitSetup: return elicit_setup(e, setup->session_id, setup->stream_id, datagram.from, now_ns);
+    case proto::Dispatch::kImage: {
+      ImageEntry& image = images_[decision.image];
+      return image.machine->on_setup(connection_of(image, endpoint, datagram.from, now_ns), datagram.from, now_ns);
+    }
+    case proto::Dispatch::kCreateImage: pending_.push_back({now_ns + kImageCreation_ns, home, endpoint, *setup, datagram.from}); return;
+    case proto::Dispatch::kElicitSetup: return elicit_setup(endpoints_[endpoint], setup->session_id, setup->stream_id, datagram.from, now_ns);
     default: return count(shm::LaneCounter::kDropNoInterest);
   }
 }
 
 void Node::on_rtt(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns) {
-  ReceiveEndpoint& e = endpoints_[endpoint];
+  ReceiveEndpoint& e = endpoints_[home_of(endpoint)];
   const auto rtt = wire::RttMeasurement::parse(datagram.bytes);
   if (!rtt || (rtt->receiver_id != e.receiver_id && rtt->receiver_id != 0)) return;
   const auto decision = e.dispatcher->find(rtt->stream_id, rtt->session_id);
@@ -354,7 +383,7 @@ void Node::elicit_setup(const ReceiveEndpoint& endpoint, std::int32_t session_id
   wire::build(frame, wire::StatusMessage{.flags = wire::flag::kSmSendSetup, .session_id = session_id, .stream_id = stream_id,
                                          .receiver_id = endpoint.receiver_id, .group_tag = endpoint.group_tag});
   count(shm::LaneCounter::kStatusMessagesSent);
-  transmit(endpoint.local, {to}, {frame, endpoint.group_tag ? sizeof frame : std::size_t{wire::StatusMessage::kLength}});
+  transmit(endpoint.local, {endpoint.control.port != 0 ? endpoint.control : to}, {frame, endpoint.group_tag ? sizeof frame : std::size_t{wire::StatusMessage::kLength}});
 }
 
 // ---- turns and ticks ----
@@ -373,12 +402,14 @@ bool Node::turn(std::int64_t now_ns) {
     handle(datagram, now_ns);
   }
   if (is_crashed_) return true;
+  has_worked |= register_at_control(now_ns);
   for (std::size_t i = 0; i < images_.size() && !is_crashed_; ++i) {
     ImageEntry& image = images_[i];
     if (!image.machine) continue;
     const auto sink_for = [&](unsigned connection) {
       const shm::ConnectionState& c = image.slot->observed.state.connections[connection];
-      return ImageSink{*this, image, {c.control_address, c.control_port}};
+      const bool is_by_way = endpoints_[image.endpoint].arrivals != nullptr;
+      return ImageSink{*this, image, is_by_way ? c.endpoint : image.endpoint, {c.control_address, c.control_port}};
     };
     has_worked |= image.machine->duty(image.positions(), now_ns, sink_for) > 0;
     image.check.after_turn(image.stream->plan, image.slot->observed.state, image.log, verdict_);
@@ -415,7 +446,9 @@ void Node::update_limit(PublicationEntry& p, std::int64_t now_ns) {
 }
 
 void Node::tick(std::int64_t now_ns) {
-  for (ReceiveEndpoint& e : endpoints_) e.dispatcher->tick(now_ns);
+  for (ReceiveEndpoint& e : endpoints_) {
+    if (e.dispatcher) e.dispatcher->tick(now_ns);
+  }
   for (PublicationEntry& p : publications_) {
     if (!p.machine) continue;
     p.machine->tick(p.positions(), now_ns);
@@ -424,7 +457,7 @@ void Node::tick(std::int64_t now_ns) {
     p.machine.reset();
     p.is_done = true;
     for (Reader* reader : p.readers) {
-      if (!reader->is_closed() && !p.stream->producer->is_exclusive_dead() && p.stream->plan.ending != Ending::kRevoke && !reader->is_complete()) {
+      if (!reader->is_closed() && !p.producer->is_exclusive_dead() && p.stream->plan.ending != Ending::kRevoke && !reader->is_complete()) {
         verdict_.fail("stream {}: IPC log gone before its reader at {} was served", p.stream->plan.session_id, reader->position());
       }
       reader->close();
@@ -488,7 +521,7 @@ bool Node::control_plane(std::int64_t now_ns) {
     for (Reader* reader : image.readers) {
       has_worked |= !reader->is_closed();
       const bool is_cut = image.stream->plan.ending == Ending::kRevoke;
-      if (!reader->is_closed() && reader->has_joined() && image.stream->plan.is_lossless && !reader->plan().may_lose && !is_cut && !reader->is_complete()) {
+      if (!reader->is_closed() && reader->has_joined() && image.stream->is_lossless() && !reader->plan().may_lose && !is_cut && !reader->is_complete()) {
         verdict_.fail("stream {}: image ended at {} before everything was delivered ({} of {} claims)", image.stream->plan.session_id,
                       reader->position(), reader->messages(), image.stream->ledger.size());
       }
@@ -515,9 +548,11 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   if (is_known || subscription == e.subscriptions.end() || setup.mtu > subscription->plan->window_length) return refuse();
   Stream& stream = *subscription->stream;
   const SubscriberPlan& plan = *subscription->plan;
+  // After a stream has ended by one side the other may still be there, far behind or back from the dead: what it says was heard before.
+  const bool is_echo = stream.plan.has_twin && std::any_of(images_.begin(), images_.end(), [&](const ImageEntry& i) { return i.plan == &plan; });
   if (++subscription->images > 1) {
     verdict_.faults.add(Fault::kRejoined);
-    if (stream.plan.is_lossless && plan.is_reliable && !plan.readers[0].may_lose) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
+    if (stream.is_lossless() && plan.is_reliable && !plan.readers[0].may_lose && !is_echo) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
   }
   ImageEntry& image = images_.emplace_back();
   image.stream = &stream;
@@ -539,6 +574,9 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   const bool is_group = (setup.flags & wire::flag::kSetupGroup) != 0;
   d.flags = (plan.is_reliable ? F::kReliable : 0) | (is_group ? F::kGroup : 0) | (stream.plan.is_nak_all_gaps ? F::kNakAllGaps : 0) |
             (stream.plan.is_rtt_measured ? F::kMeasureRtt : 0) | (plan.is_rejoin ? F::kRejoin : 0);
+  d.destination = static_cast<std::uint32_t>(pending.way);
+  d.nak_hold_ns = stream.plan.nak_hold_ns;
+  d.side_timeout_ns = stream.plan.side_timeout_ns;
   d.source_address = pending.source.address;
   d.source_port = pending.source.port;
   d.liveness_timeout_ns = scenario_.image_liveness_ns;
@@ -567,6 +605,7 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   std::memset(image.log.view().base(), 0x2A, 3 * static_cast<std::size_t>(d.term_length));
   store_le<std::uint64_t>(image.log.view().at(d.join_position), 0);
   image.late_readers_added = 0;
+  image.is_echo = is_echo;
   attach_late_readers(image, now_ns);
   if (is_up(now_ns) && !is_crashed_) start_image(images_.size() - 1, now_ns);
 }
@@ -574,8 +613,12 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
 bool Node::attach_late_readers(ImageEntry& image, std::int64_t now_ns) {
   bool has_worked = false;
   while (image.late_readers_added < image.plan->readers.size()) {
-    const ReaderPlan& plan = image.plan->readers[image.late_readers_added];
-    if (plan.join_ns > now_ns) break;
+    ReaderPlan& plan = image.reader_plans.emplace_back(image.plan->readers[image.late_readers_added]);
+    if (plan.join_ns > now_ns) {
+      image.reader_plans.pop_back();
+      break;
+    }
+    plan.may_lose |= image.is_echo;
     ++image.late_readers_added;
     if (plan.die_at_ns <= now_ns) continue;
     auto& reader = image.stream->readers.emplace_back(
@@ -605,6 +648,7 @@ bool Node::reap_readers(std::int64_t now_ns) {
   for (ImageEntry& i : images_) {
     if (!i.is_done) reap(i.readers);
   }
+  has_worked |= remove_ways(now_ns);
   return open_and_close_subscriptions(now_ns) || has_worked;
 }
 
@@ -636,16 +680,18 @@ bool Node::close_publications(std::int64_t now_ns) {
   bool has_worked = false;
   for (PublicationEntry& p : publications_) {
     Stream& stream = *p.stream;
-    if (stream.closed_ns >= 0 || p.is_done) continue;
-    if (is_healed_ && !stream.plan.is_lossless && now_ns > scenario_.heal_ns + kGiveUp_ns) stream.producer->stop();
-    if (!stream.producer->is_finished()) continue;
-    if (stream.plan.ending == Ending::kCloseWhenConsumed && !(is_healed_ && now_ns > scenario_.heal_ns + kGiveUp_ns) && !stream.producer->is_exclusive_dead()) {
+    if (p.closed_ns >= 0 || p.is_done) continue;
+    // A side that fell behind by more than half a term has no receiver any more (2.11): the other one goes on.
+    const bool may_give_up = !stream.is_lossless() || stream.plan.has_twin;
+    if (is_healed_ && may_give_up && now_ns > scenario_.heal_ns + kGiveUp_ns) p.producer->stop();
+    if (!p.producer->is_finished()) continue;
+    if (stream.plan.ending == Ending::kCloseWhenConsumed && !(is_healed_ && now_ns > scenario_.heal_ns + kGiveUp_ns) && !p.producer->is_exclusive_dead()) {
       const auto is_behind = [&](const auto& r) {
-        return r->has_joined() && !r->is_closed() && !r->plan().may_lose && r->position() < stream.producer->position();
+        return r->has_joined() && !r->is_closed() && !r->plan().may_lose && r->position() < p.producer->position();
       };
       if (std::any_of(stream.readers.begin(), stream.readers.end(), is_behind)) continue;
     }
-    stream.closed_ns = now_ns;
+    p.closed_ns = now_ns;
     if (stream.plan.ending == Ending::kRevoke) {
       verdict_.faults.add(Fault::kRevoked);
       p.slot->desired.is_revoked.store(1);
@@ -692,6 +738,8 @@ std::int64_t Node::next_due_ns(std::int64_t now_ns) const noexcept {
   if (is_crashed_ || !receive_queue_.empty()) return now_ns;
   std::int64_t due = next_tick_ns_;
   for (const ReceiveEndpoint& e : endpoints_) {
+    if (!e.is_removed) due = std::min(due, std::max(e.removed_ns, stalled_until_ns_));
+    if (e.control.port != 0 && e.dispatcher && e.dispatcher->has_interest()) due = std::min(due, e.next_register_ns);
     for (const Subscription& s : e.subscriptions) {
       for (const ReaderPlan& r : s.plan->readers) {
         if (r.join_ns > now_ns) due = std::min(due, std::max(r.join_ns, stalled_until_ns_));
@@ -721,8 +769,8 @@ std::string Node::what_is_left() const {
     const auto& s = p.slot->observed.state;
     out += fmt::format(" [node {} publication {} life {} snd-pos {} snd-lmt {} pub-pos {} pub-lmt {} sent {} of {} closed {} connected {}{}", index_,
                        p.stream->plan.session_id, static_cast<int>(s.lifecycle), s.sender_position, s.sender_limit,
-                       shm::producer_position(p.log.view(), p.stream->plan.initial_term_id), p.counters[1], p.stream->producer->sent(),
-                       p.stream->plan.messages, p.stream->closed_ns >= 0, s.is_connected, s.is_corrupt ? " CORRUPT" : "");
+                       shm::producer_position(p.log.view(), p.stream->plan.initial_term_id), p.counters[1], p.producer->sent(),
+                       p.stream->plan.messages, p.closed_ns >= 0, s.is_connected, s.is_corrupt ? " CORRUPT" : "");
     for (const shm::ReceiverState& r : s.receivers) {
       if (r.is_live || r.is_flow_controlling) out += fmt::format(" receiver {} limit {}{}", r.last_position, r.last_limit, r.is_flow_controlling ? " waited for" : "");
     }

@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "dataplane/proto/destination_list.hpp"
 #include "dataplane/proto/dispatcher.hpp"
 #include "dataplane/proto/image.hpp"
 #include "dataplane/proto/publication.hpp"
@@ -26,23 +28,43 @@ struct Stream {
   explicit Stream(const StreamPlan& p, std::uint64_t key) : plan{p}, ledger{key} {}
   const StreamPlan& plan;
   Ledger ledger;
-  std::unique_ptr<Producer> producer;
+  std::vector<std::unique_ptr<Producer>> producers;  // two of an A/B stream
+  bool is_excused{};                             // one side died for long when the other had no receiver yet, or none any more
+  // Nothing that happened may cost a receiver an image: every reader must get every message.
+  [[nodiscard]] bool is_lossless() const noexcept { return plan.is_lossless && !is_excused; }
   std::vector<std::unique_ptr<Reader>> readers;  // all there ever were, of every image
-  std::int64_t closed_ns{-1};                    // the client let go of the publication
+};
+
+// Every node has a second address, as one with two network cards has; and one for the first side of an A/B stream, which may be cut off alone.
+inline constexpr std::uint32_t kSecondAddress = 0x100;
+inline constexpr std::uint32_t kSideAddress = 0x200;
+
+// How a destination is reached (proto::DestinationList).
+struct Way {
+  wire::UdpEndpoint remote;
+  [[nodiscard]] bool is_same(const Way& other) const noexcept { return remote == other.remote; }
 };
 
 struct PublicationEntry {
+  static constexpr std::size_t kDestinationsMax = 8;
+
   Stream* stream{};
+  Producer* producer{};
+  std::int64_t closed_ns{-1};                    // the client let go of it
   std::unique_ptr<shm::PublicationSlot> slot;
   LogMemory log;
   std::array<std::int64_t, 6> counters{};
   wire::UdpEndpoint local;
-  std::vector<wire::UdpEndpoint> destinations;
+  std::vector<wire::UdpEndpoint> destinations;            // one address, or a group's members
+  std::deque<shm::DestinationSlot> slots;                 // manual destinations
+  std::map<std::pair<std::uint32_t, std::uint16_t>, std::int64_t> heard_ns;  // dynamic ones, and when: what the list must agree with
   std::vector<Reader*> readers;  // IPC
   PublicationCheck check;
   bool is_done{};
   std::optional<proto::Publication> machine;
+  std::optional<proto::DestinationList<Way>> list;        // of many destinations
 
+  void send_to(const wire::UdpEndpoint& destination);
   [[nodiscard]] shm::Counter counter(std::size_t i) noexcept { return shm::Counter{&counters[i]}; }
   [[nodiscard]] proto::SubscriberPositions positions() const noexcept;
 };
@@ -56,7 +78,9 @@ struct ImageEntry {
   LogMemory log;
   std::array<std::int64_t, 3> counters{};
   std::vector<Reader*> readers;
+  std::deque<ReaderPlan> reader_plans;
   std::size_t late_readers_added{1};  // plan readers attached so far
+  bool is_echo{};                     // of a stream whose first image has ended
   ImageCheck check;
   bool is_started{}, is_unavailable{}, is_done{};
   std::optional<proto::Image> machine;
@@ -76,8 +100,17 @@ struct Subscription {
   }
 };
 
+// A multi-destination subscription is an endpoint without an address, and one for each of its ways, which come right behind it.
 struct ReceiveEndpoint {
+  static constexpr std::size_t kNoParent = static_cast<std::size_t>(-1);
+
   wire::UdpEndpoint local;
+  wire::UdpEndpoint control;                 // explicit: told every second that we are here
+  std::int64_t next_register_ns{};
+  std::size_t parent{kNoParent};
+  std::int64_t removed_ns{INT64_MAX};
+  bool is_removed{};
+  std::unique_ptr<proto::Arrivals> arrivals; // of a parent
   std::int64_t receiver_id{};
   std::optional<std::int64_t> group_tag;
   std::vector<Subscription> subscriptions;
@@ -91,8 +124,9 @@ class Node {
   [[nodiscard]] std::uint32_t address() const noexcept { return address_of(index_); }
   [[nodiscard]] static std::uint32_t address_of(std::uint32_t index) noexcept { return 0x0A000001U + index; }
   // Set-up, before the first turn.
-  PublicationEntry& add_publication(Stream& stream);
-  wire::UdpEndpoint add_subscription(Stream& stream, const SubscriberPlan& plan);
+  PublicationEntry& add_publication(Stream& stream, std::size_t side);
+  // The addresses to send to. `control`: of a publication that learns its destinations.
+  std::vector<wire::UdpEndpoint> add_subscription(Stream& stream, const SubscriberPlan& plan, const wire::UdpEndpoint& control);
   void start(std::int64_t now_ns);
 
   void receive(Datagram& datagram, std::int64_t now_ns);
@@ -121,7 +155,8 @@ class Node {
   friend class ImageSink;
   struct PendingImage {  // what the control plane has on its table
     std::int64_t due_ns{};
-    std::size_t endpoint{};
+    std::size_t endpoint{};        // its home
+    std::size_t way{};
     wire::Setup setup;
     wire::UdpEndpoint source;
   };
@@ -134,7 +169,18 @@ class Node {
   void on_data(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);
   void on_setup(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);
   void on_rtt(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);
-  void insert(ImageEntry& image, std::span<const std::byte> datagram, std::int64_t now_ns);
+  void insert(ImageEntry& image, std::size_t way, const Datagram& datagram, std::int64_t now_ns);
+  // Where the interests and images of an endpoint are.
+  [[nodiscard]] std::size_t home_of(std::size_t endpoint) const noexcept;
+  [[nodiscard]] unsigned connection_of(ImageEntry& image, std::size_t way, const wire::UdpEndpoint& source, std::int64_t now_ns);
+  void start_connections(ImageEntry& image, bool is_resumed, std::int64_t now_ns);
+  void put_in(ImageEntry& image, std::size_t way, const Datagram& datagram, std::int64_t now_ns);
+  void attach_destinations(PublicationEntry& publication);
+  void hear_destination(PublicationEntry& publication, const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns);
+  [[nodiscard]] std::vector<wire::UdpEndpoint> destinations_of(PublicationEntry& publication);
+  bool register_at_control(std::int64_t now_ns);
+  bool remove_ways(std::int64_t now_ns);
+  std::size_t add_endpoint(const SubscriberPlan& plan);
   void update_limit(PublicationEntry& publication, std::int64_t now_ns);
   void elicit_setup(const ReceiveEndpoint& endpoint, std::int32_t session_id, std::int32_t stream_id, const wire::UdpEndpoint& to, std::int64_t now_ns);
   void create_image(const PendingImage& pending, std::int64_t now_ns);

@@ -27,8 +27,8 @@ std::int64_t fetch_add_tail(const shm::LogBuffer& log, int partition, std::int64
 }  // namespace
 
 Producer::Producer(const StreamPlan& plan, const LogMemory& log, shm::Counter publisher_limit, Ledger& ledger, std::uint64_t seed,
-                   Verdict& verdict)
-    : plan_{plan}, memory_{log}, log_{log.view()}, publisher_limit_{publisher_limit}, ledger_{ledger}, random_{seed}, verdict_{verdict},
+                   std::int64_t start_ns, Verdict& verdict)
+    : plan_{plan}, memory_{log}, log_{log.view()}, publisher_limit_{publisher_limit}, ledger_{ledger}, random_{seed}, verdict_{verdict}, next_ns_{start_ns},
       exclusive_term_id_{wire::wrapping_add(plan.initial_term_id, plan.start_term_count)}, exclusive_offset_{plan.start_term_offset} {}
 
 bool Producer::is_connected() const noexcept { return log_.load<std::int32_t>(shm::meta::kIsConnected) == 1; }
@@ -96,7 +96,7 @@ Producer::Offer Producer::offer(std::int64_t now_ns) {
   const Offer result = claim(framed_length(next_length_, plan_.mtu), c);
   if (result != Offer::kDone) return result;
   check_clean(c);
-  const std::size_t record = ledger_.add(Record{c.position, c.position + c.required, static_cast<std::uint64_t>(sent_), next_length_, false});
+  const std::size_t record = write_down(Record{c.position, c.position + c.required, static_cast<std::uint64_t>(sent_), next_length_, false});
   position_ = std::max(position_, c.position + c.required);
   next_length_ = -1;
   ++sent_;
@@ -116,6 +116,16 @@ Producer::Offer Producer::offer(std::int64_t now_ns) {
     write(c, ledger_.at(record), INT32_MAX);
   }
   return Offer::kDone;
+}
+
+std::size_t Producer::write_down(const Record& record) {
+  const std::size_t index = recorded_++;
+  if (index == ledger_.size()) return ledger_.add(record);
+  const Record& known = ledger_.at(index);
+  if (known.position != record.position || known.sequence != record.sequence || known.length != record.length) {
+    verdict_.fail("stream {}: the two sides differ in message {} at {} and {}", plan_.session_id, index, known.position, record.position);
+  }
+  return index;
 }
 
 Producer::Offer Producer::claim(std::int32_t required, Claim& out) {

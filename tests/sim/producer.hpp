@@ -14,7 +14,8 @@ namespace thalweg::sim {
 
 class Producer {
  public:
-  Producer(const StreamPlan& plan, const LogMemory& log, shm::Counter publisher_limit, Ledger& ledger, std::uint64_t seed, Verdict& verdict);
+  Producer(const StreamPlan& plan, const LogMemory& log, shm::Counter publisher_limit, Ledger& ledger, std::uint64_t seed, std::int64_t start_ns,
+           Verdict& verdict);
 
   // Offers what is due. Returns true if anything happened.
   bool poll(std::int64_t now_ns);
@@ -46,6 +47,8 @@ class Producer {
   };
 
   Offer offer(std::int64_t now_ns);
+  // Of two producers of one stream, the first writes it down and the other says the same.
+  std::size_t write_down(const Record& record);
   Offer claim(std::int32_t required, Claim& out);
   Offer trip(int partition, std::int32_t term_id, std::int32_t term_count, std::int32_t offset);
   [[nodiscard]] std::int32_t draw_length();
@@ -65,6 +68,7 @@ class Producer {
   std::vector<Held> held_;
   std::int32_t next_length_{-1};
   std::int64_t sent_{};
+  std::size_t recorded_{};
   std::int64_t next_ns_{};
   std::int64_t position_{};
   std::int32_t exclusive_term_id_{}, exclusive_offset_{};

@@ -184,6 +184,49 @@ void draw_group(Draw& draw, StreamPlan& s) {
   last.readers.push_back(again);
 }
 
+// The same stream from two senders: one of them loses, is late, falls silent for a while.
+void draw_twin(Draw& draw, Scenario& scenario, StreamPlan& s) {
+  SubscriberPlan& subscriber = s.subscribers.front();
+  s.has_twin = subscriber.has_two_ways = true;
+  s.twin_node = (s.node + 1) % scenario.nodes;
+  subscriber.node = (s.node + 2) % scenario.nodes;
+  s.held_claim_ppm = s.dying_claim_ppm = s.aborted_claim_ppm = 0;  // both applications say the same
+  s.side_lag_ns[draw.between(0, 1)] = draw.chance(0.3) ? 0 : draw.chance(0.8) ? draw.between(std::int64_t{1}, 20 * kMillisecond_ns) : draw.between(std::int64_t{1}, kSecond_ns);
+  if (draw.chance(0.7)) s.nak_hold_ns = draw.between(100 * kMicrosecond_ns, 5 * kMillisecond_ns);
+  if (draw.chance(0.8)) s.side_timeout_ns = draw.between(50 * kMillisecond_ns, 2 * kSecond_ns);
+  if (draw.chance(0.4)) return;
+  FaultPlan f;
+  f.kind = NodeFault::kSideDead;
+  f.is_second_way = draw.chance(0.5);
+  f.node = f.is_second_way ? s.twin_node : s.node;
+  f.peer = subscriber.node;
+  f.at_ns = draw.between(std::int64_t{0}, kSecond_ns);
+  f.duration_ns = draw.chance(0.6) ? draw.between(10 * kMillisecond_ns, 3 * kSecond_ns) : draw.between(5 * kSecond_ns, 25 * kSecond_ns);
+  scenario.faults.push_back(f);
+}
+
+void draw_ways(Draw& draw, Scenario& scenario, StreamPlan& s) {
+  if (!s.is_group) {
+    const bool has_one = std::any_of(scenario.streams.begin(), scenario.streams.end(), [](const StreamPlan& other) { return other.has_twin; });
+    if (!has_one && scenario.nodes > 2 && s.ending != Ending::kRevoke && draw.chance(0.5)) draw_twin(draw, scenario, s);
+    return;
+  }
+  if (draw.chance(0.35)) return;  // multicast
+  s.destinations = draw.chance(0.5) ? Destinations::kDynamic : Destinations::kManual;
+  SubscriberPlan& last = s.subscribers.back();
+  const bool stays = last.readers.size() == 1 && last.readers[0].join_ns == 0 && last.readers[0].die_at_ns == INT64_MAX;
+  if (s.destinations == Destinations::kDynamic && stays && draw.chance(0.3)) {  // leaves for good: its address is to be forgotten
+    last.readers[0].die_at_ns = draw.between(50 * kMillisecond_ns, kSecond_ns);
+    if (!last.readers[0].may_lose) --s.group_min_size;
+    s.message_interval_ns = std::max(s.message_interval_ns, 9 * kSecond_ns / std::max<std::int64_t>(1, s.messages / s.burst));
+  }
+  if (s.destinations != Destinations::kManual) return;
+  for (SubscriberPlan& subscriber : s.subscribers) {
+    subscriber.has_two_ways = draw.chance(0.4);
+    if (subscriber.has_two_ways && draw.chance(0.4)) subscriber.way_removed_ns = draw.between(50 * kMillisecond_ns, 1'500 * kMillisecond_ns);
+  }
+}
+
 void draw_control(Draw& draw, StreamPlan& s) {
   if (draw.chance(0.2)) s.nak_backoff_ns = draw.between(kMillisecond_ns, 50 * kMillisecond_ns);
   if (draw.chance(0.1)) {
@@ -259,6 +302,15 @@ Scenario Scenario::from_seed(std::uint64_t seed) {
     if (!stream.is_ipc) draw_control(more, stream);
   }
   draw_faults(draw, s);
+  Draw ways{(seed + 1) * 0xD6E8FEB86659FD93U};
+  s.second_links.assign(s.nodes, std::vector<Impairment>(s.nodes));
+  for (auto& row : s.second_links) {
+    for (auto& link : row) link = draw_impairment(ways);
+  }
+  for (StreamPlan& stream : s.streams) {
+    if (!stream.is_ipc) draw_ways(ways, s, stream);
+  }
+  std::stable_sort(s.faults.begin(), s.faults.end(), [](const FaultPlan& a, const FaultPlan& b) { return a.at_ns < b.at_ns; });
   s.heal_ns = draw.between(500 * kMillisecond_ns, 3 * kSecond_ns);
   for (const auto& f : s.faults) s.heal_ns = std::max(s.heal_ns, f.at_ns + f.duration_ns);
   // After healing: what is left to send, a blocked claim's time-out several times over, linger, two liveness time-outs.
@@ -273,15 +325,18 @@ std::string Scenario::describe() const {
     const StreamPlan& s = streams[i];
     out += fmt::format(
         "  stream {}: {}{}{} node {} session {} stream {} initial term {} start {}+{} term {} mtu {} window {} messages {} every {} us x {} "
-        "large {} ppm flow control {} of {} congestion control {} nak-max {} storm {} us resend {} ending {} lossless {} all-gaps {} auto-linger {} linger {} ms unblock {} ms held {} dying {} aborted {} ppm\n",
+        "large {} ppm destinations {} twin {} lag {} and {} us hold {} us side timeout {} ms flow control {} of {} congestion control {} nak-max {} storm {} us resend {} ending {} lossless {} all-gaps {} auto-linger {} linger {} ms unblock {} ms held {} dying {} aborted {} ppm\n",
         i, s.is_ipc ? "ipc " : "network ", s.is_group ? "group " : "", s.is_exclusive ? "exclusive" : "concurrent", s.node, s.session_id,
         s.stream_id, s.initial_term_id, s.start_term_count, s.start_term_offset, s.term_length, s.mtu, s.publication_window, s.messages,
-        s.message_interval_ns / 1000, s.burst, s.large_ppm, static_cast<int>(s.flow_control), s.group_min_size, static_cast<int>(s.congestion_control),
+        s.message_interval_ns / 1000, s.burst, s.large_ppm, static_cast<int>(s.destinations),
+        s.has_twin ? static_cast<int>(s.twin_node) : -1, s.side_lag_ns[0] / 1000, s.side_lag_ns[1] / 1000, s.nak_hold_ns / 1000,
+        s.side_timeout_ns / kMillisecond_ns, static_cast<int>(s.flow_control), s.group_min_size, static_cast<int>(s.congestion_control),
         s.nak_max, s.nak_storm_interval_ns / 1000, s.retransmit_limit_bytes, static_cast<int>(s.ending), s.is_lossless, s.is_nak_all_gaps,
         s.is_retransmit_linger_auto, s.linger_ns / kMillisecond_ns, s.unblock_timeout_ns / kMillisecond_ns, s.held_claim_ppm,
         s.dying_claim_ppm, s.aborted_claim_ppm);
     for (const SubscriberPlan& sub : s.subscribers) {
-      out += fmt::format("    subscriber node {} reliable {} window {} readers {}", sub.node, sub.is_reliable, sub.window_length, sub.readers.size());
+      out += fmt::format("    subscriber node {} reliable {} window {} readers {} ways {}{}", sub.node, sub.is_reliable, sub.window_length, sub.readers.size(),
+                         sub.has_two_ways ? 2 : 1, sub.way_removed_ns != INT64_MAX ? fmt::format(" until {} ms", sub.way_removed_ns / kMillisecond_ns) : "");
       const Impairment& there = links[s.node][sub.node];
       const Impairment& back = links[sub.node][s.node];
       out += fmt::format(" | there: loss {} dup {} reorder {} fuzz {} ppm delay {} us | back: loss {} dup {} reorder {} fuzz {} ppm delay {} us\n",

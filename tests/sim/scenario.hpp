@@ -9,6 +9,9 @@
 // Everything a run will be, drawn from one seed before it starts.
 namespace thalweg::sim {
 
+// Whom a publication sends to: one address or group, or several destinations that it learns of, or is told (wire-protocol 5.5).
+enum class Destinations : std::uint8_t { kOne, kDynamic, kManual };
+
 enum class Ending : std::uint8_t { kCloseWhenConsumed, kCloseAtOnce, kRevoke };
 
 struct ReaderPlan {
@@ -28,6 +31,8 @@ struct SubscriberPlan {               // one receiving node's interest in a stre
   bool has_tag{};                     // of the group that tagged flow control waits for
   std::int32_t window_length{};
   std::int64_t reject_at_ns{INT64_MAX};
+  bool has_two_ways{};                // a multi-destination subscription: the stream comes by two addresses of the node (5.6)
+  std::int64_t way_removed_ns{INT64_MAX};  // the second one
   std::vector<ReaderPlan> readers;
 };
 
@@ -37,8 +42,15 @@ struct StreamPlan {
   shm::FlowControl flow_control{};    // of a group
   std::int32_t group_min_size{};
   std::int64_t receiver_timeout_ns{};
+  Destinations destinations{};
   bool is_exclusive{};
   std::uint32_t node{};               // of the publication
+  // A/B: a second publication of the same stream, to the receiver's second way.
+  bool has_twin{};
+  std::uint32_t twin_node{};
+  std::int64_t side_lag_ns[2]{};      // when each of the two applications begins
+  std::int64_t nak_hold_ns{};
+  std::int64_t side_timeout_ns{};
   std::int32_t session_id{};
   std::int32_t stream_id{};
   std::int32_t initial_term_id{};
@@ -78,12 +90,13 @@ struct StreamPlan {
   bool is_lossless{true};
 };
 
-enum class NodeFault : std::uint8_t { kPause, kCrash, kCrashInInsert, kCrashInClean, kControlPlaneStall, kPartition };
+enum class NodeFault : std::uint8_t { kPause, kCrash, kCrashInInsert, kCrashInClean, kControlPlaneStall, kPartition, kSideDead };
 struct FaultPlan {
   std::int64_t at_ns{};
   NodeFault kind{};
   std::uint32_t node{};
-  std::uint32_t peer{};               // of a partition
+  std::uint32_t peer{};               // of a partition, of a dead side
+  bool is_second_way{};               // of a dead side
   std::int64_t duration_ns{};
 };
 
@@ -98,6 +111,7 @@ struct Scenario {
   std::int64_t image_liveness_ns{};
   std::int64_t connection_timeout_ns{};
   std::vector<std::vector<Impairment>> links;  // [from][to]
+  std::vector<std::vector<Impairment>> second_links;  // to and from the second address of a node
   std::vector<StreamPlan> streams;
   std::vector<FaultPlan> faults;
 

@@ -8,6 +8,7 @@
 namespace thalweg::sim {
 namespace {
 
+constexpr std::int64_t kLongSilence_ns = 4 * kSecond_ns;  // an image may not outlive it
 constexpr std::uint64_t kStepsMax = 3'000'000;           // a machine that always has work, and gets nowhere
 
 }  // namespace
@@ -18,16 +19,26 @@ World::World(const Scenario& scenario)
   for (std::uint32_t from = 0; from < scenario.nodes; ++from) {
     for (std::uint32_t to = 0; to < scenario.nodes; ++to) {
       network_.set_impairment(Node::address_of(from), Node::address_of(to), scenario.links[from][to]);
+      network_.set_impairment(Node::address_of(from), Node::address_of(to) + kSideAddress, scenario.links[from][to]);
+      network_.set_impairment(Node::address_of(from) + kSideAddress, Node::address_of(to), scenario.links[from][to]);
+      network_.set_impairment(Node::address_of(from), Node::address_of(to) + kSecondAddress, scenario.second_links[from][to]);
+      network_.set_impairment(Node::address_of(from) + kSecondAddress, Node::address_of(to), scenario.second_links[from][to]);
     }
   }
   for (const StreamPlan& plan : scenario.streams) {
     Stream& stream = streams_.emplace_back(plan, scenario.seed + streams_.size());
-    PublicationEntry& publication = nodes_[plan.node].add_publication(stream);
+    PublicationEntry& publication = nodes_[plan.node].add_publication(stream, 0);
     publication_of_.push_back(nodes_[plan.node].publications().size() - 1);
     next_storm_ns_.push_back(0);
     if (plan.is_ipc) continue;
     for (const SubscriberPlan& subscriber : plan.subscribers) {
-      publication.destinations.push_back(nodes_[subscriber.node].add_subscription(stream, subscriber));
+      const std::vector<wire::UdpEndpoint> ways = nodes_[subscriber.node].add_subscription(stream, subscriber, publication.local);
+      if (plan.has_twin) {
+        publication.send_to(ways[0]);
+        nodes_[plan.twin_node].add_publication(stream, 1).send_to(ways[1]);
+      } else if (plan.destinations != Destinations::kDynamic) {
+        for (const wire::UdpEndpoint& way : ways) publication.send_to(way);
+      }
     }
   }
 }
@@ -47,7 +58,30 @@ void World::apply_faults() {
         network_.partition(Node::address_of(f.node), Node::address_of(f.peer), until_ns);
         network_.partition(Node::address_of(f.peer), Node::address_of(f.node), until_ns);
         break;
+      case NodeFault::kSideDead: {
+        const std::uint32_t receiver = Node::address_of(f.peer) + (f.is_second_way ? kSecondAddress : kSideAddress);
+        verdict_.faults.add(Fault::kSideDied);
+        if (f.duration_ns >= kLongSilence_ns) excuse(f);
+        network_.partition(Node::address_of(f.node), receiver, until_ns);
+        network_.partition(receiver, Node::address_of(f.node), until_ns);
+        break;
+      }
     }
+  }
+}
+
+// The side that lives carries the stream if it has a receiver: one that is more than half a term behind has none (2.11).
+void World::excuse(const FaultPlan& fault) {
+  for (Stream& stream : streams_) {
+    const StreamPlan& plan = stream.plan;
+    if (!plan.has_twin) continue;
+    const auto state_of = [&](std::uint32_t node) -> const shm::PublicationState& {
+      auto& all = nodes_[node].publications();
+      return std::find_if(all.begin(), all.end(), [&](const PublicationEntry& p) { return p.stream == &stream; })->slot->observed.state;
+    };
+    const shm::PublicationState& dead = state_of(fault.node);
+    const shm::PublicationState& alive = state_of(fault.is_second_way ? plan.node : plan.twin_node);
+    if (alive.is_connected == 0 || dead.sender_position > alive.sender_position + plan.term_length / 4) stream.is_excused = true;
   }
 }
 
@@ -85,14 +119,14 @@ bool World::step() {
   if (!is_healed_ && now_ns_ >= scenario_.heal_ns) heal();
   bool has_worked = false;
   while (network_.receive(datagram_, now_ns_)) {
-    nodes_[datagram_.to.address - Node::address_of(0)].receive(datagram_, now_ns_);
+    nodes_[(datagram_.to.address - Node::address_of(0)) % kSecondAddress].receive(datagram_, now_ns_);
     has_worked = true;
   }
   make_up_naks();
   for (Node& node : nodes_) has_worked |= node.turn(now_ns_);
   for (Node& node : nodes_) has_worked |= node.control_plane(now_ns_);
   for (Stream& stream : streams_) {
-    has_worked |= stream.producer->poll(now_ns_);
+    for (auto& producer : stream.producers) has_worked |= producer->poll(now_ns_);
     for (auto& reader : stream.readers) has_worked |= reader->poll(now_ns_);
   }
   return has_worked;
@@ -105,7 +139,7 @@ std::int64_t World::next_step_ns(bool has_worked) const {
   std::int64_t due = network_.next_due_ns();
   for (const Node& node : nodes_) due = std::min(due, node.next_due_ns(now_ns_));
   for (const Stream& stream : streams_) {
-    due = std::min(due, stream.producer->next_due_ns());
+    for (const auto& producer : stream.producers) due = std::min(due, producer->next_due_ns());
     for (const auto& reader : stream.readers) due = std::min(due, reader->next_due_ns(now_ns_));
   }
   if (next_fault_ < scenario_.faults.size()) due = std::min(due, scenario_.faults[next_fault_].at_ns);
@@ -124,7 +158,7 @@ bool World::is_over() const {
 void World::judge() {
   for (const Stream& stream : streams_) {
     const StreamPlan& plan = stream.plan;
-    if (!plan.is_lossless || plan.ending == Ending::kRevoke) continue;
+    if (!stream.is_lossless() || plan.ending == Ending::kRevoke) continue;
     const bool may_lose = plan.flow_control == shm::FlowControl::kMax && plan.is_group;
     if (stream.readers.empty() && !may_lose) verdict_.fail("stream {}: nobody ever received it", plan.session_id);
     for (const auto& reader : stream.readers) {

@@ -27,6 +27,7 @@ class World {
 
  private:
   void apply_faults();
+  void excuse(const FaultPlan& fault);
   void heal();
   void make_up_naks();
   bool step();
