@@ -11,8 +11,9 @@ void Lane::join_parent(Endpoint& child) noexcept {
   child.parent->first_child = &child;
 }
 
-// What it brought goes on by the others; its connections end with it.
+// What it brought goes on by the others; its connections end with it, and one that found no room has it now.
 void Lane::leave_parent(Endpoint& child) noexcept {
+  forget_images(*child.parent);
   Endpoint** at = &child.parent->first_child;
   while (*at != nullptr && *at != &child) at = &(*at)->next_child;
   if (*at != nullptr) *at = child.next_child;

@@ -173,9 +173,13 @@ void Lane::on_destination(std::uint32_t index) noexcept {
   FanOut* const fan_out = endpoint == nullptr ? nullptr : endpoint->fan_out.get();
   if (wanted == shm::Desired::kActive) {
     const wire::UdpEndpoint remote{std::atomic_ref{slot.desired.remote_address}.load(std::memory_order_relaxed), slot.desired.remote_port};
+    const bool is_known = fan_out != nullptr && remote.address != 0;
+    const Destination made = is_known ? make_destination(*endpoint, remote) : Destination{};
     if (fan_out == nullptr) {
       fail_slot(slot, shm::ClientError::kChannelEndpointError, "its endpoint is closed, or has no destinations");
-    } else if (!fan_out->put(slot, remote.address != 0 ? make_destination(*endpoint, remote) : Destination{})) {
+    } else if (is_known && made.port == nullptr && !is_answered(slot, shm::Observed::kActive)) {
+      fail_slot(slot, shm::ClientError::kChannelEndpointError, "no port reaches the destination");
+    } else if (!fan_out->put(slot, made)) {
       fail_slot(slot, shm::ClientError::kGeneric, "all 128 destinations of the publication are in use");
     } else {
       answer(slot, shm::Observed::kActive);

@@ -21,9 +21,9 @@ class FanOutTest : public StreamTest {
     [[nodiscard]] wire::FrameType type() const { return wire::FrameHeader::of_valid(payload).type(); }
   };
 
-  void publish(EndpointMode mode) {
-    make_nodes();
-    publication = nodes->a.control.add_publication({.mode = mode, .local = {TwoNodes::kAddressA, kControlPort}});
+  void publish(EndpointMode mode, const TwoNodes::Options& options = {}, std::uint32_t address = TwoNodes::kAddressA) {
+    make_nodes(options);
+    publication = nodes->a.control.add_publication({.mode = mode, .local = {address, kControlPort}});
     ASSERT_TRUE(run_until([this] { return nodes->a.control.publication_state(publication).lifecycle == shm::Lifecycle::kActive; }));
     *nodes->b.filter = [this](rte_mbuf* m) {
       const auto* p = rte_pktmbuf_mtod(m, const std::byte*);
@@ -146,6 +146,56 @@ TEST_F(FanOutTest, a_dynamic_destination_is_forgotten_after_five_seconds_and_any
   run_for(kOneSetup_ns);
   EXPECT_GT(count_to(7'001), 0U);
   EXPECT_EQ(count_to(7'002), 0U);
+}
+
+TEST_F(FanOutTest, strangers_without_number_take_the_places_there_are_for_five_seconds_and_no_more) {
+  publish(EndpointMode::kDynamic);
+  for (std::uint16_t i = 0; i < 3 * core::FanOut::kDestinationsMax; ++i) tell(of_no_stream(1'000 + i), static_cast<std::uint16_t>(10'000 + i));
+  EXPECT_EQ(count(), static_cast<std::int64_t>(core::FanOut::kDestinationsMax));
+  EXPECT_EQ(count_a(LaneCounter::kReceiversUntracked), 2 * core::FanOut::kDestinationsMax);
+  tell(of_stream(1), 7'001);
+  EXPECT_EQ(count(), static_cast<std::int64_t>(core::FanOut::kDestinationsMax));
+  run_for(5'200 * kMillisecond_ns);
+  tell(of_stream(1), 7'001);
+  EXPECT_EQ(count(), 1);
+  caught.clear();
+  run_for(kOneSetup_ns);
+  EXPECT_GT(count_to(7'001), 0U);
+  EXPECT_EQ(count_to(10'000), 0U);
+}
+
+TEST_F(FanOutTest, what_strangers_say_of_ranges_never_sent_or_of_unknown_streams_is_counted_and_sends_nothing) {
+  publish(EndpointMode::kDynamic);
+  connect_to({7'001});
+  ASSERT_TRUE(publisher().offer(bytes("message")));
+  run_for(kMillisecond_ns);
+  caught.clear();
+  const auto nak_of = [this](std::int32_t term_id, std::int32_t offset, std::int32_t length) {
+    tell(wire::Nak{wanted().session_id, wanted().stream_id, term_id, offset, length}, wire::Nak::kLength, 9'999, TwoNodes::kAddressB + 50);
+  };
+  nak_of(wanted().initial_term_id, 4'096, 1'024);
+  nak_of(wanted().initial_term_id + 1, 0, 1'024);
+  nak_of(wanted().initial_term_id - 1, 0, 1'024);
+  EXPECT_EQ(count_a(LaneCounter::kNaksReceived), 3U);
+  nak_of(wanted().initial_term_id, 0, -64);
+  nak_of(wanted().initial_term_id, 7, 64);
+  EXPECT_EQ(count_a(LaneCounter::kDropInvalidFrame), 2U);
+  tell(wire::Nak{wanted().session_id + 1, wanted().stream_id, wanted().initial_term_id, 0, 64}, wire::Nak::kLength, 9'999);
+  wire::RttMeasurement rtt;
+  rtt.session_id = wanted().session_id + 1;
+  rtt.stream_id = wanted().stream_id;
+  rtt.is_request = true;
+  tell(rtt, wire::RttMeasurement::kLength, 9'999);
+  wire::ErrorFrame error;
+  error.session_id = wanted().session_id;
+  error.stream_id = wanted().stream_id;
+  error.receiver_id = 4'711;
+  tell(error, error.length(), 9'999);
+  EXPECT_EQ(count_a(LaneCounter::kDropUnknownStream), 2U);
+  EXPECT_TRUE(ports_of(wire::FrameType::kData).empty());
+  EXPECT_TRUE(ports_of(wire::FrameType::kRttMeasurement).empty());
+  EXPECT_EQ(count(), 1) << "none of these makes a destination";
+  EXPECT_EQ(sender().is_connected, 1);
 }
 
 // proves 5.5/7
@@ -297,6 +347,17 @@ TEST_F(FanOutTest, a_full_table_is_an_error_that_says_so) {
   caught.clear();
   run_for(kOneSetup_ns);
   EXPECT_EQ(caught.size(), core::FanOut::kDestinationsMax) << "one datagram to all of them";
+}
+
+TEST_F(FanOutTest, one_that_no_port_reaches_is_an_error) {
+  publish(EndpointMode::kManual, {.has_second_cable = true}, 0);
+  const std::uint32_t slot = nodes->a.control.add_destination(publication, {0xC0A80909, 9'000});
+  ASSERT_TRUE(run_until([&] { return destination(slot).observed.state.load() == shm::Observed::kFailed; }));
+  EXPECT_STREQ(destination(slot).observed.error.text, "no port reaches the destination");
+  nodes->a.control.remove_destination(slot);
+  ASSERT_TRUE(run_until([&] { return destination(slot).observed.state.load() == shm::Observed::kDone; }));
+  add(7'001);
+  EXPECT_EQ(count(), 1);
 }
 
 TEST_F(FanOutTest, a_restarted_data_plane_has_its_manual_destinations_again) {
