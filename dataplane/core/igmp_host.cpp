@@ -107,34 +107,42 @@ void IgmpHost::on_query(const IgmpView& query, std::int64_t now_ns) noexcept {
     v2_until_ns_ = now_ns + robustness_ * kQueryInterval_ns + limit_ns;
     general_ns_ = kNever_ns;
   }
-  const std::int64_t due_ns = now_ns + random_delay(limit_ns);
+  // In a storm of queries this runs for each: it looks at no group that is not asked for, and most change nothing.
+  const auto due = [&] { return std::max(now_ns + random_delay(limit_ns), quiet_until_ns_); };
+  const auto answer_at = [this](std::int64_t& at, std::int64_t due_ns) {
+    at = std::min(at, due_ns);
+    next_ns_ = std::min(next_ns_, at);
+  };
   if (query.group != 0) {
     // A query for sources is answered like one for the group: we take every source, so the answer says the same (RFC 3376 5.2).
     Group* const group = find(query.group);
-    if (group != nullptr && group->members != 0 && group->address != kAllHosts) group->answer_ns = std::min(group->answer_ns, due_ns);
+    if (group != nullptr && group->members != 0 && group->address != kAllHosts) answer_at(group->answer_ns, due());
   } else if (!speaks_v2(now_ns)) {
-    general_ns_ = std::min(general_ns_, due_ns);
+    answer_at(general_ns_, due());
   } else {
     for (Group& group : groups_) {
-      const bool is_answered = group.members != 0 && group.address != kAllHosts;
-      if (is_answered) group.answer_ns = std::min(group.answer_ns, now_ns + random_delay(limit_ns));
+      if (group.members != 0 && group.address != kAllHosts) answer_at(group.answer_ns, due());
     }
   }
-  schedule();
 }
 
 void IgmpHost::serve(std::int64_t now_ns) noexcept {
-  if (now_ns >= general_ns_) {
+  bool has_answered = now_ns >= general_ns_;
+  if (has_answered) {
     general_ns_ = kNever_ns;
     answer_all();
   }
   bool has_left = false;
   for (Group& group : groups_) {
-    if (now_ns >= group.answer_ns) answer(group, now_ns);
+    if (now_ns >= group.answer_ns) {
+      answer(group, now_ns);
+      has_answered = true;
+    }
     if (now_ns >= group.change_ns) send_change(group, now_ns);
     has_left |= group.members == 0 && group.changes_left == 0;
   }
   if (has_left) remove_left();
+  if (has_answered) quiet_until_ns_ = now_ns + kQuiet_ns;
   schedule();
 }
 

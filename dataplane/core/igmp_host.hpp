@@ -35,6 +35,7 @@ class IgmpHost {
   static constexpr std::int64_t kQueryInterval_ns = 125'000'000'000;        // 8.2
   static constexpr std::int64_t kUnsolicitedV3_ns = 1'000'000'000;          // 8.11
   static constexpr std::int64_t kUnsolicitedV2_ns = 10'000'000'000;         // RFC 2236 8.10
+  static constexpr std::int64_t kQuiet_ns = 50'000'000;                     // ours: between answers, whatever is asked
   static constexpr std::uint32_t kAllHosts = 0xE0000001;                    // 224.0.0.1: never reported
   static constexpr std::uint32_t kAllRouters = 0xE0000002;                  // leaves of IGMPv2
   static constexpr std::uint32_t kReportTo = 0xE0000016;                    // 224.0.0.22: IGMPv3 reports
@@ -94,7 +95,8 @@ class IgmpHost {
   unsigned robustness_{kRobustness};
   std::int64_t v2_until_ns_{};            // an older querier was heard: its version is spoken until then (RFC 3376 7.2.1)
   std::int64_t general_ns_{kNever_ns};    // when a general IGMPv3 query is answered
-  std::int64_t next_ns_{kNever_ns};
+  std::int64_t quiet_until_ns_{};         // no query is answered before
+  std::int64_t next_ns_{kNever_ns};       // what is due first, or sooner
   Statistics statistics_;
 };
 

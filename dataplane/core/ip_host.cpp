@@ -33,13 +33,14 @@ std::optional<wire::MacAddress> IpHost::resolve(std::uint32_t next_hop, std::int
   if (next_hop == 0xFFFFFFFF) return wire::kBroadcastMac;
   Neighbour* neighbour = find(next_hop);
   if (neighbour == nullptr) {
-    neighbour = add(next_hop);
+    neighbour = add(next_hop, false);
     if (neighbour == nullptr) return std::nullopt;
     neighbour->next_request_ns = now_ns + kRequestInterval_ns;
     neighbour->requests = 1;
     request(*neighbour);
   }
   neighbour->asked_ns = now_ns;
+  neighbour->is_stranger = false;
   if (!neighbour->is_known) return std::nullopt;
   return neighbour->mac;
 }
@@ -90,7 +91,7 @@ bool IpHost::on_arp(std::span<const std::byte> payload, std::int64_t now_ns) noe
   const bool is_for_us = arp->target_ip == options_.address;
   if (is_on_link(arp->sender_ip)) {
     Neighbour* neighbour = find(arp->sender_ip);
-    if (neighbour == nullptr && is_for_us) neighbour = add(arp->sender_ip);  // whoever asks for us will soon be sent to
+    if (neighbour == nullptr && is_for_us) neighbour = add(arp->sender_ip, true);  // whoever asks for us will soon be sent to
     if (neighbour != nullptr) learn(*neighbour, arp->sender_mac, now_ns);
   }
   if (arp->operation != wire::ArpPacket::kRequest || !is_for_us) return false;
@@ -172,16 +173,28 @@ IpHost::Neighbour* IpHost::find(std::uint32_t address) noexcept {
   return i == nullptr ? nullptr : &neighbours_[*i];
 }
 
-IpHost::Neighbour* IpHost::add(std::uint32_t address) noexcept {
-  std::uint32_t i = 0;
-  while (i < used_ && neighbours_[i].is_used) ++i;  // only for a neighbour not seen before
-  if (i == kNeighboursMax) return nullptr;
-  if (i == used_) ++used_;
+// In a storm this runs for each frame: no search. Strangers do not keep those out that we want.
+IpHost::Neighbour* IpHost::add(std::uint32_t address, bool is_stranger) noexcept {
+  const bool is_full = free_count_ == 0 && used_ == kNeighboursMax;
+  if (is_full && (is_stranger || !forget_a_stranger())) return nullptr;
+  const std::uint32_t i = free_count_ != 0 ? free_[--free_count_] : used_++;
   neighbours_[i] = Neighbour{};
   neighbours_[i].address = address;
   neighbours_[i].is_used = true;
+  neighbours_[i].is_stranger = is_stranger;
   index_.insert(key_of(address), i);
   return &neighbours_[i];
+}
+
+// False: there is none among the next few.
+bool IpHost::forget_a_stranger() noexcept {
+  for (std::uint32_t n = std::min(used_, kTickMax); n > 0; --n) {
+    stranger_at_ = stranger_at_ + 1 < used_ ? stranger_at_ + 1 : 0;
+    if (!neighbours_[stranger_at_].is_used || !neighbours_[stranger_at_].is_stranger) continue;
+    forget(neighbours_[stranger_at_]);
+    return true;
+  }
+  return false;
 }
 
 void IpHost::forget(Neighbour& neighbour) noexcept {
@@ -189,6 +202,7 @@ void IpHost::forget(Neighbour& neighbour) noexcept {
   index_.erase(key_of(neighbour.address));
   if (neighbour.is_known) ++epoch_;
   neighbour.is_used = false;
+  free_[free_count_++] = static_cast<std::uint16_t>(&neighbour - neighbours_.data());
 }
 
 void IpHost::learn(Neighbour& neighbour, const wire::MacAddress& mac, std::int64_t now_ns) noexcept {

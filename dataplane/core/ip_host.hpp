@@ -92,6 +92,7 @@ class IpHost final : private IgmpHost::Output {
     bool is_known{};
     std::uint8_t requests{};            // sent since the last answer
     std::uint8_t waiting_count{};
+    bool is_stranger{};                 // it asked for us, and we never for it
     std::int64_t confirmed_ns{};
     std::int64_t asked_ns{};            // last resolve()
     std::int64_t next_request_ns{};
@@ -100,7 +101,8 @@ class IpHost final : private IgmpHost::Output {
 
   void send_igmp(std::uint32_t destination, std::span<const std::byte> message) noexcept override;
   Neighbour* find(std::uint32_t address) noexcept;
-  Neighbour* add(std::uint32_t address) noexcept;
+  Neighbour* add(std::uint32_t address, bool is_stranger) noexcept;
+  bool forget_a_stranger() noexcept;
   void forget(Neighbour& neighbour) noexcept;
   void learn(Neighbour& neighbour, const wire::MacAddress& mac, std::int64_t now_ns) noexcept;
   void request(const Neighbour& neighbour) noexcept;
@@ -115,7 +117,10 @@ class IpHost final : private IgmpHost::Output {
   std::array<Neighbour, kNeighboursMax> neighbours_{};
   FlatMap<std::uint32_t> index_{kNeighboursMax};
   std::uint32_t used_{};                // entries [0, used_) were ever used
+  std::array<std::uint16_t, kNeighboursMax> free_{};   // of these, those that are free again
+  std::uint32_t free_count_{};
   std::uint32_t tick_at_{};
+  std::uint32_t stranger_at_{};
   std::uint32_t epoch_{1};
   std::uint32_t icmp_allowance_{kIcmpPerSecond};
   std::int64_t icmp_second_ns_{};

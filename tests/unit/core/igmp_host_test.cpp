@@ -115,6 +115,20 @@ TEST_F(Igmp, a_change_of_mind_takes_the_place_of_the_report_under_way) {
   EXPECT_EQ(wire.all[3].record, IgmpRecord::kToExclude);
 }
 
+TEST_F(Igmp, a_storm_of_queries_gets_few_answers_and_each_kind_the_same) {
+  host.join(kGroup, wire.now);
+  host.join(kOther, wire.now);
+  for (const std::uint32_t group : {0U, kGroup}) {
+    settle();
+    for (const std::int64_t end = wire.now + kSecond; wire.now < end; wire.now += 10'000) {   // 100 k queries that want an answer at once
+      query(group, 0);
+      host.tick(wire.now);
+    }
+    EXPECT_GE(wire.all.size(), 15U);
+    EXPECT_LE(wire.all.size(), static_cast<std::size_t>(kSecond / IgmpHost::kQuiet_ns + 1));
+  }
+}
+
 TEST_F(Igmp, a_general_query_is_answered_with_all_groups_within_the_time_it_gives) {
   host.join(kGroup, wire.now);
   host.join(kOther, wire.now);

@@ -151,6 +151,25 @@ TEST_F(IpHostTest, a_full_table_refuses_and_recovers) {
   EXPECT_EQ(out.discarded, std::vector{handle(1)});
 }
 
+TEST_F(IpHostTest, a_storm_of_strangers_keeps_nobody_out_that_we_want) {
+  IpHost wide{{.mac = kOurMac, .address = kOurs, .prefix_length = 8, .vlan = {}, .igmp = {}}, out};
+  const auto ask = [&](std::uint32_t address) {
+    std::byte payload[wire::ArpPacket::kLength];
+    wire::build(payload, wire::ArpPacket{wire::ArpPacket::kRequest, kPeerMac, address, kOurMac, kOurs});
+    EXPECT_TRUE(wide.on_arp(payload, now)) << "answered all the same";
+  };
+  EXPECT_FALSE(wide.resolve(kPeer, now));
+  for (std::uint32_t i = 0; i < 3 * IpHost::kNeighboursMax; ++i) ask(0x0A010000 + i);
+  ask(kPeer);
+  EXPECT_EQ(wide.resolve(kPeer, now), kPeerMac);
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    EXPECT_FALSE(wide.resolve(0x0A020000 + i, now));
+    EXPECT_TRUE(wide.hold(0x0A020000 + i, handle(1 + i))) << "it is asked for";
+  }
+  EXPECT_EQ(wide.resolve(kPeer, now), kPeerMac);
+  wide.discard_all();
+}
+
 TEST_F(IpHostTest, an_announcement_asks_for_our_own_address) {
   host.announce(now);
   ASSERT_EQ(out.sent.size(), 1U);
