@@ -22,6 +22,7 @@ Lane::Lane(const Options& options, LaneShared& shared)
   receive_endpoints_.reserve(shm::kEndpointsMax);
   owned_publications_.reserve(shm::kPublicationsMax);
   owned_images_.reserve(shm::kImagesMax);
+  for (const shm::SetupSlot& setup : slot_.setups) setups_open_ += setup.state.load(std::memory_order_relaxed) != shm::SetupState::kFree ? 1 : 0;
 }
 
 Lane::~Lane() { drop_frames(); }

@@ -254,6 +254,7 @@ class Lane {
   std::vector<std::uint32_t> interest_generations_;      // by slot: the generation added to a dispatcher, 0 = none
   std::uint32_t rotation_{};
   std::uint32_t setup_cursor_{};
+  std::uint32_t setups_open_{};                          // SETUP slots that are not free
 
   std::int64_t last_turn_ns_{};
   std::int64_t elapsed_ns_{};

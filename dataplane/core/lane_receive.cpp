@@ -341,7 +341,7 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
 
 // Asks the control plane for an image (3.4). The lane's slots bound what a flood of SETUPs can ask for.
 void Lane::request_image(Endpoint& endpoint, const Datagram& datagram, const wire::Setup& setup) noexcept {
-  for (std::uint32_t n = 0; n < shm::kSetupsPerLane; ++n) {
+  for (std::uint32_t n = 0; setups_open_ < shm::kSetupsPerLane && n < shm::kSetupsPerLane; ++n) {   // a flood finds none and does not look
     setup_cursor_ = (setup_cursor_ + 1) % shm::kSetupsPerLane;
     shm::SetupSlot& slot = slot_.setups[setup_cursor_];
     if (slot.state.load(std::memory_order_acquire) != shm::SetupState::kFree) continue;
@@ -360,6 +360,7 @@ void Lane::request_image(Endpoint& endpoint, const Datagram& datagram, const wir
     slot.mtu = setup.mtu;
     slot.ttl = setup.ttl;
     slot.state.store(shm::SetupState::kRequested, std::memory_order_release);  // pairs with the conductor's acquire
+    ++setups_open_;
     ring(shm::SlotKind::kSetup, options_.index * shm::kSetupsPerLane + setup_cursor_);
     return;
   }

@@ -232,6 +232,7 @@ void Lane::on_setup_answer(std::uint32_t index) noexcept {
   const bool is_same = endpoint != nullptr && endpoint->generation == slot.endpoint_generation && endpoint->dispatcher != nullptr;
   if (state == shm::SetupState::kRefused && is_same) endpoint->dispatcher->image_refused(slot.stream_id, slot.session_id);
   slot.state.store(shm::SetupState::kFree, std::memory_order_release);
+  --setups_open_;
 }
 
 // ---- publications ----
