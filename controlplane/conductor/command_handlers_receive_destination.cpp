@@ -61,7 +61,7 @@ class AddReceiveDestinationOperation final : public Operation {
       if (request_.kind != DestinationKind::kIpc) {
         const auto resolved = resolution_.poll(services_->world, request_.channel);
         if (!resolved || !*resolved) return resolved;
-        if (services_->endpoints.is_letting_go(request_.channel)) return false;
+        if (services_->endpoints.is_letting_go(request_.channel, true)) return false;
       }
       const auto added = destinations_.add(request_);
       if (!added) return tl::unexpected{added.error()};
@@ -119,7 +119,8 @@ void remove_receive_destination(Services& services, const shm::DestinationComman
   request.uri = std::string{command.channel};
   if (const auto parsed = ReceiveDestinations::parse(request); !parsed) return refused(parsed.error());
   ReceiveDestinations destinations{services.world, services.endpoints};
-  for (const std::uint32_t destination : destinations.find_all(*subscription, request.uri)) destinations.remove(destination);
+  request.subscription = *subscription;
+  for (const std::uint32_t destination : destinations.find_all(request)) destinations.remove(destination);
   services.world.clients_out.success(command.correlation_id);  // one that was never added is removed as well
   unlink(services, *subscription, request.uri);
   const std::vector<std::uint32_t> others = services.world.destinations.used();

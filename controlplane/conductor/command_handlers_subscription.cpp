@@ -52,6 +52,7 @@ class AddSubscriptionOperation final : public Operation {
       const auto resolved = resolution_.poll(world, request_.channel.is_feed ? side_ : request_.channel);
       if (!resolved || !*resolved) return resolved;
       if (request_.kind == SubscriptionKind::kSpy) return finish();
+      if (services_->endpoints.is_letting_go(request_.channel, false)) return false;
       if (auto taken = take_endpoint(); !taken) return tl::unexpected{taken.error()};
       phase_ = Phase::kEndpoint;
     }

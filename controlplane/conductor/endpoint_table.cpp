@@ -23,6 +23,22 @@ bool is_compatible(const UdpChannel& asked, const UdpChannel& existing) noexcept
   return matches(asked.endpoint, existing.endpoint) && matches(asked.control, existing.control);
 }
 
+// A subscription that hears its destinations opens no socket (5.6), whatever its channel has in common with one that does.
+bool has_same_sockets(EndpointKind kind, const UdpChannel& a, const UdpChannel& b) noexcept {
+  return kind == EndpointKind::kSend || (a.control_mode == ControlMode::kManual) == (b.control_mode == ControlMode::kManual);
+}
+
+// It closes, or will when the interests that alone still hold it have gone.
+bool is_on_its_way_out(const World& world, std::uint32_t endpoint) {
+  const EndpointRecord& record = world.endpoints.record(endpoint);
+  if (record.status == Status::kClosing) return true;
+  const auto& interests = world.interests.used();
+  const auto going = std::count_if(interests.begin(), interests.end(), [&](std::uint32_t index) {
+    return world.interests.slot(index).desired.endpoint == endpoint && world.interests.record(index).status == Status::kClosing;
+  });
+  return going != 0 && static_cast<std::uint32_t>(going) == record.references;
+}
+
 void fill(shm::EndpointSlot::Wanted& wanted, const EndpointTable::Request& request) noexcept {
   const UdpChannel& channel = *request.channel;
   wanted.kind = request.kind;
@@ -91,7 +107,7 @@ Outcome<std::uint32_t> EndpointTable::find(const Request& request) const {
       if (is_compatible(asked, record.channel)) return index;
       return refuse_channel(fmt::format("matching tag {} has mismatched endpoint or control: existing={} requested={}", *asked.tag, record.channel.uri, asked.uri));
     }
-    if (!record.channel.tag && !asked.canonical.empty() && asked.canonical == record.channel.canonical) return index;
+    if (!record.channel.tag && !asked.canonical.empty() && asked.canonical == record.channel.canonical && has_same_sockets(request.kind, asked, record.channel)) return index;
   }
   return shm::kNoSlot;
 }
@@ -154,11 +170,14 @@ Outcome<std::uint32_t> EndpointTable::create(const Request& request) {
   return *index;
 }
 
-bool EndpointTable::is_letting_go(const UdpChannel& destination) const {
+bool EndpointTable::is_letting_go(const UdpChannel& channel, bool is_destination) const {
+  if (channel.canonical.empty()) return false;
   return std::any_of(world_->endpoints.used().begin(), world_->endpoints.used().end(), [&](std::uint32_t index) {
     const EndpointRecord& record = world_->endpoints.record(index);
-    const bool is_destination = world_->endpoints.slot(index).desired.parent != shm::kNoSlot;
-    return is_destination && record.status == Status::kClosing && !destination.canonical.empty() && record.channel.canonical == destination.canonical;
+    const auto& wanted = world_->endpoints.slot(index).desired;
+    const bool is_in_the_way = wanted.kind == EndpointKind::kReceive && (is_destination || wanted.parent != shm::kNoSlot) &&
+                               has_same_sockets(wanted.kind, channel, record.channel);
+    return is_in_the_way && record.channel.canonical == channel.canonical && is_on_its_way_out(*world_, index);
   });
 }
 

@@ -22,8 +22,9 @@ class EndpointTable {
   // kResourceTemporarilyUnavailable (closing), kGeneric (table full).
   [[nodiscard]] Outcome<std::uint32_t> acquire(const Request& request);
   void add_reference(std::uint32_t endpoint) noexcept { ++world_->endpoints.record(endpoint).references; }
-  // A destination with these addresses was let go of, and its socket may still be bound: wait before asking for it anew.
-  [[nodiscard]] bool is_letting_go(const UdpChannel& destination) const;
+  // A receiver with these addresses was let go of, and its socket may still be bound: wait before asking for another one. Who asks for no
+  // destination waits for destinations only, because of all others acquire() says so.
+  [[nodiscard]] bool is_letting_go(const UdpChannel& channel, bool is_destination) const;
   // Gives a reference back; the last one closes the endpoint.
   void release(std::uint32_t endpoint);
   [[nodiscard]] Status status(std::uint32_t endpoint) const noexcept { return world_->endpoints.record(endpoint).status; }

@@ -118,7 +118,7 @@ Outcome<bool> FeedService::advance(Feed& feed, std::size_t side, std::uint32_t p
     }
     const auto resolved = state.resolution.poll(*world_, state.channel);
     if (!resolved || !*resolved) return resolved;
-    if (endpoints_->is_letting_go(state.channel)) return false;
+    if (endpoints_->is_letting_go(state.channel, true)) return false;
     const auto& home = world_->endpoints.slot(parent).desired;
     const auto endpoint = endpoints_->acquire({.kind = shm::EndpointKind::kReceive,
                                                .channel = &state.channel,

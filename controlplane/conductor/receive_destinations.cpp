@@ -85,11 +85,15 @@ std::uint32_t ReceiveDestinations::find(std::int64_t registration_id) const {
   return index != shm::kNoSlot && is_receive_kind(world_->destinations.slot(index).desired.kind) ? index : shm::kNoSlot;
 }
 
-std::vector<std::uint32_t> ReceiveDestinations::find_all(std::uint32_t subscription, const std::string& uri) const {
+std::vector<std::uint32_t> ReceiveDestinations::find_all(const Request& request) const {
+  UdpChannel channel = request.channel;
+  const bool has_addresses = request.kind == DestinationKind::kReceive && finish_channel(channel) && !channel.canonical.empty();
   std::vector<std::uint32_t> found;
   for (const std::uint32_t index : world_->destinations.used()) {
     const auto& wanted = world_->destinations.slot(index).desired;
-    if (is_receive_kind(wanted.kind) && wanted.subscription == subscription && world_->destinations.record(index).uri == uri) found.push_back(index);
+    if (wanted.kind != request.kind || wanted.subscription != request.subscription) continue;
+    const DestinationRecord& record = world_->destinations.record(index);
+    if (record.uri == request.uri || (has_addresses && record.channel.canonical == channel.canonical)) found.push_back(index);
   }
   return found;
 }

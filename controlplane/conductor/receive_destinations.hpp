@@ -27,8 +27,8 @@ class ReceiveDestinations {
   [[nodiscard]] Outcome<std::uint32_t> add(const Request& request);
   // Slot of a subscription's destination by the correlation id of its command; kNoSlot: none.
   [[nodiscard]] std::uint32_t find(std::int64_t registration_id) const;
-  // Destinations of a subscription that have this channel.
-  [[nodiscard]] std::vector<std::uint32_t> find_all(std::uint32_t subscription, const std::string& uri) const;
+  // Destinations of request.subscription that have the request's channel: as it is written, or with the same addresses.
+  [[nodiscard]] std::vector<std::uint32_t> find_all(const Request& request) const;
   // Lets go of it with its endpoint. Links through it are the caller's.
   void remove(std::uint32_t destination);
   void remove_all_of(std::uint32_t subscription);

@@ -420,6 +420,7 @@ Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
   if (is_receive && wanted.parent != shm::kNoSlot) {
     if (auto lane = ready_endpoint(wanted.parent, shm::EndpointKind::kReceive); !lane) return tl::unexpected{lane.error()};
     endpoint->parent = endpoints_[wanted.parent].get();
+    if (!endpoint->parent->has_destinations()) return fail(ErrorCode::kInvalidArgument, "what it belongs to has no destinations");
   }
   if (wanted.is_multicast != 0) {
     if (auto joined = join_group(*endpoint, wanted); !joined) return tl::unexpected{joined.error()};

@@ -258,6 +258,93 @@ TEST_F(Destinations, one_with_a_control_address_registers_itself_there_every_sec
   EXPECT_TRUE(sides[0].is_connected());
 }
 
+TEST_F(Destinations, a_subscription_with_an_address_of_its_own_and_one_with_destinations_stay_apart) {
+  make();
+  const std::string plain = "aeron:udp?endpoint=10.0.0.3:40009";
+  clients[2] = lab->connect(kReceiver);
+  auto other = clients[2]->add_subscription(plain, kStream);
+  ASSERT_TRUE(other) << other.error().message;
+  subscribe(plain + "|control-mode=manual");
+  add(kSide[0]);
+  publish(0, kSide[0] + kSameStream);
+  publish(1, plain + kSameStream);
+  ASSERT_TRUE(lab->run_until([&] { return sides[0].is_connected() && sides[1].is_connected() && subscription.is_connected() && other->is_connected(); },
+                             5 * kSecond_ns));
+  EXPECT_EQ(transports(), 1);
+  ASSERT_TRUE(transfer(make_messages(50), 50));
+  EXPECT_EQ(received, make_messages(50));
+}
+
+TEST_F(Destinations, the_fifth_that_brings_a_stream_is_heard_once_another_leaves) {
+  make();
+  const std::string group = "aeron:udp?endpoint=224.10.9.1:40456|interface=10.0.0.0/24";
+  clients[1] = lab->connect(1);
+  auto witness = clients[1]->add_subscription(group, kStream);   // for its sake the sender goes on to the group
+  ASSERT_TRUE(witness) << witness.error().message;
+  subscribe();
+  clients[0] = lab->connect(0);
+  std::vector<client::ExclusivePublication> four;
+  std::vector<std::string> channels;
+  for (int i = 0; i < 4; ++i) {
+    channels.push_back("aeron:udp?endpoint=10.0.0.3:4010" + std::to_string(i));
+    add(channels.back());
+    auto published = clients[0]->add_exclusive_publication(channels.back() + kSameStream, kStream);
+    ASSERT_TRUE(published) << published.error().message;
+    four.push_back(std::move(*published));
+  }
+  ASSERT_TRUE(lab->run_until([&] { return transports() == 4; }, 5 * kSecond_ns));
+  add(group);
+  auto published = clients[0]->add_exclusive_publication(group + kSameStream, kStream);
+  ASSERT_TRUE(published) << published.error().message;
+  sides[0] = std::move(*published);
+  ASSERT_TRUE(lab->run_until([&] { return sides[0].is_connected() && witness->is_connected(); }, 5 * kSecond_ns));
+  lab->run_for(kSecond_ns);   // its heartbeats come
+  ASSERT_EQ(transports(), 4);
+  remove(channels[0]);
+  EXPECT_TRUE(lab->run_until([this] { return transports() == 3; }, kSecond_ns));
+  EXPECT_TRUE(lab->run_until([this] { return transports() == 4; }, kSecond_ns)) << "there is room for the group now";
+}
+
+TEST_F(Destinations, all_of_them_are_there_again_after_restarts_of_either_process) {
+  connect_both();
+  clients[2] = lab->connect(kReceiver);
+  auto ipc = clients[2]->add_publication("aeron:ipc", kStream);
+  ASSERT_TRUE(ipc) << ipc.error().message;
+  local = std::move(*ipc);
+  add("aeron:ipc");
+  ASSERT_TRUE(lab->run_until([this] { return image_count() == 2; }, 5 * kSecond_ns));
+  std::size_t sent = 0;
+  for (int round = 0; round < 4; ++round) {
+    ASSERT_TRUE(transfer(make_messages(100, sent), sent + 100)) << round;
+    sent += 100;
+    if (round % 2 == 0) {
+      lab->restart_data_plane(kReceiver);
+    } else {
+      lab->node(kReceiver).restart_control_plane();
+    }
+    ASSERT_TRUE(lab->run_until([this] { return image_count() == 2 && image().connections[0].is_used + image().connections[1].is_used == 2; }, kSecond_ns)) << round;
+  }
+  EXPECT_EQ(received, make_messages(sent));
+  EXPECT_EQ(lost_images, 0);
+  remove(kSide[0]);
+  remove("aeron:ipc");
+  ASSERT_TRUE(lab->run_until([this] { return image_count() == 1 && transports() == 1; }, 5 * kSecond_ns));
+  subscription.close();
+  EXPECT_TRUE(lab->run_until([this] { return lab->node(kReceiver).control->world().endpoints.used().empty(); }, 30 * kSecond_ns, kMillisecond_ns));
+}
+
+TEST_F(Destinations, who_takes_the_address_of_one_that_goes_need_not_try_twice) {
+  make();
+  subscribe();
+  add(kSide[0]);
+  remove(kSide[0]);
+  auto plain = reader->add_subscription(kSide[0], kStream);
+  ASSERT_TRUE(plain) << plain.error().message;
+  plain->close();
+  const auto again = reader->add_destination(subscription, kSide[0]);
+  EXPECT_TRUE(again) << again.error().message;
+}
+
 }  // namespace
 }  // namespace thalweg::test
 

@@ -149,6 +149,20 @@ Lab::~Lab() {
   ethernet.reset();  // what is under way lies in buffers of the nodes
 }
 
+void Lab::restart_data_plane(std::size_t node) {
+  constexpr std::int64_t kDrain_ns = 2 * kMillisecond_ns;   // longer than any link delay a test uses
+  const auto before = std::exchange(ethernet->drops, [](std::size_t, std::span<const std::byte>) { return true; });
+  for (const std::int64_t end = now_ns + kDrain_ns; now_ns < end; now_ns += kStep_ns) {
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      if (i != node) nodes_[i]->step(now_ns);
+    }
+    ethernet->step();
+  }
+  ethernet->drops = before;
+  nodes_[node]->kill_data_plane();
+  nodes_[node]->start_data_plane();
+}
+
 void Lab::step_all(std::int64_t step_ns) {
   for (const auto& node : nodes_) node->step(now_ns);
   ethernet->step();

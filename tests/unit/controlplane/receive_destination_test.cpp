@@ -241,6 +241,52 @@ TEST_F(ReceiveDestination, a_plain_subscription_does_not_share_the_socket_of_a_d
   EXPECT_EQ(world().endpoints.used().size(), endpoints + 1) << "the steward says that the port is in use";
 }
 
+TEST_F(ReceiveDestination, a_subscription_that_opens_no_socket_shares_nothing_with_one_that_does) {
+  const std::int64_t plain = subscribe(kOne);
+  const std::int64_t manual = subscribe(kOne + "|control-mode=manual");
+  ASSERT_EQ(world().endpoints.used().size(), 2U);
+  expect_success(add(manual, kTwo));
+  expect_error(add(plain, kTwo), ClientError::kInvalidChannel);
+  ASSERT_EQ(children().size(), 1U);
+  EXPECT_EQ(world().endpoints.slot(children().front()).desired.parent, parent());
+  subscribe(kOne + "|control-mode=manual");
+  subscribe(kOne);
+  EXPECT_EQ(world().endpoints.used().size(), 3U) << "both kinds share with their own";
+}
+
+TEST_F(ReceiveDestination, one_waits_for_the_socket_of_a_plain_subscription_that_goes_and_the_other_way_round) {
+  const std::int64_t plain = subscribe(kOne);
+  const std::int64_t manual = subscribe();
+  data_plane->answers_endpoints = false;
+  remove_subscription(plain);
+  skip_all();
+  const std::int64_t added = add(manual, kOne);
+  expect_nothing();
+  const auto answer_all = [this] {
+    data_plane->answers_endpoints = true;
+    const auto endpoints = world().endpoints.used();
+    for (const std::uint32_t index : endpoints) world().bells.ring(shm::SlotKind::kEndpoint, index);
+    run();
+  };
+  answer_all();
+  expect_success(added);
+  data_plane->answers_endpoints = false;
+  expect_success(remove(manual, kOne));
+  add_subscription(kOne);
+  expect_nothing();
+  answer_all();
+  expect<shm::OnSubscriptionReady>(Response::kSubscriptionReady);
+}
+
+TEST_F(ReceiveDestination, one_is_removed_by_its_addresses_however_its_channel_is_written) {
+  const std::int64_t id = subscribe();
+  expect_success(add(id, kOne + "|control=127.0.0.1:24400|alias=first"));
+  expect_success(remove(id, kOne));
+  EXPECT_EQ(world().destinations.used().size(), 1U) << "without a control address it is another one";
+  expect_success(remove(id, "aeron:udp?control=127.0.0.1:24400|endpoint=127.0.0.1:24325"));
+  EXPECT_TRUE(world().destinations.used().empty());
+}
+
 // proves 5.6/8
 TEST_F(ReceiveDestination, socket_buffers_come_from_the_subscription) {
   const std::int64_t id = subscribe(kManual + "|so-rcvbuf=256k|so-sndbuf=128k");
