@@ -269,6 +269,8 @@ void EndpointTable::service(std::uint32_t endpoint) {
   } else if (record.status == Status::kStarting && observed == shm::Observed::kFailed) {
     record.status = Status::kFailed;
     record.error = slot_error(slot.observed.error);
+  } else if (record.status == Status::kActive && observed == shm::Observed::kFailed) {
+    report_loss(endpoint);
   } else if (record.status == Status::kActive) {
     report_refused_move(endpoint);
   } else if (record.status == Status::kClosing && observed == shm::Observed::kDone) {
@@ -291,6 +293,15 @@ void EndpointTable::report_refused_move(std::uint32_t endpoint) {
   CommandError refusal = slot_error(error);
   refusal.text = fmt::format("its host's new address is not followed, channel={}: {}", record.channel.uri, refusal.text);
   world_->report(refusal);
+}
+
+// A data plane that restarted could not open it again: whoever has it sees its channel's status, and whoever wants it is told why not.
+void EndpointTable::report_loss(std::uint32_t endpoint) {
+  EndpointRecord& record = world_->endpoints.record(endpoint);
+  record.status = Status::kFailed;
+  record.error = slot_error(world_->endpoints.slot(endpoint).observed.error);
+  set_channel_status(endpoint, shm::channel_status::kErrored);
+  world_->report({record.error.code, fmt::format("the restarted data plane cannot open its channel again, channel={}: {}", record.channel.uri, record.error.text)});
 }
 
 void EndpointTable::release_if_unused(std::uint32_t endpoint) {

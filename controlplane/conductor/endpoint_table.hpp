@@ -47,6 +47,7 @@ class EndpointTable {
   void set_channel_status(std::uint32_t endpoint, std::int64_t status) noexcept;
   void close(std::uint32_t endpoint);
   void report_refused_move(std::uint32_t endpoint);
+  void report_loss(std::uint32_t endpoint);
 
   World* world_;
   DestinationTable* destinations_;

@@ -228,6 +228,25 @@ TEST_P(Streams, a_restarted_data_plane_goes_on_with_every_stream) {
   expect_everything_to_end();
 }
 
+TEST(LostSocket, an_address_that_somebody_took_while_the_data_plane_was_away_is_an_error_that_all_see) {
+  TwoAppliances both;
+  const std::uint16_t port = free_udp_port();
+  const std::string channel = "aeron:udp?endpoint=127.0.0.1:" + std::to_string(port);
+  const auto client = both.connect(both.a);
+  auto subscribed = client->add_subscription(channel, kStream);
+  ASSERT_TRUE(subscribed) << subscribed.error().message;
+  both.a.kill_data_plane();
+  const TakenUdpPort thief{port};
+  both.a.start_data_plane();
+  ASSERT_TRUE(both.run_until([&] { return subscribed->channel_status() == client::ChannelStatus::kErrored; }, kSecond_ns));
+  EXPECT_NE(both.a.errors().find("cannot open its channel again, channel=" + channel), std::string::npos) << both.a.errors();
+  const auto again = client->add_subscription(channel, kStream + 1);
+  ASSERT_FALSE(again);
+  EXPECT_NE(again.error().message.find("in use"), std::string::npos) << again.error().message;
+  subscribed->close();
+  EXPECT_TRUE(both.run_until([&] { return both.a.control->world().endpoints.used().empty(); }, kSecond_ns));
+}
+
 // proves 2.9/2, 5.10/6
 TEST_P(Streams, shared_publications_end_with_the_last_of_them) {
   connect();

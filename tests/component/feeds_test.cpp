@@ -245,6 +245,30 @@ TEST_F(Feeds, its_sides_are_open_while_somebody_subscribes) {
   EXPECT_TRUE(lab->run_until([&] { return open() == 2; }, 5 * kSecond_ns));
 }
 
+TEST_F(Feeds, both_sides_are_heard_again_after_restarts_of_either_process) {
+  connect_both();
+  std::size_t sent = 0;
+  for (int round = 0; round < 4; ++round) {
+    ASSERT_TRUE(transfer(make_messages(100, sent), sent + 100)) << round;
+    sent += 100;
+    if (round % 2 == 0) {
+      lab->restart_data_plane(kReceiver);
+    } else {
+      lab->node(kReceiver).restart_control_plane();
+    }
+  }
+  EXPECT_EQ(received, make_messages(sent));
+  EXPECT_EQ(lost_images, 0);
+  lab->run_for(2 * kSideTimeout_ns);
+  EXPECT_EQ(transports(), 2);
+  EXPECT_EQ(error_count("silent"), 0U);
+  sides[0] = {};
+  sides[1] = {};
+  subscription.close();
+  EXPECT_TRUE(lab->run_until([this] { return lab->node(kReceiver).control->world().endpoints.used().empty(); }, 60 * kSecond_ns, kMillisecond_ns));
+  EXPECT_EQ(figure(FeedCounter::kSilent, 0), -1) << "no counter of an image is left";
+}
+
 TEST_F(Feeds, its_figures_go_with_the_image) {
   connect_both();
   lab->run_for(150 * kMillisecond_ns);

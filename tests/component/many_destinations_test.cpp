@@ -99,6 +99,28 @@ TEST_F(ManyDestinations, a_publication_and_its_receivers_meet_on_loopback) {
   for (const auto& r : receivers) EXPECT_EQ(r->received, messages);
 }
 
+TEST_F(ManyDestinations, the_sender_goes_on_after_restarts_of_its_processes) {
+  make(3);
+  publish_on(0, std::string{kDynamic} + "|fc=min,g:/2");
+  for (std::size_t i = 1; i < 3; ++i) receive(i, registering(i));
+  ASSERT_TRUE(connect());
+  std::size_t sent = 0;
+  for (int round = 0; round < 4; ++round) {
+    ASSERT_TRUE(transfer(make_messages(100, sent), 60 * kSecond_ns)) << round;
+    sent += 100;
+    if (round % 2 == 0) {
+      lab->restart_data_plane(0);
+    } else {
+      lab->node(0).restart_control_plane();
+    }
+  }
+  for (const auto& r : receivers) {
+    EXPECT_EQ(r->received, make_messages(sent));
+    EXPECT_EQ(r->lost_images, 0);
+  }
+  EXPECT_EQ(destination_count(), 2);
+}
+
 // ---- manual ----
 
 constexpr const char* kManual = "aeron:udp?control=10.0.0.1:40500|control-mode=manual";

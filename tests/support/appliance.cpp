@@ -173,4 +173,13 @@ void TwoAppliances::stop_turning(const client::Client& client) {
   std::erase_if(clients_, [&client](const auto& weak) { return weak.lock().get() == &client; });
 }
 
+TakenUdpPort::TakenUdpPort(std::uint16_t port) : fd_{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)} {
+  struct sockaddr_in address {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(::bind(fd_, reinterpret_cast<const struct sockaddr*>(&address), sizeof address), 0);
+}
+TakenUdpPort::~TakenUdpPort() { ::close(fd_); }
+
 }  // namespace thalweg::test

@@ -116,4 +116,16 @@ class TwoAppliances {
   std::vector<std::weak_ptr<client::Client>> clients_;
 };
 
+// Another process's socket, as it were, on a UDP port of 127.0.0.1.
+class TakenUdpPort {
+ public:
+  explicit TakenUdpPort(std::uint16_t port);
+  ~TakenUdpPort();
+  TakenUdpPort(const TakenUdpPort&) = delete;
+  TakenUdpPort& operator=(const TakenUdpPort&) = delete;
+
+ private:
+  int fd_;
+};
+
 }  // namespace thalweg::test
