@@ -27,10 +27,8 @@ OperationPtr run_destination_command(Services& services, Command type, shm::Byte
       return with<shm::DestinationCommand>(services, message, "ADD_DESTINATION",
                                            [&](const shm::DestinationCommand& command) { return add_send_destination(services, command); });
     case Command::kRemoveDestination:
-      return with<shm::DestinationCommand>(services, message, "REMOVE_DESTINATION", [&](const shm::DestinationCommand& command) -> OperationPtr {
-        remove_send_destination(services, command);
-        return nullptr;
-      });
+      return with<shm::DestinationCommand>(services, message, "REMOVE_DESTINATION",
+                                           [&](const shm::DestinationCommand& command) { return remove_send_destination(services, command); });
     case Command::kRemoveDestinationById:
       return with<shm::RemoveDestinationById>(services, message, "REMOVE_DESTINATION_BY_ID", [&](const shm::RemoveDestinationById& command) -> OperationPtr {
         remove_send_destination(services, command);

@@ -36,7 +36,7 @@ void add_counter(Services& services, const shm::AddCounter& command);
 void add_static_counter(Services& services, const shm::AddStaticCounter& command);
 void remove_counter(Services& services, const shm::RemoveRegistration& command);
 [[nodiscard]] OperationPtr add_send_destination(Services& services, const shm::DestinationCommand& command);
-void remove_send_destination(Services& services, const shm::DestinationCommand& command);
+[[nodiscard]] OperationPtr remove_send_destination(Services& services, const shm::DestinationCommand& command);
 void remove_send_destination(Services& services, const shm::RemoveDestinationById& command);
 [[nodiscard]] OperationPtr add_receive_destination(Services& services, const shm::DestinationCommand& command);
 void remove_receive_destination(Services& services, const shm::DestinationCommand& command);

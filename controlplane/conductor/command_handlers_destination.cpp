@@ -148,15 +148,56 @@ class AddDestinationOperation final : public Operation {
   Phase phase_{Phase::kParse};
 };
 
-// The destination is gone, or was never there: both are what was asked for.
-Outcome<void> remove_destination(Services& services, const shm::DestinationCommand& command) {
-  const auto endpoint = find_endpoint(services, command.client_id, command.registration_id);
-  if (!endpoint) return tl::unexpected{endpoint.error()};
-  const auto channel = parse_send_destination(command.channel);
-  if (!channel) return tl::unexpected{channel.error()};
-  services.destinations.remove(services.destinations.find_at(*endpoint, *channel->endpoint));
-  return {};
-}
+// REMOVE_DESTINATION. It is gone then, or was never there: both are what was asked for. A name that nobody added stands for an address.
+class RemoveDestinationOperation final : public Operation {
+ public:
+  RemoveDestinationOperation(Services& services, const shm::DestinationCommand& command)
+      : services_{&services},
+        client_id_{command.client_id},
+        registration_id_{command.correlation_id},
+        publication_id_{command.registration_id},
+        uri_{command.channel} {}
+
+  bool step() override {
+    const auto outcome = advance();
+    if (!outcome) {
+      answer_error(services_->world, registration_id_, outcome.error());
+      return true;
+    }
+    if (*outcome) services_->world.clients_out.success(registration_id_);
+    return *outcome;
+  }
+
+ private:
+  Outcome<bool> advance() {
+    const auto endpoint = find_endpoint(*services_, client_id_, publication_id_);
+    if (!endpoint) return tl::unexpected{endpoint.error()};
+    if (!lookup_) {
+      auto channel = parse_send_destination(uri_);
+      if (!channel) return tl::unexpected{channel.error()};
+      channel_ = std::move(*channel);
+    }
+    std::uint32_t destination = services_->destinations.find_at(*endpoint, *channel_.endpoint);
+    if (destination == shm::kNoSlot && !channel_.endpoint->is_resolved) {
+      if (!lookup_) lookup_.emplace(services_->world, channel_.endpoint->host);
+      const auto& address = lookup_->poll(services_->world);
+      if (!address) return false;
+      if (!*address) return true;  // it means nothing, so nothing is sent there
+      set_resolved(channel_, lookup_->host(), **address);
+      destination = services_->destinations.find_at(*endpoint, *channel_.endpoint);
+    }
+    services_->destinations.remove(destination);
+    return true;
+  }
+
+  Services* services_;
+  std::int64_t client_id_;
+  std::int64_t registration_id_;
+  std::int64_t publication_id_;
+  std::string uri_;
+  UdpChannel channel_;
+  std::optional<Lookup> lookup_;
+};
 
 Outcome<void> remove_destination_by_id(Services& services, const shm::RemoveDestinationById& command) {
   const auto endpoint = find_endpoint(services, command.client_id, command.publication_registration_id);
@@ -167,11 +208,6 @@ Outcome<void> remove_destination_by_id(Services& services, const shm::RemoveDest
   return {};
 }
 
-void answer(Services& services, std::int64_t correlation_id, const Outcome<void>& outcome) {
-  if (!outcome) return answer_error(services.world, correlation_id, outcome.error());
-  services.world.clients_out.success(correlation_id);
-}
-
 }  // namespace
 
 OperationPtr add_send_destination(Services& services, const shm::DestinationCommand& command) {
@@ -180,12 +216,16 @@ OperationPtr add_send_destination(Services& services, const shm::DestinationComm
   return operation;
 }
 
-void remove_send_destination(Services& services, const shm::DestinationCommand& command) {
-  answer(services, command.correlation_id, remove_destination(services, command));
+OperationPtr remove_send_destination(Services& services, const shm::DestinationCommand& command) {
+  auto operation = std::make_unique<RemoveDestinationOperation>(services, command);
+  if (operation->step()) return nullptr;
+  return operation;
 }
 
 void remove_send_destination(Services& services, const shm::RemoveDestinationById& command) {
-  answer(services, command.correlation_id, remove_destination_by_id(services, command));
+  const auto removed = remove_destination_by_id(services, command);
+  if (!removed) return answer_error(services.world, command.correlation_id, removed.error());
+  services.world.clients_out.success(command.correlation_id);
 }
 
 }  // namespace thalweg::conductor

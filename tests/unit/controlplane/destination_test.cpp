@@ -212,6 +212,21 @@ TEST_F(DestinationCommands, add_and_remove_by_channel_or_registration_id) {
   expect_success(remove_by_id(publication, 4711));
 }
 
+TEST_F(DestinationCommands, one_that_was_added_by_address_can_be_removed_by_name) {
+  const std::int64_t publication = publish();
+  expect_success(add(publication, "aeron:udp?endpoint=127.0.0.9:24501"));
+  world().resolve_host = [](const std::string& host) -> Result<std::uint32_t> {
+    if (host == "nine.example") return 0x7F000009U;
+    return fail(ErrorCode::kUnknownHost, "nobody is called " + host);
+  };
+  expect_success(remove(publication, "aeron:udp?endpoint=nobody.example:24501"));
+  EXPECT_EQ(count(), 1U);
+  expect_success(remove(publication, "aeron:udp?endpoint=nine.example:24502"));
+  EXPECT_EQ(count(), 1U);
+  expect_success(remove(publication, "aeron:udp?endpoint=nine.example:24501"));
+  EXPECT_EQ(count(), 0U);
+}
+
 TEST_F(DestinationCommands, an_unknown_publication_is_an_error_and_so_is_one_that_is_not_manual) {
   expect_error(add(4711, "aeron:udp?endpoint=127.0.0.1:24501"), ClientError::kUnknownPublication);
   expect_error(remove(4711, "aeron:udp?endpoint=127.0.0.1:24501"), ClientError::kUnknownPublication);
