@@ -100,9 +100,17 @@ void PublicationTable::announce_failure(std::uint32_t publication) {
   fail(publication, error);
 }
 
+// Of a flood, which would run over clients that are slow to read, as many in a second as a publication has receivers; the latest follows at a
+// tick.
 void PublicationTable::announce_errors(std::uint32_t publication) {
   PublicationRecord& record = world_->publications.record(publication);
   const auto& slot = world_->publications.slot(publication);
+  if (world_->now.now_ns - record.errors_since_ns >= kSecond_ns) {
+    record.errors_since_ns = world_->now.now_ns;
+    record.errors_told = 0;
+  }
+  if (record.errors_told == shm::kReceiversMax) return;
+  ++record.errors_told;
   record.error_frames = slot.observed.error_frames;
   const CommandError error = slot_error(slot.observed.error);
   shm::OnPublicationError message;

@@ -47,6 +47,8 @@ struct PublicationRecord {
   PublicationParams params;
   std::vector<std::uint32_t> links;
   std::uint32_t error_frames{};        // ERR frames passed on to clients so far
+  std::int64_t errors_since_ns{};      // second in which these were
+  std::uint32_t errors_told{};
   std::uint32_t response_setups{};     // RSP_SETUPs acted on so far
 };
 

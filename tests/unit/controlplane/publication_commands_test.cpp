@@ -381,6 +381,25 @@ TEST_F(PublicationCommands, error_frames_of_receivers_reach_clients_once) {
   expect_nothing();
 }
 
+TEST_F(PublicationCommands, a_flood_of_error_frames_is_told_in_part_and_then_its_latest) {
+  add_publication(kUdp);
+  skip_all();
+  const std::uint32_t index = world().publications.used().front();
+  auto& observed = registry().publications[index].observed;
+  std::size_t told = 0;
+  for (std::int64_t receiver = 1; receiver <= 1'000; ++receiver) {
+    observed.error_receiver_id = receiver;
+    ++observed.error_frames;
+    registry().lanes[0].to_control.ring({shm::SlotKind::kPublication, index});
+    run();
+    told += response_types().size();
+  }
+  EXPECT_EQ(told, shm::kReceiversMax);
+  tick();
+  EXPECT_EQ(expect<shm::OnPublicationError>(Response::kPublicationError).receiver_id, 1'000);
+  expect_nothing();
+}
+
 TEST_F(PublicationCommands, one_that_its_corrupt_log_ended_is_an_error_to_be_seen) {
   add_publication("aeron:udp?endpoint=127.0.0.1:24325", 77);
   run();
