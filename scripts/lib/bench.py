@@ -168,6 +168,11 @@ def start_and_memory(context):
 # ---- lanes ---------------------------------------------------------------------------------------------------------------------------
 
 
+# What lane_bad_input/1 and the following mix with good frames.
+BAD_INPUT = ("not IP", "broken frames", "no such port", "data of unknown sessions", "SETUPs of unknown sessions", "status messages of strangers",
+             "NAKs of strangers", "ARP", "IGMP", "the other lane's")
+
+
 def lanes(context):
     """A lane's way in and out, one thread doing all, idle streams beside: against bare loops (tests/bench/README.md)."""
     item = "ns_per_item"
@@ -195,6 +200,9 @@ def lanes(context):
     for kind, count, target, base in (("connected", 1000, 1.1, "connected"), ("untouched", 1000, None, "connected"), ("unconnected", 4095, 1.1, "unconnected")):
         alone = statistics.median(of(f"lane_path_idle_{base}/288/0"))
         results.append(Result(f"one busy stream beside {count} idle {kind}", "ns/message", of(f"lane_path_idle_{kind}/288/{count}"), target, alone))
+    clean = statistics.median(of("lane_bad_input/0/1"))
+    for kind, what in enumerate(BAD_INPUT, 1):
+        results.append(Result(f"good frame while each 11th is bad: {what}", "ns/frame", of(f"lane_bad_input/{kind}/1"), 1.1, clean))
     few = statistics.median(of("lane_crowd/64/64"))
     results.append(Result("64 busy streams among 4,096 publications and 16,384 images", "ns/message", of("lane_crowd/4096/16384"), 1.15, few))
     return results

@@ -57,9 +57,11 @@ class Stream {
     bool is_relayed{};           // node b sends it back to node a, to kRelayPort
     bool has_other_ids{};        // under another session
     std::int32_t mtu{1408};
+    bool has_other_lane{};       // node b has a second lane, which polls a second cable
   };
   Stream() : Stream(Options{}) {}
-  explicit Stream(const Options& options) : nodes{TwoNodes::Options{.packet_buffers = 8191, .has_filters = false}} {
+  explicit Stream(const Options& options)
+      : nodes{TwoNodes::Options{.packet_buffers = 8191, .lanes = options.has_other_lane ? 2U : 1U, .has_filters = false, .has_second_cable = options.has_other_lane}} {
     nodes.a.control.is_lean = nodes.b.control.is_lean = true;
     nodes.b.control.add_subscription({.local = {TwoNodes::kAddressB, kPort}});
     FakeControl::PublicationOptions p{.remote = {TwoNodes::kAddressB, kPort}, .term_length = kTermLength, .mtu = options.mtu};
