@@ -65,6 +65,7 @@ conductor::StreamDefaults stream_defaults(const config::Streams& streams) {
   result.flow_control_group_min_size = to_i32(streams.flow_control_group_min_size);
   result.flow_control_receiver_timeout_ns = streams.flow_control_receiver_timeout_ns;
   result.receiver_group_tag = streams.receiver_group_tag;
+  result.multicast_ttl = streams.multicast_ttl;
   if (streams.receiver_group != config::GroupSemantics::kInfer) result.receiver_group = streams.receiver_group == config::GroupSemantics::kAlways;
   return result;
 }

@@ -77,7 +77,7 @@ class Port {
     bool is_receive{};
     std::int32_t socket_rcvbuf{};
     std::int32_t socket_sndbuf{};
-    std::uint8_t ttl{};
+    std::uint8_t ttl{};                 // of what is sent to groups; 0: 1
     std::uint32_t interface_address{};  // a multicast `remote` is sent to by this interface of ours
     std::uint16_t queue{};  // rx queue that shall get this address's frames, where the port can choose (loopback, kernel)
     bool wants_arrivals{};  // the port is to note when each frame came, where it does so by address (loopback, kernel); see arrival.hpp

@@ -107,6 +107,7 @@ struct Streams {                         // driver defaults of wire-protocol sec
   std::int64_t flow_control_receiver_timeout_ns{5'000'000'000};
   std::optional<std::int64_t> receiver_group_tag;     // absent: status messages carry none
   GroupSemantics receiver_group{GroupSemantics::kInfer};
+  std::uint8_t multicast_ttl{0};         // 0 = 1: groups stay on their segment
   CongestionControl congestion_control{CongestionControl::kStatic};
   std::int64_t cubic_initial_rtt_ns{100'000};
   bool cubic_measure_rtt{false};

@@ -205,6 +205,9 @@ void decode(Map& map, Streams& c) {
   map.optional("receiver-group", c.receiver_group, rule::choice({"infer", "always", "never"}),
                "Whether receivers treat a stream as a group's, and wait at random before they NAK, unless the channel says (group=). infer: if its address is "
                "multicast or its sender says so.");
+  map.optional("multicast-ttl", c.multicast_ttl, rule::count(0, 255),
+               "The TTL of what is sent to groups by channels that give none (ttl=): how many routers may pass it on. 0: the system's, which is 1, so nothing leaves the "
+               "segment. Unicast frames have 64 whatever this says. Receivers count senders with a larger TTL than theirs (ttl_asymmetries).");
   map.optional("congestion-control", c.congestion_control, rule::choice({"static", "cubic", "aimd"}),
                "How receivers choose their window, unless the channel says (cc=). static: receiver-window. cubic: up to it, as stock drivers do. aimd: from 64KiB, "
                "between 4KiB and 16MiB (or rcv-wnd= of the channel), with slow start, halved by loss, and a retransmission time-out after RFC 6298.");

@@ -164,6 +164,7 @@ Outcome<std::uint32_t> EndpointTable::create(const Request& request) {
     wanted.has_group_tag = 1;
     wanted.group_tag = *tag;
   }
+  if (wanted.ttl == 0) wanted.ttl = world_->settings.streams.multicast_ttl;   // the SETUPs go on saying what the channel says (1.5)
   wanted.text = *text;
   world_->endpoints.publish(*index);
   world_->bells.ring(shm::SlotKind::kEndpoint, *index);

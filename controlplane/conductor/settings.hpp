@@ -58,6 +58,7 @@ struct StreamDefaults {
   std::int32_t flow_control_group_min_size{0};
   std::int64_t flow_control_receiver_timeout_ns{5'000'000'000};
   std::optional<std::int64_t> receiver_group_tag;
+  std::uint8_t multicast_ttl{0};           // 0: 1
   std::optional<bool> receiver_group;      // none: infer from the address and the SETUP
 };
 

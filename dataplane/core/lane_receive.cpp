@@ -327,11 +327,7 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
       remind(image);
       return;
     }
-    case proto::Dispatch::kCreateImage:
-      // What we answer may not get as far as what we hear (1.5).
-      if (endpoint.group.port != 0 && setup->ttl > (endpoint.ttl != 0 ? endpoint.ttl : kTtlMulticast)) counters_.add(kTtlAsymmetries);
-      request_image(endpoint, datagram, *setup);
-      return;
+    case proto::Dispatch::kCreateImage: request_image(endpoint, datagram, *setup); return;
     case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
     case proto::Dispatch::kSessionLimit: counters_.add(kDropSessionLimit); return;
     case proto::Dispatch::kIgnore:
@@ -359,6 +355,8 @@ void Lane::request_image(Endpoint& endpoint, const Datagram& datagram, const wir
     slot.term_length = setup.term_length;
     slot.mtu = setup.mtu;
     slot.ttl = setup.ttl;
+    const std::int32_t our_ttl = endpoint.ttl != 0 ? endpoint.ttl : kTtlMulticast;
+    if (endpoint.group.port != 0 && setup.ttl > our_ttl) counters_.add(kTtlAsymmetries);   // it hears the sender, which may not hear it (1.5)
     slot.state.store(shm::SetupState::kRequested, std::memory_order_release);  // pairs with the conductor's acquire
     ++setups_open_;
     ring(shm::SlotKind::kSetup, options_.index * shm::kSetupsPerLane + setup_cursor_);

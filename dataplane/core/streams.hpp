@@ -39,7 +39,7 @@ struct Endpoint {
   wire::UdpEndpoint remote;           // send: destination; receive: explicit control address, port 0 = none
   std::atomic<std::uint32_t> wanted_remote{};  // steward: address of `remote` as last asked for; the lane follows when it is told
   bool is_connected{};                // send: only the destination may talk to us (wire-protocol 5.2)
-  std::uint8_t ttl{};
+  std::uint8_t ttl{};                 // of what is sent to groups, 0: 1
   std::vector<std::uint32_t> ports;   // port table; send: exactly one
   // Multicast: the group it is a member of, a receiver of the data group, a sender of the control group (wire-protocol 5.3). Port 0: none.
   wire::UdpEndpoint group;

@@ -67,7 +67,7 @@ Destination LanePort::make_destination(const wire::UdpEndpoint& source, const wi
   header.source_mac = options_.port->mac();
   header.source = source;
   header.destination = remote;
-  header.ttl = ttl != 0 ? ttl : is_group ? kTtlMulticast : kTtlUnicast;
+  header.ttl = !is_group ? kTtlUnicast : ttl != 0 ? ttl : kTtlMulticast;
   if (options_.vlan != 0) header.vlan = options_.vlan;
   Destination d;
   d.header = wire::UdpFrameTemplate{header};

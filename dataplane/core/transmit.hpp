@@ -102,6 +102,8 @@ class TxStage {
 class LanePort;
 class FanOut;
 
+inline constexpr std::uint8_t kTtlMulticast = 1;   // wire-protocol 5.3: groups stay on the segment unless channel or configuration say otherwise
+
 // What frames of a stream are to carry on the wire instead of what they carry in the log.
 struct StreamIds {
   std::int32_t session_id{};
@@ -221,7 +223,8 @@ class LanePort final : public IpHost::Output {
   [[nodiscard]] bool send_shared(Destination& destination, SharedPayload& shared, std::int64_t now_ns) noexcept;
   // A checksum over the payload is cheaper where the payload is copied, too.
   [[nodiscard]] bool can_share_payload() const noexcept { return options_.port->capabilities().has_multi_segment_tx && !options_.writes_udp_checksum; }
-  // Makes a destination whose frames leave by this port. `ttl` 0: 64, or 1 for groups (wire-protocol 5.3).
+  // Makes a destination whose frames leave by this port. `ttl`: of a group, 0: 1; all others
+  // have 64 (wire-protocol 5.3, 9.3).
   [[nodiscard]] Destination make_destination(const wire::UdpEndpoint& source, const wire::UdpEndpoint& remote, std::uint8_t ttl) noexcept;
 
   // IpHost::Output

@@ -144,7 +144,7 @@ struct alignas(kCacheLine) EndpointSlot {
     std::uint16_t local_port{};        // 0 = ephemeral
     std::uint16_t remote_port{};
     std::uint32_t remote_address{};    // send: destination; receive: explicit control address, 0 = none
-    std::uint8_t ttl{};                // 0 = default
+    std::uint8_t ttl{};                // of what is sent to groups; 0 = 1
     std::uint8_t has_group_tag{};
     std::uint8_t is_multicast{};
     std::uint8_t prefix_length{};      // of `interface`, 0 = none given

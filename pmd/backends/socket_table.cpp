@@ -99,8 +99,8 @@ Result<BoundSocket> open_udp_socket(const Port::BindOptions& options) {
   const int fd = bound.fd.get();
   if (wire::is_multicast_ipv4(options.remote.address)) {
     if (auto set = set_multicast(fd, options.interface_address, options.ttl); !set) return tl::unexpected<Error>{std::move(set.error())};
-  } else if (options.ttl != 0 && !set_int(fd, IPPROTO_IP, IP_TTL, options.ttl)) {
-    return fail_errno(ErrorCode::kIo, "set the TTL", errno);
+  } else if (options.ttl != 0 && !set_int(fd, IPPROTO_IP, IP_MULTICAST_TTL, options.ttl)) {  // one of many destinations may be a group
+    return fail_errno(ErrorCode::kIo, "set IP_MULTICAST_TTL", errno);
   }
   // A wildcard socket must say which of our addresses a datagram was sent to.
   if (options.local.address == 0 && !set_int(fd, IPPROTO_IP, IP_PKTINFO, 1)) return fail_errno(ErrorCode::kIo, "set IP_PKTINFO", errno);

@@ -154,7 +154,7 @@ TEST_F(Multicast, a_restarted_data_plane_joins_again) {
   EXPECT_EQ(receivers[0]->received, make_messages(70));
 }
 
-// proves 9.3/9
+// proves 5.3/7, 9.3/9
 TEST_F(Multicast, frames_live_for_one_hop_or_as_long_as_the_channel_says) {
   make(2);
   receive(1);
@@ -184,6 +184,35 @@ TEST_F(Multicast, a_setup_that_may_come_from_farther_than_our_answers_get_is_cou
   EXPECT_EQ(lab->count(2, LaneCounter::kTtlAsymmetries), 1U);
   EXPECT_EQ(lab->count(3, LaneCounter::kTtlAsymmetries), 0U);
   EXPECT_EQ(lab->node(1).system(shm::SystemCounter::kPossibleTtlAsymmetry), 1);
+}
+
+// proves 5.3/7
+TEST_F(Multicast, frames_of_channels_without_a_ttl_live_as_long_as_the_configuration_says) {
+  make(2);
+  for (std::size_t i = 0; i < 2; ++i) lab->node(i).control->world().settings.streams.multicast_ttl = static_cast<std::uint8_t>(8 + i);
+  receive(1);
+  publish_on(0);
+  ASSERT_TRUE(connect());
+  EXPECT_EQ(lab->ethernet->ttl(kGroup), 8);
+  EXPECT_EQ(lab->ethernet->ttl(kControl), 9);
+  receive(1, "aeron:udp?endpoint=10.0.0.2:40457|ttl=3");
+  publication = {};
+  publish_on(0, "aeron:udp?endpoint=10.0.0.2:40457|ttl=3");
+  ASSERT_TRUE(lab->run_until([&] { return publication.is_connected(); }, 5 * kSecond_ns));
+  EXPECT_EQ(lab->ethernet->ttl(0x0A000002), 64) << "unicast is none of its business";
+}
+
+// proves 1.5/9
+TEST_F(Multicast, receivers_count_senders_whose_frames_live_longer_than_theirs) {
+  make(3);
+  lab->node(2).control->world().settings.streams.multicast_ttl = 7;
+  receive(1);
+  receive(2);
+  publish_on(0, kChannel + "|ttl=7");
+  ASSERT_TRUE(connect());
+  EXPECT_EQ(lab->count(1, LaneCounter::kTtlAsymmetries), 1U) << "1, because neither channel nor configuration say otherwise";
+  EXPECT_EQ(lab->count(2, LaneCounter::kTtlAsymmetries), 0U);
+  ASSERT_TRUE(lab->run_until([&] { return lab->node(1).system(shm::SystemCounter::kPossibleTtlAsymmetry) == 1; }, kSecond_ns));
 }
 
 // proves 5.3/1

@@ -52,6 +52,7 @@ TEST(Load, the_defaults_of_streams_are_those_of_the_wire_protocol) {
   EXPECT_EQ(s.session_limit, 0x7FFFFFFFU);
   EXPECT_TRUE(s.is_reliable && s.is_rejoin && s.is_tethered && s.is_sparse);  // proves 7/12
   EXPECT_FALSE(s.spies_simulate_connection);
+  EXPECT_EQ(s.multicast_ttl, 0);                                        // proves 7/15
   EXPECT_EQ(s.socket_rcvbuf_bytes, 128U << 10);                        // proves 7/15
   EXPECT_EQ(s.socket_sndbuf_bytes, 0U);
   EXPECT_EQ(s.unicast_retransmit_window_multiple, 16U);                // proves 7/11

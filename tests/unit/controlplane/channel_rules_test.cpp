@@ -285,6 +285,21 @@ TEST_F(ChannelRules, the_ttl_of_a_channel_reaches_its_setups) {
   EXPECT_EQ(only_endpoint().ttl, 7);
 }
 
+// proves 1.5/8, 5.3/7
+TEST_F(ChannelRules, the_drivers_multicast_ttl_is_for_channels_without_one_and_no_setup_says_so) {
+  conductor->world().settings.streams.multicast_ttl = 5;
+  add_publication("aeron:udp?endpoint=224.10.9.1:24325");
+  EXPECT_EQ(world().publications.slot(world().publications.used().front()).desired.ttl, 0);
+  EXPECT_EQ(only_endpoint().ttl, 5);
+}
+
+// proves 5.3/7
+TEST_F(ChannelRules, the_ttl_of_a_channel_wins_over_the_drivers) {
+  conductor->world().settings.streams.multicast_ttl = 5;
+  add_publication("aeron:udp?endpoint=224.10.9.1:24325|ttl=3");
+  EXPECT_EQ(only_endpoint().ttl, 3);
+}
+
 // proves 5.2/1, 5.4/1
 TEST_F(ChannelRules, a_unicast_publication_binds_its_interface_and_sends_to_its_endpoint) {
   add_publication(kUdp + "|interface=127.0.0.9:40001/8");
