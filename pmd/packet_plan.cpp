@@ -43,14 +43,17 @@ std::vector<PoolPlan> plan_pools(const std::vector<PortOptions>& ports, std::uin
   std::uint32_t below = 0;
   for (const std::uint32_t largest : kLargest) {
     PoolPlan pool{0, for_lanes};
+    std::uint32_t for_datagrams = 0;
     for (const PortOptions& port : ports) {
+      if (port.has_ip_fragments && largest == kMtuMax) for_datagrams += kDatagramBuffers;
       if (port.mtu <= below || port.mtu > largest) continue;
       pool.mtu = std::max(pool.mtu, port.mtu);
       pool.count += packets_needed(port);
     }
     below = largest;
-    if (pool.mtu == 0) continue;
-    pool.count = count != 0 ? count : std::bit_ceil(pool.count) - 1;
+    if (pool.mtu == 0 && for_datagrams == 0) continue;
+    pool.count = pool.mtu == 0 ? 0 : count != 0 ? count : std::bit_ceil(pool.count) - 1;
+    if (for_datagrams != 0) pool = {kMtuMax, pool.count + for_datagrams};
     pools.push_back(pool);
   }
   return pools;

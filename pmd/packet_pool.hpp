@@ -51,7 +51,9 @@ struct PoolPlan {
   std::uint32_t mtu{};
   std::uint32_t count{};
 };
-// A pool for each size that these ports need, smallest first. `count` 0: computed from what the ports and `lanes` may hold; else the
+// Whole datagrams of a port with ip-fragments: those under way, and those that other lanes still read.
+inline constexpr std::uint32_t kDatagramBuffers = 64;
+// A pool for each size that these ports need, smallest first; with ip-fragments the last one has the largest buffers. `count` 0: computed from what the ports and `lanes` may hold; else the
 // buffers of every pool.
 [[nodiscard]] std::vector<PoolPlan> plan_pools(const std::vector<PortOptions>& ports, std::uint32_t lanes, std::uint32_t count);
 // Index of the pool for a port's frames.

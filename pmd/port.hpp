@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "dataplane/base/result.hpp"
 #include "dataplane/shm/registry.hpp"
@@ -139,7 +140,9 @@ struct PortOptions {
   std::uint32_t address{};          // host order
   std::uint32_t prefix_length{24};
   std::uint32_t gateway{};
+  std::vector<shm::PortRoute> routes;
   std::uint32_t mtu{1500};          // IP bytes
+  bool has_ip_fragments{};          // datagrams beyond the mtu are cut, and such ones put together
   std::uint16_t vlan{};
   wire::MacAddress mac;             // zero: made up from name and address, or the device's own
   Checksums checksums{Checksums::kAuto};

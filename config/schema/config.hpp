@@ -41,13 +41,19 @@ struct Impairment {
   std::uint64_t rate_bits_per_second{};
   std::uint64_t seed{1};
 };
+struct Route {
+  std::string to;                        // a.b.c.d/prefix
+  std::string via;
+};
 struct Port {
   std::string name;
   std::string type;                      // patch loopback memif af_packet af_xdp tap pcap pci kernel
   std::string address;                   // a.b.c.d/prefix
   std::string gateway;
+  std::vector<Route> routes;
   std::string mac;
   std::uint32_t mtu_bytes{1500};
+  bool has_ip_fragments{false};
   std::uint16_t vlan{};
   std::string checksums{"auto"};         // auto on off
   std::string peer;                      // patch

@@ -32,15 +32,29 @@ wire::MacAddress mac_of(std::string_view text) {
   return mac;
 }
 
+// "a.b.c.d/prefix"; without a prefix the length stays what it was.
+std::uint32_t split_subnet(const std::string& text, std::uint32_t& prefix_length) {
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  if (slash < text.size()) std::from_chars(text.data() + slash + 1, text.data() + text.size(), prefix_length);
+  return parse_ipv4(std::string_view{text}.substr(0, slash)).value_or(0);
+}
+
+shm::PortRoute route_of(const Route& route) {
+  shm::PortRoute out;
+  out.network = split_subnet(route.to, out.prefix_length);
+  out.gateway = parse_ipv4(route.via).value_or(0);
+  return out;
+}
+
 pmd::PortOptions options_of(const Port& port) {
   pmd::PortOptions out;
   out.name = port.name;
   out.kind = kind_of(port.type);
-  const std::size_t slash = std::min(port.address.find('/'), port.address.size());
-  out.address = parse_ipv4(std::string_view{port.address}.substr(0, slash)).value_or(0);
-  if (slash < port.address.size()) std::from_chars(port.address.data() + slash + 1, port.address.data() + port.address.size(), out.prefix_length);
+  out.address = split_subnet(port.address, out.prefix_length);
   out.gateway = parse_ipv4(port.gateway).value_or(0);
+  for (const Route& route : port.routes) out.routes.push_back(route_of(route));
   out.mtu = port.mtu_bytes;
+  out.has_ip_fragments = port.has_ip_fragments;
   out.vlan = port.vlan;
   out.mac = mac_of(port.mac);
   out.checksums = port.checksums == "on" ? pmd::Checksums::kOn : port.checksums == "off" ? pmd::Checksums::kOff : pmd::Checksums::kAuto;

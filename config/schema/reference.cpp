@@ -58,7 +58,8 @@ class ManualMap final : public Map {
     explain(key.help);
     if (list.text_item) return put(std::string{key.name} + ": []");
     const bool is_empty = list.size() == 0;
-    put(std::string{key.name} + ":" + (!is_empty ? "" : list.empty_word.empty() ? " []" : " " + std::string{list.empty_word}));
+    const bool has_items = !is_empty || (is_commented_ && list.empty_word.empty());  // of a text to be uncommented as a whole
+    put(std::string{key.name} + ":" + (has_items ? "" : list.empty_word.empty() ? " []" : " " + std::string{list.empty_word}));
     if (is_empty) list.append();  // of a configuration made for this walk
     for (std::size_t i = 0; i < (is_empty ? 1 : list.size()); ++i) {
       ManualMap inner{depth_ + 2, is_commented_ || is_empty, out_};

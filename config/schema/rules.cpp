@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint32_t kUdpIpHeaders = 28;
 constexpr std::size_t kPortsMax = 64;  // registry tables
+constexpr std::size_t kRoutesMax = 32;
 constexpr std::size_t kLanesMax = 64;
 constexpr std::int64_t kFreeSessionIdsMin = 65'536;  // far more than there can be publications
 
@@ -64,6 +65,8 @@ const std::vector<TypedKey>& typed_keys() {
       {"role", {"memif"}, {"memif"}, [](const Port& p) { return p.role == Port{}.role; }},
       {"address", kAddressed, kFrames, [](const Port& p) { return p.address.empty(); }},
       {"gateway", kFrames, {}, [](const Port& p) { return p.gateway.empty(); }},
+      {"routes", kFrames, {}, [](const Port& p) { return p.routes.empty(); }},
+      {"ip-fragments", kFrames, {}, [](const Port& p) { return !p.has_ip_fragments; }},
       {"mac", kFrames, {}, [](const Port& p) { return p.mac.empty(); }},
       {"vlan", kFrames, {}, [](const Port& p) { return p.vlan == 0; }},
       {"receive-timestamps", {"pci"}, {}, [](const Port& p) { return !p.has_receive_timestamps; }},
@@ -109,6 +112,58 @@ void check_device(const Port& port, std::size_t index, Findings& findings) {
   }
 }
 
+void check_next_hop(const Port& port, const std::string& what, const std::string& address, const std::string& path, Findings& findings) {
+  const auto subnet = parse_subnet(port.address);
+  const auto next_hop = parse_ipv4(address);
+  if (!subnet || !next_hop || !subnet->contains(*next_hop)) {
+    findings.error_at(path, what + " must lie in the port's subnet" + (port.address.empty() ? "" : " " + port.address));
+  } else if (*next_hop == subnet->address) {
+    findings.error_at(path, what + " is the port's own address");
+  }
+}
+
+std::string format_network(const Subnet& subnet) { return format_ipv4(subnet.network()) + "/" + std::to_string(subnet.prefix); }
+
+void check_route(const Route& route, const std::string& path, Findings& findings) {
+  const auto to = parse_subnet(route.to);
+  if (!to) return findings.error_at(path + ".to", "a route needs a network (a.b.c.d/prefix)");
+  if (to->network() != to->address) {
+    findings.error_at(path + ".to", "'" + route.to + "' has bits behind its prefix: the network is " + format_network(*to));
+  } else if (to->address >> 28 >= 0xE || to->address >> 24 == 0 || to->address >> 24 == 127) {
+    findings.error_at(path + ".to", "'" + route.to + "' is not a network of hosts");
+  }
+}
+
+// No two ways to one network: no rule could choose between them.
+void check_route_is_only(const Config& config, const Route& route, const std::string& path, Findings& findings) {
+  const auto to = parse_subnet(route.to);
+  if (!to) return;
+  const auto is_same = [&to](const std::string& text) {
+    const auto other = parse_subnet(text);
+    return other && other->prefix == to->prefix && other->network() == to->network();
+  };
+  for (const Port& port : config.ports) {
+    if (is_same(port.address)) return findings.error_at(path + ".to", "'" + route.to + "' is the network of port '" + port.name + "'");
+  }
+  for (const Port& port : config.ports) {
+    for (const Route& other : port.routes) {
+      if (&other == &route) return;
+      if (is_same(other.to)) return findings.error_at(path + ".to", "there is a route to " + route.to + " already, by port '" + port.name + "'");
+    }
+  }
+}
+
+void check_routes(const Config& config, const Port& port, std::size_t index, Findings& findings) {
+  const std::string list = path_of("ports", index, "routes");
+  if (port.routes.size() > kRoutesMax) return findings.error_at(list, "more than " + std::to_string(kRoutesMax) + " routes");
+  for (std::size_t i = 0; i < port.routes.size(); ++i) {
+    const std::string path = path_of(list, i);
+    check_route(port.routes[i], path, findings);
+    check_next_hop(port, "next hop " + port.routes[i].via, port.routes[i].via, path + ".via", findings);
+    check_route_is_only(config, port.routes[i], path, findings);
+  }
+}
+
 void check_address(const Port& port, std::size_t index, Findings& findings) {
   const auto subnet = parse_subnet(port.address);
   const std::string path = path_of("ports", index, "address");
@@ -124,24 +179,17 @@ void check_address(const Port& port, std::size_t index, Findings& findings) {
       findings.error_at(path, "'" + port.address + "' is the broadcast address of its network");
     }
   }
-  if (!port.gateway.empty()) {
-    const auto gateway = parse_ipv4(port.gateway);
-    if (!subnet || !gateway || !subnet->contains(*gateway)) {
-      findings.error_at(path_of("ports", index, "gateway"), "gateway " + port.gateway + " must lie in the port's subnet" + (port.address.empty() ? "" : " " + port.address));
-    } else if (*gateway == subnet->address) {
-      findings.error_at(path_of("ports", index, "gateway"), "gateway " + port.gateway + " is the port's own address");
-    }
-  }
+  if (!port.gateway.empty()) check_next_hop(port, "gateway " + port.gateway, port.gateway, path_of("ports", index, "gateway"), findings);
   if (port.mac == "00:00:00:00:00:00" || (port.mac.size() > 1 && std::string_view{"13579bBdDfF"}.find(port.mac[1]) != std::string_view::npos)) {
     findings.error_at(path_of("ports", index, "mac"), "'" + port.mac + "' is not the MAC address of one station");
   }
 }
 
 void check_mtu(const Config& config, const Port& port, std::size_t index, Findings& findings) {
-  if (is_socket_port(port) || config.streams.mtu_bytes + kUdpIpHeaders <= port.mtu_bytes) return;
+  if (is_socket_port(port) || port.has_ip_fragments || config.streams.mtu_bytes + kUdpIpHeaders <= port.mtu_bytes) return;
   findings.error_at(findings.has(path_of("ports", index, "mtu")) ? path_of("ports", index, "mtu") : "streams.mtu",
                     "streams.mtu " + std::to_string(config.streams.mtu_bytes) + " and 28 bytes of headers do not fit the mtu " +
-                        std::to_string(port.mtu_bytes) + " of port '" + port.name + "'");
+                        std::to_string(port.mtu_bytes) + " of port '" + port.name + "', whose ip-fragments are off");
 }
 
 void check_peer(const Config& config, const Port& port, std::size_t index, Findings& findings) {
@@ -192,6 +240,7 @@ void check_ports(const Config& config, Findings& findings) {
     check_typed_keys(config.ports[i], i, findings);
     check_device(config.ports[i], i, findings);
     check_address(config.ports[i], i, findings);
+    check_routes(config, config.ports[i], i, findings);
     check_mtu(config, config.ports[i], i, findings);
     check_peer(config, config.ports[i], i, findings);
     for (std::size_t j = 0; j < i; ++j) check_pair(config, j, i, findings);

@@ -99,6 +99,11 @@ void decode(Map& map, Impairment& c) {
                "Start of the random sequence: the same seed and the same frames give the same losses.");
 }
 
+void decode(Map& map, Route& c) {
+  map.required("to", c.to, rule::subnet(), "The network, as a.b.c.d/prefix; the route for everything else is the key gateway.");
+  map.required("via", c.via, rule::address(), "The next hop. It must lie in the port's subnet.");
+}
+
 void decode(Map& map, Port& c) {
   map.required("name", c.name, rule::name(), "Unique in this file; lanes, `peer` and every report use it.");
   map.required("type", c.type, rule::choice({"patch", "loopback", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci", "kernel"}),
@@ -107,9 +112,13 @@ void decode(Map& map, Port& c) {
                "`kernel`: UDP sockets for addresses that no other port owns.");
   map.optional("address", c.address, rule::subnet(),
                "IPv4 address and prefix length of this port; the appliance answers ARP and ICMP for it. Needed by all types but loopback and kernel.");
-  map.optional("gateway", c.gateway, rule::address(), "Next hop for destinations outside every port's subnet. It must lie in this port's subnet.");
+  map.optional("gateway", c.gateway, rule::address(), "Next hop for destinations outside every port's subnet and routes. It must lie in this port's subnet.");
+  map.list("routes", c.routes, "Networks behind other next hops than the gateway. Of all ports' subnets and routes the one with the longest prefix carries a destination.");
   map.optional("mac", c.mac, rule::mac(), "Empty: the device's own, or one made from name and address for ports that have none.");
-  map.optional("mtu", c.mtu_bytes, rule::size(576, 9'600), "Largest IP packet in bytes. streams.mtu and 28 bytes of headers must fit.");
+  map.optional("mtu", c.mtu_bytes, rule::size(576, 9'600), "Largest IP packet in bytes. streams.mtu and 28 bytes of headers must fit, unless ip-fragments is true.");
+  map.optional("ip-fragments", c.has_ip_fragments, rule::flag(),
+               "Cut datagrams that are larger than mtu into IP fragments, and put received fragments together, as hosts do. For peers that need datagrams beyond the "
+               "link's MTU; one lost fragment costs the whole datagram. Without it fragments are dropped (drop_ip_fragment).");
   map.optional("vlan", c.vlan, rule::count(0, 4'094), "VLAN id; frames are tagged and others dropped. 0: untagged.");
   map.optional("checksums", c.checksums, rule::choice({"auto", "on", "off"}),
                "UDP checksums. `auto`: sent and verified on real wires and where corruption is injected, left out on patch and memif.");

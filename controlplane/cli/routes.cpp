@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 
@@ -109,7 +110,8 @@ std::vector<core::RoutePort> ports_of(const Instance& instance) {
   std::vector<core::RoutePort> ports;
   for (std::uint32_t i = 0; i < port_count(instance.registry()); ++i) {
     const shm::PortSlot& port = instance.registry().ports[i];
-    ports.push_back({i, text_of(port.name), port.kind, port.address, port.prefix_length, port.gateway});
+    const std::size_t routes = std::min<std::size_t>(port.route_count, port.routes.size());
+    ports.push_back({i, text_of(port.name), port.kind, port.address, port.prefix_length, port.gateway, {port.routes.begin(), port.routes.begin() + static_cast<std::ptrdiff_t>(routes)}});
   }
   return ports;
 }
@@ -117,7 +119,7 @@ std::vector<core::RoutePort> ports_of(const Instance& instance) {
 std::vector<core::RoutePort> ports_of(const config::Config& config) {
   std::vector<core::RoutePort> ports;
   for (const pmd::PortOptions& port : config::port_options(config)) {
-    ports.push_back({static_cast<std::uint32_t>(ports.size()), port.name, port.kind, port.address, port.prefix_length, port.gateway});
+    ports.push_back({static_cast<std::uint32_t>(ports.size()), port.name, port.kind, port.address, port.prefix_length, port.gateway, port.routes});
   }
   return ports;
 }

@@ -105,7 +105,7 @@ Result<void> Dataplane::make_ports(Cables cables) {
     const pmd::PortOptions& o = ports_[i].options;
     ports_[i].lanes = (*lanes)[i];
     shared_.lane_of_port.push_back(ports_[i].home());
-    routes.push_back({i, o.name, o.kind, o.address, o.prefix_length, o.gateway});
+    routes.push_back({i, o.name, o.kind, o.address, o.prefix_length, o.gateway, o.routes});
     FrameRules rules;
     rules.mac = mac_word(ports_[i].port->mac());
     rules.address = o.kind == shm::PortKind::kLoopback && o.address == 0 ? kLocalhost : o.address;
@@ -115,6 +115,7 @@ Result<void> Dataplane::make_ports(Cables cables) {
     rules.verifies_udp_checksum = uses_checksums(o, *ports_[i].port);
     rules.is_kernel = o.kind == shm::PortKind::kKernel;
     rules.hears_itself = o.kind == shm::PortKind::kLoopback;
+    rules.takes_fragments = o.has_ip_fragments;
     shared_.frame_rules.push_back(rules);
     rules.checks_mac = rules.verifies_udp_checksum = rules.hears_itself = false;
     shared_.loop_rules.push_back(rules);
@@ -166,7 +167,10 @@ void Dataplane::publish_port(std::uint32_t index) {
   slot.address = o.address;
   slot.prefix_length = o.prefix_length;
   slot.gateway = o.gateway;
+  slot.route_count = static_cast<std::uint32_t>(std::min<std::size_t>(o.routes.size(), shm::kRoutesMax));
+  std::copy_n(o.routes.begin(), slot.route_count, slot.routes.begin());
   slot.mtu = o.mtu;
+  slot.has_ip_fragments = o.has_ip_fragments ? 1 : 0;
   slot.vlan = o.vlan;
   slot.lane = port.home();
   std::memcpy(slot.mac, port.port->mac().bytes.data(), sizeof slot.mac);
@@ -209,8 +213,10 @@ Result<void> Dataplane::make_lanes() {
       port.index = p;
       port.address = o.address;
       port.prefix_length = o.prefix_length;
-      port.gateway = o.gateway;
+      port.route = &routes_.port(p);
       port.mtu = o.mtu;
+      port.has_ip_fragments = o.has_ip_fragments;
+      port.datagram_pool = pools_.back().get();
       port.vlan = o.vlan;
       port.writes_udp_checksum = uses_checksums(o, *ports_[p].port);
       port.answers_unreachable = ports_[p].port->capabilities().needs_arp;

@@ -64,7 +64,7 @@ void FanOut::publish_count() noexcept {
 
 bool FanOut::send(std::span<const std::byte> payload, const StreamIds* ids, std::int64_t now_ns) noexcept {
   if (is_dynamic_ && now_ns >= next_expiry_ns_) expire(now_ns);
-  if (!has_room(now_ns)) return false;
+  if (!has_room(payload.size(), now_ns)) return false;
   std::vector<List::Entry>& entries = list_.entries();
   if (++first_ >= entries.size()) first_ = 0;
   SharedPayload shared{payload, ids};
@@ -82,7 +82,7 @@ inline void FanOut::send_to(Destination& destination, std::span<const std::byte>
                             std::int64_t now_ns) noexcept {
   LanePort& port = *destination.port;
   if (!port.fits(payload.size())) [[unlikely]] return counters_.add(shm::LaneCounter::kDropNoRoute);
-  if (!port.stage().has_room()) [[unlikely]] return counters_.add(shm::LaneCounter::kDropTxFull);
+  if (!port.has_room_for(payload.size())) [[unlikely]] return counters_.add(shm::LaneCounter::kDropTxFull);
   if (shared != nullptr && port.can_share_payload()) {
     static_cast<void>(port.send_shared(destination, *shared, now_ns));
   } else if (ids == nullptr) {
@@ -93,9 +93,9 @@ inline void FanOut::send_to(Destination& destination, std::span<const std::byte>
 }
 
 // Half of the destinations served and the other half refused would mean sending twice to the first half.
-bool FanOut::has_room(std::int64_t now_ns) noexcept {
+bool FanOut::has_room(std::size_t payload, std::int64_t now_ns) noexcept {
   for (const PortUse& use : ports_) {
-    if (use.port->stage().has_room_for(use.copies)) continue;
+    if (use.port->stage().has_room_for(std::min<std::size_t>(use.copies * use.port->frames_for(payload), TxStage::kCapacity))) continue;
     if (blocked_since_ns_ == 0) blocked_since_ns_ = now_ns;
     return now_ns - blocked_since_ns_ > kPatience_ns;
   }

@@ -51,7 +51,7 @@ class FanOut {
   void expire(std::int64_t now_ns) noexcept;
   void settle() noexcept;
   void publish_count() noexcept;
-  [[nodiscard]] bool has_room(std::int64_t now_ns) noexcept;
+  [[nodiscard]] bool has_room(std::size_t payload, std::int64_t now_ns) noexcept;
   void send_to(Destination& destination, std::span<const std::byte> payload, const StreamIds* ids, SharedPayload* shared, std::int64_t now_ns) noexcept;
 
   List list_{kDestinationsMax};

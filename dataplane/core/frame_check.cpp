@@ -17,7 +17,10 @@ Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame,
   if (ethernet->type != wire::kEtherTypeIpv4) return dropped(kDropNotIp);
   const wire::Ipv4View ip = wire::Ipv4View::parse(unusual.rest);
   if (ip.bad != wire::Ipv4View::Bad::kNone) return dropped(kDropBadIpHeader);
-  if (ip.is_fragment) return dropped(kDropIpFragment);
+  if (ip.is_fragment) {
+    unusual.is_fragment = rules.takes_fragments && ip.protocol == wire::kIpProtocolUdp;
+    return unusual.is_fragment ? Checked{.verdict = Verdict::kUnusual} : dropped(kDropIpFragment);
+  }
   if (ip.protocol == wire::kIpProtocolUdp) {
     const auto packet_length = static_cast<std::size_t>(ip.payload.data() + ip.payload.size() - unusual.rest.data());
     return check_udp(rules, ip.source, ip.destination, unusual.rest.first(packet_length), ip.payload, datagram);

@@ -20,6 +20,7 @@ struct FrameRules {
   bool verifies_udp_checksum{};
   bool is_kernel{};                  // kernel port: where a group's datagram came in is told by the frame (pmd::read_interface)
   bool hears_itself{};               // loopback port: what we send to a group comes back through the kernel
+  bool takes_fragments{};            // puts datagrams together that came in pieces
 };
 
 struct Datagram {
@@ -108,10 +109,11 @@ struct Checked {
 }
 
 // What check_frame() called unusual, as far as it ends in a datagram or a drop. kUnusual: `ethernet` and `rest` are filled and hold an ARP
-// packet or an ICMP or IGMP message for the IP host.
+// packet or an ICMP or IGMP message for the IP host, or a fragment of a UDP datagram.
 struct Unusual {
   wire::EthernetView ethernet;
   std::span<const std::byte> rest;   // behind the Ethernet header
+  bool is_fragment{};
 };
 [[nodiscard]] Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame, Unusual& unusual, Datagram& datagram) noexcept;
 

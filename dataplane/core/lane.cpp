@@ -36,6 +36,7 @@ void Lane::add_port(const LanePort::Options& options, bool is_home, bool is_poll
     own.port = crossing_ports_.back().get();
   }
   // Kernel sockets hear each other's multicast, and the lane that owns a port loops what crosses to it.
+  if (!is_home) own.datagram_pool = nullptr;   // fragments go to the lane that speaks for the port
   own.loop = is_home && !shared_.frame_rules[options.index].is_kernel ? &looped_ : nullptr;
   contexts_[options.index] = std::make_unique<LanePort>(own, frames_of(options.pool), counters_);
   staged_.push_back(contexts_[options.index].get());
@@ -176,6 +177,7 @@ void Lane::drop_frames() noexcept {
     if (!context) continue;
     context->host().discard_all();
     context->stage().discard();
+    if (Reassembly* const reassembly = context->reassembly()) reassembly->discard_all();
   }
   looped_.discard();
   for (const auto& frames : frames_) frames->give_back();

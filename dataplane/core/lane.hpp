@@ -97,6 +97,7 @@ class Lane {
   // False: the frame went to another lane.
   bool take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   void take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept;
+  void take_fragment(const FrameRules& rules, const Unusual& unusual, std::span<const std::byte> frame, std::int64_t now_ns) noexcept;
   bool deliver(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   bool deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   unsigned receive_looped(std::int64_t now_ns) noexcept;
@@ -151,6 +152,7 @@ class Lane {
     return growth.end.load(std::memory_order_acquire) == shm::LogGrowth::kAll ? nullptr : &growth;
   }
   void start_publication(PublicationEntry& entry, shm::PublicationSlot& slot, std::int64_t now_ns) noexcept;
+  void refuse_mtu(shm::PublicationSlot& slot, std::uint32_t port) noexcept;
   void start_image(ImageEntry& entry, shm::ImageSlot& slot, std::int64_t now_ns) noexcept;
   void attach_link(std::uint32_t index, std::int64_t now_ns) noexcept;
   void detach_link(std::uint32_t index) noexcept;

@@ -118,7 +118,7 @@ bool Lane::take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* fram
     }
     if (checked.verdict == Verdict::kUnusual) {
       if (!is_home(rules.port)) return !cross(shared_.lane_of_port[rules.port], rules.port, frame);
-      take_unusual(context, unusual, now_ns);
+      unusual.is_fragment ? take_fragment(rules, unusual, bytes_of(frame), now_ns) : take_unusual(context, unusual, now_ns);
       return true;
     }
   }

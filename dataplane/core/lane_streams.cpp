@@ -1,6 +1,10 @@
 // What the registry wants of this lane: endpoints, interests, streams and links come and go. Everything here is told by the steward,
 // tolerates being told twice, and answers in the observed half of the slot.
 #include "dataplane/core/lane.hpp"
+
+#include <array>
+#include <cstdio>
+
 #include "dataplane/core/slot_answer.hpp"
 #include "dataplane/proto/tether.hpp"
 
@@ -269,9 +273,7 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
     if (context == nullptr && !is_open) return fail_slot(slot, shm::ClientError::kChannelEndpointError, "no port reaches the destination");
     const auto fits = [this, &slot](std::uint32_t port) { return context_of(port) != nullptr && context_of(port)->fits(static_cast<std::size_t>(slot.desired.mtu)); };
     const bool has_fitting_port = is_open ? std::any_of(endpoint->ports.begin(), endpoint->ports.end(), fits) : fits(context->options().index);
-    if (!has_fitting_port) {
-      return fail_slot(slot, shm::ClientError::kInvalidChannel, "the channel's MTU is larger than the port's allows");
-    }
+    if (!has_fitting_port) return refuse_mtu(slot, is_open ? endpoint->ports.front() : context->options().index);
   }
   const bool is_resumed = is_answered(slot, shm::Observed::kActive);
   if ((slot.desired.flags & shm::PublicationFlags::kRelay) != 0 && !is_resumed && source_of(slot) == nullptr) {
@@ -315,6 +317,15 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   owned_publications_.push_back(&entry);
   active_publications_.add(entry);
   answer(slot, shm::Observed::kActive);
+}
+
+void Lane::refuse_mtu(shm::PublicationSlot& slot, std::uint32_t port) noexcept {
+  const shm::PortSlot& link = registry_.ports[port];
+  const std::size_t most = context_of(port)->payload_max();
+  std::array<char, sizeof slot.observed.error.text> text{};
+  std::snprintf(text.data(), text.size(), "mtu=%d is more than port %.31s carries: %zu bytes of payload, with its mtu of %u and ip-fragments %s", slot.desired.mtu,
+                link.name, most, link.mtu, link.has_ip_fragments != 0 ? "on" : "off");
+  fail_slot(slot, shm::ClientError::kInvalidChannel, text.data());
 }
 
 // After a restart a response publication goes on answering whom it answered.

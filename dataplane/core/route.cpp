@@ -22,11 +22,16 @@ constexpr bool matches(std::uint32_t address, std::uint32_t network, std::uint32
   return ((address ^ network) & mask_of(prefix_length)) == 0;
 }
 
+std::string format_network(std::uint32_t address, std::uint32_t prefix_length) { return format_ipv4(address) + "/" + std::to_string(prefix_length); }
+
 std::string describe(const RouteTable::Choice& choice) {
   const RoutePort& port = *choice.port;
   switch (choice.rule) {
     case RouteTable::Rule::kInterface: return "the interface asked for is port " + port.name;
-    case RouteTable::Rule::kSubnet: return "longest matching subnet: " + format_ipv4(port.address) + "/" + std::to_string(port.prefix_length);
+    case RouteTable::Rule::kSubnet: return "longest matching subnet: " + format_network(port.address, port.prefix_length);
+    case RouteTable::Rule::kRoute:
+      return "longest matching route: " + format_network(choice.route->network, choice.route->prefix_length) + " via " + format_ipv4(choice.route->gateway) +
+             " of port " + port.name;
     case RouteTable::Rule::kGateway: return "gateway " + format_ipv4(port.gateway) + " of port " + port.name;
     case RouteTable::Rule::kKernel: return "no port of ours reaches it: the kernel";
     case RouteTable::Rule::kNone: break;
@@ -65,6 +70,23 @@ std::vector<HostInterface> read_host_interfaces() {
   return found;
 }
 
+const shm::PortRoute* RoutePort::route_to(std::uint32_t destination) const noexcept {
+  const shm::PortRoute* best = nullptr;
+  for (const shm::PortRoute& route : routes) {
+    const bool is_better = best == nullptr || route.prefix_length > best->prefix_length;
+    if (is_better && matches(destination, route.network, route.prefix_length)) best = &route;
+  }
+  return best;
+}
+
+std::uint32_t RoutePort::next_hop(std::uint32_t destination) const noexcept {
+  const shm::PortRoute* const route = route_to(destination);
+  const bool is_on_link = matches(destination, address, prefix_length);
+  if (is_on_link && (route == nullptr || route->prefix_length <= prefix_length)) return destination;
+  if (route != nullptr) return route->gateway;
+  return gateway != 0 ? gateway : destination;
+}
+
 const RoutePort* RouteTable::owner(std::uint32_t address) const noexcept {
   for (const RoutePort& port : ports_) {
     if (port.address != 0 && port.address == address) return &port;
@@ -89,6 +111,20 @@ const RoutePort* RouteTable::by_subnet(std::uint32_t destination) const noexcept
     if (is_better) best = &port;
   }
   if (best == nullptr && wire::is_loopback_ipv4(destination)) return of_kind(shm::PortKind::kLoopback);
+  return best;
+}
+
+// The longest prefix of all; where two are equally long, the network itself rather than a way to it.
+RouteTable::Choice RouteTable::by_prefix(std::uint32_t destination) const noexcept {
+  const RoutePort* const near = by_subnet(destination);
+  Choice best{near, near == nullptr ? Rule::kNone : Rule::kSubnet};
+  std::uint32_t longest = near == nullptr ? 0 : near->prefix_length;
+  for (const RoutePort& port : ports_) {
+    const shm::PortRoute* const route = port.route_to(destination);
+    if (route == nullptr || route->prefix_length <= longest) continue;
+    best = {&port, Rule::kRoute, route};
+    longest = route->prefix_length;
+  }
   return best;
 }
 
@@ -152,25 +188,24 @@ Result<std::vector<std::uint32_t>> RouteTable::receive(std::uint32_t address) co
 RouteTable::Choice RouteTable::choose(std::uint32_t destination, std::uint32_t interface_address,
                                       std::uint32_t interface_prefix) const noexcept {
   if (interface_address != 0) {
-    if (const RoutePort* port = by_interface(interface_address, interface_prefix)) return {port, Rule::kInterface};
+    if (const RoutePort* port = by_interface(interface_address, interface_prefix)) return {port, Rule::kInterface, nullptr};
   } else {
-    if (const RoutePort* port = by_subnet(destination)) return {port, Rule::kSubnet};
+    if (const Choice choice = by_prefix(destination); choice.port != nullptr) return choice;
     for (const RoutePort& port : ports_) {
-      if (port.gateway != 0) return {&port, Rule::kGateway};
+      if (port.gateway != 0) return {&port, Rule::kGateway, nullptr};
     }
   }
-  if (const RoutePort* port = of_kind(shm::PortKind::kKernel)) return {port, Rule::kKernel};
+  if (const RoutePort* port = of_kind(shm::PortKind::kKernel)) return {port, Rule::kKernel, nullptr};
   return {};
 }
 
 Result<Route> RouteTable::send(std::uint32_t destination, std::uint32_t interface_address, std::uint32_t interface_prefix) const {
   const Choice choice = choose(destination, interface_address, interface_prefix);
   if (choice.port == nullptr) {
-    return fail(ErrorCode::kNotFound, "no port reaches " + format_ipv4(destination), "add a gateway to a port, or a port of type kernel");
+    return fail(ErrorCode::kNotFound, "no port reaches " + format_ipv4(destination), "add a gateway or a route to a port, or a port of type kernel");
   }
   const RoutePort& port = *choice.port;
-  const bool is_direct = port.gateway == 0 || matches(destination, port.address, port.prefix_length);
-  return Route{port.index, is_direct ? destination : port.gateway, port.address, describe(choice)};
+  return Route{port.index, port.next_hop(destination), port.address, describe(choice)};
 }
 
 }  // namespace thalweg::core

@@ -16,6 +16,12 @@ struct RoutePort {
   std::uint32_t address{};         // host order
   std::uint32_t prefix_length{};
   std::uint32_t gateway{};
+  std::vector<shm::PortRoute> routes{};
+
+  // Whose MAC address a frame to `destination` needs that leaves by this port: its own, that of the longest matching route, else the gateway's.
+  [[nodiscard]] std::uint32_t next_hop(std::uint32_t destination) const noexcept;
+  // The longest matching route; none: nullptr.
+  [[nodiscard]] const shm::PortRoute* route_to(std::uint32_t destination) const noexcept;
 };
 
 // An interface of the kernel's that is up and has an IPv4 address.
@@ -58,14 +64,17 @@ class RouteTable {
   [[nodiscard]] Result<GroupRoute> group(std::uint32_t interface_address, std::uint32_t prefix_length, const std::vector<HostInterface>& host) const;
 
   // Which rule chose a port for sending.
-  enum class Rule : std::uint8_t { kNone, kInterface, kSubnet, kGateway, kKernel };
+  enum class Rule : std::uint8_t { kNone, kInterface, kSubnet, kRoute, kGateway, kKernel };
   struct Choice {
     const RoutePort* port{};       // none: nothing reaches the destination
     Rule rule{Rule::kNone};
+    const shm::PortRoute* route{};  // kRoute
   };
-  // Unicast: the port of `interface_address` when given; else the longest matching subnet, then a gateway, else the kernel port. No
-  // allocation: lanes ask too.
+  // Unicast: the port of `interface_address` when given; else the longest prefix among subnets and routes of all ports, then a gateway, else
+  // the kernel port. No allocation: lanes ask too.
   [[nodiscard]] Choice choose(std::uint32_t destination, std::uint32_t interface_address = 0, std::uint32_t interface_prefix = 0) const noexcept;
+  // Precondition: `port` is one of the table's.
+  [[nodiscard]] const RoutePort& port(std::uint32_t port) const noexcept { return ports_[port]; }
   // The same for the control path, with the next hop and the reason. kNotFound: nothing reaches it.
   [[nodiscard]] Result<Route> send(std::uint32_t destination, std::uint32_t interface_address = 0, std::uint32_t interface_prefix = 0) const;
 
@@ -73,6 +82,7 @@ class RouteTable {
   [[nodiscard]] const RoutePort* owner(std::uint32_t address) const noexcept;
   [[nodiscard]] const RoutePort* of_kind(shm::PortKind kind) const noexcept;
   [[nodiscard]] const RoutePort* by_subnet(std::uint32_t destination) const noexcept;
+  [[nodiscard]] Choice by_prefix(std::uint32_t destination) const noexcept;
   [[nodiscard]] const RoutePort* by_network(std::uint32_t address, std::uint32_t prefix_length) const noexcept;
   [[nodiscard]] const RoutePort* by_interface(std::uint32_t address, std::uint32_t prefix_length) const noexcept;
 

@@ -10,6 +10,7 @@ constexpr std::uint16_t kTxQueue = 0;   // of the port's home lane, the only one
 
 constexpr std::uint8_t kTtlUnicast = 64;
 constexpr std::size_t kPayloadMax = 65'507; // IPv4
+static_assert(Reassembly::kPacketMax == pmd::kMtuMax);
 
 IpHost::Options host_options(const LanePort::Options& options) {
   IpHost::Options host;
@@ -21,6 +22,13 @@ IpHost::Options host_options(const LanePort::Options& options) {
   std::memcpy(&host.igmp.seed, host.mac.bytes.data(), host.mac.bytes.size());
   host.igmp.is_silent = !options.port->capabilities().needs_arp;
   return host;
+}
+
+// What fits behind the IP header of one frame: in its buffer, and in the MTU where a wire has one.
+std::size_t piece_max(const LanePort::Options& options, const FramePool& frames) noexcept {
+  const std::size_t room = std::min(frames.frame_bytes() - sizeof(wire::UdpFrameTemplate), kPayloadMax) + wire::kUdpHeaderLength;
+  const bool has_mtu = options.received_from->capabilities().needs_arp;   // the kernel cuts datagrams of its sockets itself
+  return has_mtu ? std::min<std::size_t>(room, options.mtu - wire::kIpv4HeaderLength) : room;
 }
 
 }  // namespace
@@ -58,8 +66,13 @@ LanePort::LanePort(const Options& options, FramePool& frames, proto::LaneCounter
       counters_{counters},
       stage_{*options.port, kTxQueue, counters},
       needs_arp_{options.port->capabilities().needs_arp},
-      payload_max_{std::min(frames.frame_bytes() - sizeof(wire::UdpFrameTemplate), kPayloadMax)},
-      host_{host_options(options), *this} {}
+      piece_max_{piece_max(options, frames)},
+      payload_max_{options.has_ip_fragments ? Reassembly::kPayloadMax - wire::kUdpHeaderLength : piece_max_ - wire::kUdpHeaderLength},
+      host_{host_options(options), *this} {
+  if (!options.has_ip_fragments || options.datagram_pool == nullptr) return;
+  Reassembly::Buffers& buffers = *this;
+  reassembly_ = std::make_unique<Reassembly>(buffers);
+}
 
 Destination LanePort::make_destination(const wire::UdpEndpoint& source, const wire::UdpEndpoint& remote, std::uint8_t ttl) noexcept {
   const bool is_group = wire::is_multicast_ipv4(remote.address);
@@ -78,23 +91,22 @@ Destination LanePort::make_destination(const wire::UdpEndpoint& source, const wi
   return d;
 }
 
-std::uint32_t LanePort::next_hop(std::uint32_t destination) const noexcept {
-  const std::uint32_t mask = options_.prefix_length == 0 ? 0 : ~std::uint32_t{0} << (32 - options_.prefix_length);
-  const bool is_direct =
-      wire::is_multicast_ipv4(destination) || options_.gateway == 0 || ((destination ^ options_.address) & mask) == 0;
-  return is_direct ? destination : options_.gateway;
-}
-
 bool LanePort::send_unresolved(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept {
   std::optional<wire::MacAddress> mac = wire::MacAddress{};  // ports without ARP do not look at it
   if (needs_arp_) mac = host_.resolve(destination.next_hop, now_ns);
+  const bool is_whole = frames_for(payload.size()) == 1;
   if (mac) {
     destination.header.set_destination_mac(*mac);
-    // A group with members here comes this way with every frame; all others until something changes.
+    // A group with members here comes this way with every frame, and so does all that may have to be cut; others until something changes.
     const bool has_members = options_.loop != nullptr && destination.is_looped && host_.has_group(destination.remote.address);
-    if (has_members) return send_looped(destination, payload);
+    if (!is_whole) return send_fragments(destination, payload, has_members);
+    if (has_members || options_.has_ip_fragments) return send_remembering_nothing(destination, payload, has_members);
     destination.epoch = host_.epoch();
     return send(destination, payload, now_ns);
+  }
+  if (!is_whole) {  // the few frames that wait for a neighbour are not for pieces of a datagram
+    counters_.add(shm::LaneCounter::kDropUnresolved);
+    return true;
   }
   rte_mbuf* const frame = build(destination, payload, [](std::byte*) {});
   if (frame == nullptr) return false;
@@ -149,15 +161,54 @@ bool LanePort::send_shared(Destination& destination, SharedPayload& shared, std:
   return true;
 }
 
-bool LanePort::send_looped(Destination& destination, std::span<const std::byte> payload) noexcept {
+bool LanePort::send_remembering_nothing(Destination& destination, std::span<const std::byte> payload, bool has_members) noexcept {
   destination.epoch = 0;
   if (!stage_.has_room()) return false;
   rte_mbuf* const frame = build(destination, payload, [](std::byte*) {});
   if (frame == nullptr) return false;
-  loop_to_members(destination.remote.address, frame);
+  if (has_members) loop_to_members(destination.remote.address, frame);
   stage_.push(frame);
   return true;
 }
+
+// All pieces or none. The identification is 16 bits and comes around quickly (RFC 4963): pieces of two datagrams may be taken for one, so
+// there is a UDP checksum whatever the port does otherwise.
+bool LanePort::send_fragments(const Destination& destination, std::span<const std::byte> payload, bool has_members) noexcept {
+  std::array<rte_mbuf*, TxStage::kCapacity> pieces;
+  const std::size_t count = frames_for(payload.size());
+  if (count > pieces.size() || !stage_.has_room_for(count)) return false;
+  for (std::size_t i = 0; i < count; ++i) {
+    pieces[i] = frames_.take();
+    if (pieces[i] != nullptr) continue;
+    rte_pktmbuf_free_bulk(pieces.data(), static_cast<unsigned>(i));
+    counters_.add(shm::LaneCounter::kDropNoBuffer);
+    return false;
+  }
+  const std::size_t total = wire::kUdpHeaderLength + payload.size();
+  wire::Ipv4Fragment fragment{.identification = next_identification_++};
+  for (std::size_t i = 0; i < count; ++i, fragment.offset += fragment.length) {
+    fragment.length = std::min(piece_bytes(), total - fragment.offset);
+    fragment.has_more = fragment.offset + fragment.length < total;
+    auto* const out = rte_pktmbuf_mtod(pieces[i], std::byte*);
+    const std::size_t header = destination.header.write_fragment(out, payload, fragment);
+    const std::size_t from = fragment.offset == 0 ? 0 : fragment.offset - wire::kUdpHeaderLength;
+    const std::size_t length = fragment.length - (fragment.offset == 0 ? wire::kUdpHeaderLength : 0);
+    std::memcpy(out + header, payload.data() + from, length);
+    pieces[i]->data_len = static_cast<std::uint16_t>(header + length);
+    pieces[i]->pkt_len = static_cast<std::uint32_t>(header + length);
+    if (has_members) loop_to_members(destination.remote.address, pieces[i]);
+    stage_.push(pieces[i]);
+  }
+  counters_.add(shm::LaneCounter::kFragmentsSent, count);
+  return true;
+}
+
+Reassembly::Buffer LanePort::take() noexcept {
+  rte_mbuf* const frame = rte_pktmbuf_alloc(options_.datagram_pool);
+  return {frame, frame == nullptr ? nullptr : rte_pktmbuf_mtod(frame, std::byte*)};
+}
+
+void LanePort::give_back(rte_mbuf* frame) noexcept { rte_pktmbuf_free(frame); }
 
 void LanePort::loop_to_members(std::uint32_t group, rte_mbuf* frame) noexcept {
   if (options_.loop == nullptr || !host_.has_group(group)) return;
@@ -204,6 +255,11 @@ void LanePort::push_or_drop(rte_mbuf* frame) noexcept {
 
 void LanePort::tick(std::int64_t now_ns) noexcept {
   if (!needs_arp_) return;
+  if (reassembly_) {
+    reassembly_->tick(now_ns);
+    counters_.add(shm::LaneCounter::kReassembliesGivenUp, reassembly_->given_up() - counted_given_up_);
+    counted_given_up_ = reassembly_->given_up();
+  }
   host_.tick(now_ns);
   const IpHost::Statistics now = host_.statistics();
   counters_.add(shm::LaneCounter::kArpRequestsSent, now.arp_requests - counted_.arp_requests);

@@ -3,9 +3,12 @@
 
 #include <array>
 #include <cstring>
+#include <memory>
 #include <span>
 
 #include "dataplane/core/ip_host.hpp"
+#include "dataplane/core/reassembly.hpp"
+#include "dataplane/core/route.hpp"
 #include "dataplane/proto/publication.hpp"
 #include "dataplane/proto/timestamp.hpp"
 #include "pmd/port.hpp"
@@ -194,7 +197,7 @@ struct Destination {
 };
 
 // One port as its lane sees it: rules for received frames, IP host, stage.
-class LanePort final : public IpHost::Output {
+class LanePort final : public IpHost::Output, private Reassembly::Buffers {
  public:
   struct Options {
     pmd::Port* port{};
@@ -206,8 +209,10 @@ class LanePort final : public IpHost::Output {
     std::uint16_t queue_count{1};  // of the port
     std::uint32_t address{};
     std::uint32_t prefix_length{};
-    std::uint32_t gateway{};
+    const RoutePort* route{};      // next hops
     std::uint32_t mtu{1500};
+    bool has_ip_fragments{};       // datagrams beyond the mtu are cut, and such ones put together
+    rte_mempool* datagram_pool{};  // for whole datagrams of received fragments; null: those are not for this lane
     std::uint16_t vlan{};
     bool writes_udp_checksum{};
     bool answers_unreachable{};    // ICMP: not for ports the kernel answers for
@@ -233,8 +238,10 @@ class LanePort final : public IpHost::Output {
   void discard(rte_mbuf* frame) noexcept override;
 
   void tick(std::int64_t now_ns) noexcept;      // IP host timers, counters
-  // Whose MAC a frame to `destination` carries: its own, or the gateway's.
-  [[nodiscard]] std::uint32_t next_hop(std::uint32_t destination) const noexcept;
+  // Whose MAC a frame to `destination` carries: its own, or that of a way to it.
+  [[nodiscard]] std::uint32_t next_hop(std::uint32_t destination) const noexcept {
+    return wire::is_multicast_ipv4(destination) ? destination : options_.route->next_hop(destination);
+  }
   [[nodiscard]] pmd::Port& received_from() const noexcept { return *options_.received_from; }
   // The receive queue whose turn it is: of several another one each time.
   [[nodiscard]] std::uint16_t next_queue() noexcept {
@@ -247,11 +254,20 @@ class LanePort final : public IpHost::Output {
   [[nodiscard]] TxStage& stage() noexcept { return stage_; }
   [[nodiscard]] IpHost& host() noexcept { return host_; }
   [[nodiscard]] bool needs_arp() const noexcept { return needs_arp_; }
+  // The most payload of a datagram that can leave, in fragments where the port makes them.
   [[nodiscard]] std::size_t payload_max() const noexcept { return payload_max_; }
-  // Whether a datagram with so much payload leaves in one piece.
-  [[nodiscard]] bool fits(std::size_t payload) const noexcept {
-    return payload <= payload_max_ && (!needs_arp_ || payload + wire::kIpv4HeaderLength + wire::kUdpHeaderLength <= options_.mtu);
+  [[nodiscard]] bool fits(std::size_t payload) const noexcept { return payload <= payload_max_; }
+  // Frames that a datagram with so much payload leaves in.
+  [[nodiscard]] std::size_t frames_for(std::size_t payload) const noexcept {
+    const std::size_t bytes = wire::kUdpHeaderLength + payload;
+    return bytes <= piece_max_ ? 1 : (bytes + piece_bytes() - 1) / piece_bytes();
   }
+  // As TxStage::has_room(), for all frames of a datagram.
+  [[nodiscard]] bool has_room_for(std::size_t payload) noexcept {
+    return options_.has_ip_fragments ? stage_.has_room_for(frames_for(payload)) : stage_.has_room();
+  }
+  // Puts datagrams together; null: fragments are not for this lane.
+  [[nodiscard]] Reassembly* reassembly() noexcept { return reassembly_.get(); }
   // A frame to `group` that is about to leave by this port: copies it for the members here.
   void loop_to_members(std::uint32_t group, rte_mbuf* frame) noexcept;
   // An owned frame from outside the templates (another lane): staged, or counted and freed.
@@ -262,7 +278,13 @@ class LanePort final : public IpHost::Output {
   // `finish(datagram)` may change the copy.
   template <typename Finish>
   [[nodiscard]] rte_mbuf* build(const Destination& destination, std::span<const std::byte> payload, Finish&& finish) noexcept;
-  [[nodiscard]] bool send_looped(Destination& destination, std::span<const std::byte> payload) noexcept;
+  [[nodiscard]] bool send_remembering_nothing(Destination& destination, std::span<const std::byte> payload, bool has_members) noexcept;
+  [[nodiscard]] bool send_fragments(const Destination& destination, std::span<const std::byte> payload, bool has_members) noexcept;
+  // Of all fragments but the last.
+  [[nodiscard]] std::size_t piece_bytes() const noexcept { return piece_max_ - piece_max_ % wire::kFragmentUnit; }
+  // Reassembly::Buffers
+  [[nodiscard]] Reassembly::Buffer take() noexcept override;
+  void give_back(rte_mbuf* frame) noexcept override;
 
   Options options_;
   std::uint16_t queue_;
@@ -270,9 +292,13 @@ class LanePort final : public IpHost::Output {
   proto::LaneCounters counters_;
   TxStage stage_;
   bool needs_arp_;
+  std::size_t piece_max_;          // bytes behind the IP header of what leaves in one frame
   std::size_t payload_max_;
+  std::uint16_t next_identification_{};
+  std::unique_ptr<Reassembly> reassembly_;
   IpHost host_;
   IpHost::Statistics counted_;     // what of the host's statistics the counters already show
+  std::uint64_t counted_given_up_{};
 };
 
 // Datagrams of a log are multiples of 32 bytes; the short ones are not worth a call.

@@ -393,6 +393,14 @@ struct alignas(kCacheLine) LinkSlot {
 
 // ---- ports: filled by the steward from the configuration ----
 enum class PortKind : std::uint32_t { kNone = 0, kPatch, kLoopback, kMemif, kAfPacket, kAfXdp, kTap, kPcap, kPci, kKernel };
+// Where a port sends what lies beyond its own network.
+struct PortRoute {
+  std::uint32_t network{};             // host order, no bits behind the prefix
+  std::uint32_t prefix_length{};
+  std::uint32_t gateway{};             // host order
+  friend bool operator==(const PortRoute&, const PortRoute&) = default;
+};
+inline constexpr std::uint32_t kRoutesMax = 32;   // of one port
 struct alignas(kCacheLine) PortSlot {
   std::atomic<Observed> state{Observed::kNone};
   PortKind kind{PortKind::kNone};
@@ -401,6 +409,9 @@ struct alignas(kCacheLine) PortSlot {
   std::uint32_t prefix_length{};
   std::uint32_t gateway{};
   std::uint32_t mtu{};                 // IP bytes
+  std::uint32_t has_ip_fragments{};    // larger datagrams are cut and put together again
+  std::uint32_t route_count{};
+  std::array<PortRoute, kRoutesMax> routes{};
   std::uint8_t mac[6]{};
   std::uint16_t vlan{};                // 0: none
   std::uint32_t lane{};

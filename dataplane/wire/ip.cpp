@@ -6,6 +6,8 @@ namespace {
 constexpr std::uint16_t kHardwareEthernet = 1;       // RFC 826
 constexpr std::uint16_t kDontFragment = 0x4000;
 constexpr std::uint16_t kFragmentBits = 0x3FFF;      // more fragments, and the offset
+constexpr std::uint16_t kMoreFragments = 0x2000;
+constexpr std::uint16_t kFragmentOffset = 0x1FFF;    // in units of 8 bytes
 constexpr std::uint16_t kVlanIdMask = 0x0FFF;
 constexpr std::uint8_t kTosInternetControl = 0xC0;   // RFC 2236, RFC 3376 4: IGMP goes out with this precedence
 constexpr std::uint32_t kRouterAlert = 0x94040000;   // RFC 2113
@@ -46,6 +48,16 @@ std::uint16_t fold(std::uint64_t sum) noexcept {
 
 std::uint16_t checksum_of(std::span<const std::byte> bytes) noexcept { return checksum_fold(checksum_add(bytes, 0)); }
 
+std::uint32_t pseudo_header_sum(std::uint32_t source, std::uint32_t destination, std::size_t udp_length) noexcept {
+  return (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF) + kIpProtocolUdp + static_cast<std::uint32_t>(udp_length);
+}
+
+// 0 would say that there is none (RFC 768).
+std::uint16_t sent_checksum(std::uint32_t sum) noexcept {
+  const std::uint16_t folded = checksum_fold(sum);
+  return folded == 0 ? std::uint16_t{0xFFFF} : folded;
+}
+
 // What every IP header builder starts from; the checksum is left 0.
 void put_ipv4(std::byte* p, std::uint8_t words, std::uint8_t tos, std::size_t total_length, std::uint8_t ttl, std::uint8_t protocol,
               std::uint32_t source, std::uint32_t destination) noexcept {
@@ -84,10 +96,13 @@ std::uint32_t checksum_add(std::span<const std::byte> bytes, std::uint32_t sum) 
 }
 
 std::uint16_t udp_checksum(std::uint32_t source, std::uint32_t destination, std::span<const std::byte> udp) noexcept {
-  const std::uint32_t sum = (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF) + kIpProtocolUdp +
-                            static_cast<std::uint32_t>(udp.size());
-  const std::uint16_t folded = checksum_fold(checksum_add(udp, sum));
-  return folded == 0 ? std::uint16_t{0xFFFF} : folded;
+  return sent_checksum(checksum_add(udp, pseudo_header_sum(source, destination, udp.size())));
+}
+
+std::uint16_t udp_checksum(std::uint32_t source, std::uint32_t destination, std::span<const std::byte> header,
+                           std::span<const std::byte> payload) noexcept {
+  const std::uint32_t sum = pseudo_header_sum(source, destination, header.size() + payload.size());
+  return sent_checksum(checksum_add(payload, checksum_add(header, sum)));
 }
 
 std::optional<EthernetView> EthernetView::parse(std::span<const std::byte> frame) noexcept {
@@ -152,7 +167,11 @@ Ipv4View Ipv4View::parse(std::span<const std::byte> packet) noexcept {
   view.ttl = load_le<std::uint8_t>(p + 8);
   view.source = load_be32(p + 12);
   view.destination = load_be32(p + 16);
-  view.is_fragment = (load_be16(p + 6) & kFragmentBits) != 0;
+  const std::uint16_t fragment = load_be16(p + 6) & kFragmentBits;
+  view.is_fragment = fragment != 0;
+  view.has_more_fragments = (fragment & kMoreFragments) != 0;
+  view.identification = load_be16(p + 4);
+  view.fragment_offset = kFragmentUnit * static_cast<std::size_t>(fragment & kFragmentOffset);
   view.payload = packet.subspan(header_length, total_length - header_length);
   return view;
 }
@@ -192,6 +211,20 @@ void UdpFrameTemplate::write_udp_checksum(std::byte* out, std::size_t payload_le
   std::byte* const udp = out + length_ - kUdpHeaderLength;
   store_be16(udp + 6, 0);
   store_be16(udp + 6, udp_checksum(source_, destination_, {udp, kUdpHeaderLength + payload_length}));
+}
+
+std::size_t UdpFrameTemplate::write_fragment(std::byte* out, std::span<const std::byte> payload, const Ipv4Fragment& fragment) const noexcept {
+  write(out, payload.size());
+  std::byte* const udp = out + length_ - kUdpHeaderLength;
+  std::byte* const ip = udp - kIpv4HeaderLength;
+  if (fragment.offset == 0) store_be16(udp + 6, udp_checksum(source_, destination_, {udp, kUdpHeaderLength}, payload));
+  const auto place = static_cast<std::uint16_t>(fragment.offset / kFragmentUnit);
+  store_be16(ip + 2, static_cast<std::uint16_t>(kIpv4HeaderLength + fragment.length));
+  store_be16(ip + 4, fragment.identification);
+  store_be16(ip + 6, static_cast<std::uint16_t>(place | (fragment.has_more ? kMoreFragments : 0)));  // may be cut further: no DF
+  store_be16(ip + 10, 0);
+  store_be16(ip + 10, checksum_of({ip, kIpv4HeaderLength}));
+  return fragment.offset == 0 ? length_ : length_ - kUdpHeaderLength;
 }
 
 std::optional<IcmpView> IcmpView::parse(std::span<const std::byte> ip_payload) noexcept {

@@ -38,6 +38,7 @@ inline constexpr std::size_t kEthernetHeaderLength = 14;
 inline constexpr std::size_t kVlanTagLength = 4;
 inline constexpr std::size_t kIpv4HeaderLength = 20;
 inline constexpr std::size_t kUdpHeaderLength = 8;
+inline constexpr std::size_t kFragmentUnit = 8;   // RFC 791: pieces begin at multiples of it
 inline constexpr std::size_t kUdpFrameHeaderLength = kEthernetHeaderLength + kIpv4HeaderLength + kUdpHeaderLength;  // 42, no VLAN
 
 // Internet checksum (RFC 1071) over `bytes`, continuing from `sum` (host-order partial sum of 16-bit big-endian words).
@@ -48,6 +49,9 @@ inline constexpr std::size_t kUdpFrameHeaderLength = kEthernetHeaderLength + kIp
 }
 // UDP checksum with pseudo header over header and payload of one datagram; 0 is returned as 0xFFFF (RFC 768).
 [[nodiscard]] std::uint16_t udp_checksum(std::uint32_t source, std::uint32_t destination, std::span<const std::byte> udp) noexcept;
+// The same of a datagram whose header, of an even length, and payload lie apart.
+[[nodiscard]] std::uint16_t udp_checksum(std::uint32_t source, std::uint32_t destination, std::span<const std::byte> header,
+                                         std::span<const std::byte> payload) noexcept;
 
 struct EthernetView {
   MacAddress destination;
@@ -78,6 +82,9 @@ struct Ipv4View {
   std::uint32_t source{};
   std::uint32_t destination{};
   bool is_fragment{};                 // more fragments, or an offset
+  bool has_more_fragments{};
+  std::uint16_t identification{};     // of the datagram that fragments belong to
+  std::size_t fragment_offset{};      // bytes of the datagram's IP payload in front of this one
   std::span<const std::byte> payload;
   enum class Bad : std::uint8_t { kNone, kTruncated, kVersion, kLength, kChecksum };
   Bad bad{Bad::kNone};                // anything but kNone: the rest is not filled
@@ -90,6 +97,14 @@ struct UdpView {
   std::uint16_t checksum{};           // 0: not sent
   std::span<const std::byte> payload;
   [[nodiscard]] static std::optional<UdpView> parse(std::span<const std::byte> ip_payload) noexcept;
+};
+
+// A piece of a datagram: `length` bytes of its IP payload from `offset` on, a multiple of kFragmentUnit.
+struct Ipv4Fragment {
+  std::uint16_t identification{};
+  std::size_t offset{};
+  std::size_t length{};
+  bool has_more{};
 };
 
 struct UdpEndpoint {
@@ -125,6 +140,9 @@ class UdpFrameTemplate {
   }
   // After write() and the payload: fills in the UDP checksum over the contiguous datagram starting at out.
   void write_udp_checksum(std::byte* out, std::size_t payload_length) const noexcept;
+  // Writes the headers of one fragment of the datagram with this payload: as write(), but only the first fragment has a UDP header, with its
+  // checksum. Returns the bytes written, behind which the fragment's part of the payload belongs; the room must be 48 bytes nevertheless.
+  std::size_t write_fragment(std::byte* out, std::span<const std::byte> payload, const Ipv4Fragment& fragment) const noexcept;
   void set_destination_mac(const MacAddress& mac) noexcept { std::memcpy(bytes_.data(), mac.bytes.data(), 6); }
 
  private:

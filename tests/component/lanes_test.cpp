@@ -1,4 +1,6 @@
 // Several lanes, streams that cross between them, and IPC streams.
+#include <rte_mbuf.h>
+
 #include "tests/component/stream_fixture.hpp"
 
 namespace thalweg::test {
@@ -79,6 +81,25 @@ TEST_F(LanesTest, ipc_streams_live_on_the_lane_that_is_named) {
   EXPECT_EQ(nodes->a.plane->lane(1).publication_count(), 1U);
   ASSERT_TRUE(publisher().offer(bytes("hello")));
   EXPECT_EQ(reader(0).poll(), 1);
+}
+
+TEST_F(LanesTest, a_destination_behind_another_lane_gets_no_frame_beyond_the_mtu_of_its_cable) {
+  make_two_lanes();
+  const wire::UdpEndpoint remote{TwoNodes::kAddressB + TwoNodes::kSecondCable, kPort};
+  nodes->b.control.add_subscription({.local = remote});
+  publication = nodes->a.control.add_publication({.mtu = 1'920, .mode = shm::EndpointMode::kManual, .local = {0, 40'500}});   // which loopback has room for
+  nodes->a.control.add_destination(publication, remote);
+  std::size_t largest = 0;
+  *nodes->b.filter = [&largest](rte_mbuf* m) {
+    largest = std::max<std::size_t>(largest, m->pkt_len);
+    return false;
+  };
+  ASSERT_TRUE(run_until([this] { return sender().is_connected != 0 && sender().publisher_limit > sender().sender_position; }, 5 * kSecond_ns));
+  ASSERT_TRUE(publisher().offer(bytes(std::string(1'800, 'x'))));
+  ASSERT_TRUE(run_until([this] { return count_a(LaneCounter::kDropNoRoute) > 0; }));
+  run_for(kMillisecond_ns);
+  EXPECT_GT(largest, 0U);
+  EXPECT_LE(largest, 1'514U);
 }
 
 TEST_F(LanesTest, a_stream_belongs_to_the_lane_that_polls_its_port) {

@@ -215,6 +215,23 @@ TEST_F(Multicast, receivers_count_senders_whose_frames_live_longer_than_theirs) 
   ASSERT_TRUE(lab->run_until([&] { return lab->node(1).system(shm::SystemCounter::kPossibleTtlAsymmetry) == 1; }, kSecond_ns));
 }
 
+// proves 9.3/5
+TEST_F(Multicast, datagrams_beyond_the_mtu_reach_members_here_and_elsewhere_in_pieces) {
+  const auto with_fragments = [](Appliance::Options& options, std::size_t) { options.ports[0].has_ip_fragments = true; };
+  lab = std::make_unique<Lab>(Lab::Options{.nodes = 2, .impairment = {}, .adjust = with_fragments});
+  receive(0);
+  receive(1);
+  publish_on(0, kChannel + "|mtu=8192");
+  ASSERT_TRUE(connect());
+  std::vector<std::string> messages;
+  for (std::size_t i = 0; i < 100; ++i) messages.emplace_back(4'000 + i * 30, static_cast<char>('a' + i % 26));
+  ASSERT_TRUE(transfer(messages));
+  for (const auto& r : receivers) EXPECT_EQ(r->received, messages);
+  EXPECT_GT(lab->count(0, LaneCounter::kDatagramsReassembled), 90U);
+  EXPECT_GT(lab->count(1, LaneCounter::kDatagramsReassembled), 90U);
+  EXPECT_EQ(lab->count(0, LaneCounter::kNaksSent) + lab->count(1, LaneCounter::kNaksSent), 0U);
+}
+
 // proves 5.3/1
 TEST_F(Multicast, bad_channels_are_refused_by_name_and_value) {
   make(1);

@@ -50,6 +50,24 @@ def text(value):
     return struct.pack("<i", len(value)) + value
 
 
+def fragments():
+    """Programs of fragments: number of the datagram, place and length in steps of 256 bytes, whether more follow."""
+    def piece(number, at, length, more):
+        return bytes([3, number, 0, at, 0, length - 1, int(more), 1])
+
+    whole = [(0, 4, True), (4, 4, True), (8, 2, False)]
+    orders = {"in-order": whole, "backwards": whole[::-1], "repeated": whole[:2] + whole, "overlap": [(0, 4, True), (2, 4, True), (8, 2, False)],
+              "two-ends": [(4, 2, False), (8, 2, False)], "hole": whole[::2]}
+    for name, pieces in orders.items():
+        put("fragments", name, b"".join(piece(5, *p) for p in pieces))
+    put("fragments", "interleaved", b"".join(piece(n, *p) for p in whole for n in range(6)))
+    put("fragments", "too-many", b"".join(piece(n, *whole[0]) for n in range(48)) + b"".join(piece(n, *p) for p in whole for n in range(48)))
+    put("fragments", "too-late", piece(5, *whole[0]) + b"\0\xff\1" + b"".join(piece(5, *p) for p in whole))
+    put("fragments", "no-buffer", b"\2\0" + piece(5, *whole[0]) + b"\2\1" + b"".join(piece(5, *p) for p in whole))
+    put("fragments", "far-end", bytes([3, 5, 1, 0xFF, 0x1F, 1, 0, 1, 0, 1]) + bytes([3, 5, 1, 0xE0, 0x1F, 1, 12, 0, 0, 1]))
+    programs("fragments", 8, 400, (b"\3", b"\4"))
+
+
 def commands():
     head = struct.pack("<qq", 42, 43)
     channel = b"aeron:udp?endpoint=localhost:40123"
@@ -137,6 +155,7 @@ def main():
         put("ip", name, frame)
         put("ip_host", name, (b"\1" if name == "vlan" else b"\0") + (b"\0" + struct.pack("<H", len(frame)) + frame) * 2 + b"\2\2\3\2\4\1\0\5")
     commands()
+    fragments()
     uris()
     control()
     files()

@@ -19,29 +19,29 @@ DELETES = {"THALWEG_INSTANCE_DELETE_ON_SHUTDOWN": "true"}
 PATIENT = "streams: {image-liveness-timeout: 120s, connection-timeout: 120s, linger: 120s}\n"
 
 
-def port_yaml(kind, address, device, queues=1):
-    """With several queues as many lanes poll the port."""
+def port_yaml(kind, address, device, queues=1, cuts=False):
+    """With several queues as many lanes poll the port. `cuts`: datagrams beyond the MTU leave in fragments."""
     lanes = "dataplane: {lanes: [" + ", ".join(["{ports: [wire]}"] * queues) + "]}\n" if queues > 1 else ""
-    return f"ports:\n  - {{name: wire, type: {kind}, address: {address}/24, device: {device}, queues: {queues}}}\n{lanes}{PATIENT}"
+    return f"ports:\n  - {{name: wire, type: {kind}, address: {address}/24, device: {device}, queues: {queues}, ip-fragments: {str(cuts).lower()}}}\n{lanes}{PATIENT}"
 
 
 class Side(Appliance):
     """One appliance whose port is on `device`, the veth's end in the namespace that `prefix` enters."""
 
-    def __init__(self, scratch, name, address, device, prefix, queues=1):
-        self.device, self.queues = device, queues
+    def __init__(self, scratch, name, address, device, prefix, queues=1, cuts=False):
+        self.device, self.queues, self.cuts = device, queues, cuts
         super().__init__(scratch, name, self._yaml(name, address, prefix), prefix=prefix, environment=DELETES)
 
     def _yaml(self, name, address, prefix):
         if KIND == "tap":
-            return port_yaml("tap", address, "tap0")
+            return port_yaml("tap", address, "tap0", cuts=self.cuts)
         if KIND != "kernel":
-            return port_yaml(KIND, address, self.device, self.queues)
+            return port_yaml(KIND, address, self.device, self.queues, self.cuts)
         if name == "left":
-            return port_yaml("af_packet", address, self.device)
+            return port_yaml("af_packet", address, self.device, cuts=self.cuts)
         namespaces.run(*prefix, "ip", "address", "add", f"{address}/24", "dev", self.device)
         namespaces.run(*prefix, "ethtool", "-K", self.device, "tx", "off")  # else the checksums it sends are unfinished
-        return "ports:\n  - {name: sockets, type: kernel}\n" + PATIENT
+        return "ports:\n  - {name: sockets, type: kernel, mtu: 9600}\n" + PATIENT
 
     def start(self, wait=True):
         super().start(wait)
@@ -71,11 +71,11 @@ class Side(Appliance):
 
 
 @contextlib.contextmanager
-def two_appliances(scratch, queues=1):
+def two_appliances(scratch, queues=1, cuts=False):
     """left and right, ready; both must end cleanly and leave nothing behind."""
     with namespaces.Neighbour() as neighbour:
-        left = Side(scratch, "left", LEFT, neighbour.device, (), queues)
-        right = Side(scratch, "right", RIGHT, neighbour.peer_device, neighbour.prefix, queues)
+        left = Side(scratch, "left", LEFT, neighbour.device, (), queues, cuts)
+        right = Side(scratch, "right", RIGHT, neighbour.peer_device, neighbour.prefix, queues, cuts)
         try:
             left.start()
             right.start()
@@ -118,6 +118,16 @@ def long_messages_fill_the_frames_of_the_link(scratch):
         pass
 
 
+def datagrams_beyond_the_mtu_are_cut_and_put_together(scratch):
+    """Against `kernel`, Linux puts ours together and we those of Linux."""
+    with two_appliances(scratch, cuts=True) as (left, right):
+        long = ("--rate", "0", "--size", "20KiB")
+        with stream(left, right, TO_RIGHT + "|mtu=8192", 1_000, *long), stream(right, left, TO_LEFT + "|mtu=8192", 1_000, *long):
+            pass
+        counters = {row["name"]: row["value"] for row in left.run("stat")["lane_counters"]}
+        check(counters["fragments_sent"] > 10_000 and counters["datagrams_reassembled"] > 2_000, f"counters {counters}")
+
+
 def pings_are_answered(scratch):
     streams = ("--channel", TO_RIGHT, "--reply-channel", TO_LEFT)
     with two_appliances(scratch) as (left, right), ended(right.spawn("pong", *streams, "--until-end")) as pong:
@@ -144,6 +154,7 @@ def lanes_share_a_port_with_several_queues(scratch):
 
 
 CASES = [lanes_share_a_port_with_several_queues, messages_go_both_ways_at_once_complete_and_in_order, long_messages_fill_the_frames_of_the_link, pings_are_answered,
+         datagrams_beyond_the_mtu_are_cut_and_put_together,
          a_killed_data_plane_finds_its_device_again_and_the_stream_goes_on]
 
 

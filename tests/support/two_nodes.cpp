@@ -76,6 +76,8 @@ void TwoNodes::make(Node& node) {
   cable.kind = shm::PortKind::kPatch;
   cable.address = is_a ? kAddressA : kAddressB;
   cable.vlan = options_.vlan;
+  cable.mtu = options_.mtu;
+  cable.has_ip_fragments = options_.has_ip_fragments;
   cable.checksums = options_.checksums;
   cable.queues = options_.queues;
   cable.impairment = is_a ? options_.impair_a : options_.impair_b;

@@ -32,6 +32,8 @@ class TwoNodes {
     pmd::ImpairmentOptions impair_a, impair_b;   // of what a, b receive
     std::uint32_t packet_buffers{2047};
     std::uint16_t vlan{};
+    std::uint32_t mtu{1'500};       // of the cable
+    bool has_ip_fragments{};
     pmd::Checksums checksums{pmd::Checksums::kAuto};
     std::uint32_t lanes{1};
     bool has_filters{true};         // false: nothing between the lanes and the cable that a data plane would not have

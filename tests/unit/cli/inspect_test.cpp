@@ -233,6 +233,16 @@ TEST_F(Inspect, route_get_asks_the_running_instance) {
   EXPECT_EQ(routes[1]["port"], "kernel") << "10.0.0.2 is somebody else's";
 }
 
+TEST_F(Inspect, route_get_knows_the_routes_of_the_running_instance) {
+  registry_->ports[0].routes[0] = {0x0A090000, 16, 0x0A000007};
+  registry_->ports[0].route_count = 1;
+  const auto routes = here({"route", "get", "aeron:udp?endpoint=10.9.1.2:40123", "--json"}).json()["routes"];
+  ASSERT_EQ(routes.size(), 2U);
+  EXPECT_EQ(routes[0]["port"], "a");
+  EXPECT_EQ(routes[0]["next_hop"], "10.0.0.7");
+  EXPECT_EQ(routes[0]["why"], "longest matching route: 10.9.0.0/16 via 10.0.0.7 of port a");
+}
+
 TEST_F(Inspect, route_get_shows_every_port_that_listens_on_the_wildcard) {
   const auto routes = here({"route", "get", "aeron:udp?endpoint=0.0.0.0:40123", "--json"}).json()["routes"];
   EXPECT_EQ(routes.size(), 4U) << "one to send, three to receive";
@@ -242,7 +252,7 @@ TEST_F(Inspect, route_get_ends_with_4_when_nothing_reaches_the_address) {
   registry_->header.port_count = 1;  // no kernel port
   const Outcome outcome = here({"route", "get", "aeron:udp?endpoint=192.168.1.1:40123"});
   EXPECT_EQ(outcome.exit, 4);
-  EXPECT_NE(outcome.out.find("add a gateway"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("add a gateway or a route"), std::string::npos) << outcome.out;
 }
 
 TEST(Offline, no_instance_is_exit_3_with_a_hint_in_both_forms) {

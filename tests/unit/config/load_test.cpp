@@ -141,6 +141,30 @@ logging: {level: debug}
   EXPECT_EQ(c.logging.level, "debug");
 }
 
+TEST(Load, routes_and_fragments_reach_their_port) {
+  const Loaded loaded = load_text(R"(
+streams: {mtu: 8192}
+ports:
+  - {name: a, type: tap, device: t0, address: 10.0.0.1/24, gateway: 10.0.0.254, ip-fragments: true,
+     routes: [{to: 10.9.0.0/16, via: 10.0.0.2}, {to: 10.9.8.0/24, via: 10.0.0.3}]}
+)", "f.yaml");
+  ASSERT_EQ(errors_of(loaded), "");
+  const pmd::PortOptions port = port_options(loaded.config)[0];
+  EXPECT_TRUE(port.has_ip_fragments) << "and so streams.mtu is no mistake";
+  EXPECT_EQ(port.gateway, 0x0A0000FEU);
+  EXPECT_EQ(port.routes, (std::vector<shm::PortRoute>{{0x0A090000, 16, 0x0A000002}, {0x0A090800, 24, 0x0A000003}}));
+  EXPECT_FALSE(Port{}.has_ip_fragments);
+}
+
+// proves 7/17
+TEST(Load, what_members_of_groups_do_by_default_is_configured) {
+  const Loaded loaded = load_text("streams: {multicast-ttl: 8, receiver-group-tag: -7, receiver-group: always}\n", "f.yaml");
+  ASSERT_EQ(errors_of(loaded), "");
+  EXPECT_EQ(loaded.config.streams.multicast_ttl, 8);
+  EXPECT_EQ(loaded.config.streams.receiver_group_tag, -7);
+  EXPECT_EQ(loaded.config.streams.receiver_group, GroupSemantics::kAlways);
+}
+
 struct BadFile {
   const char* name;
   std::string text;
@@ -242,11 +266,28 @@ INSTANTIATE_TEST_SUITE_P(
                 "f.yaml:1:42: error: '239.0.0.1/24' is not the address of a host\n"},
         BadFile{"gateway_elsewhere", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.1/24, gateway: 10.0.1.1}]\n",
                 "f.yaml:1:64: error: gateway 10.0.1.1 must lie in the port's subnet 10.0.0.1/24\n"},
+        BadFile{"route_elsewhere", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.1/24, routes: [{to: 10.9.0.0/16, via: 10.0.1.1}]}]\n",
+                "f.yaml:1:91: error: next hop 10.0.1.1 must lie in the port's subnet 10.0.0.1/24\n"},
+        BadFile{"route_via_ourselves", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.1/24, routes: [{to: 10.9.0.0/16, via: 10.0.0.1}]}]\n",
+                "f.yaml:1:91: error: next hop 10.0.0.1 is the port's own address\n"},
+        BadFile{"route_with_host_bits", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.1/24, routes: [{to: 10.9.1.0/16, via: 10.0.0.2}]}]\n",
+                "f.yaml:1:74: error: '10.9.1.0/16' has bits behind its prefix: the network is 10.9.0.0/16\n"},
+        BadFile{"route_to_groups", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.1/24, routes: [{to: 224.0.0.0/8, via: 10.0.0.2}]}]\n",
+                "f.yaml:1:74: error: '224.0.0.0/8' is not a network of hosts\n"},
+        BadFile{"route_twice", "ports:\n  - {name: a, type: tap, device: t0, address: 10.0.0.1/24, routes: [{to: 10.9.0.0/16, via: 10.0.0.2}]}\n"
+                "  - {name: b, type: tap, device: t1, address: 10.0.1.1/24, routes: [{to: 10.9.0.0/16, via: 10.0.1.2}]}\n",
+                "f.yaml:3:70: error: there is a route to 10.9.0.0/16 already, by port 'a'\n"},
+        BadFile{"route_to_a_network_of_ours", "ports:\n  - {name: a, type: tap, device: t0, address: 10.0.0.1/24, routes: [{to: 10.0.1.0/24, via: 10.0.0.2}]}\n"
+                "  - {name: b, type: tap, device: t1, address: 10.0.1.1/24}\n",
+                "f.yaml:2:70: error: '10.0.1.0/24' is the network of port 'b'\n"},
+        BadFile{"route_of_a_kernel_port", "ports: [{name: k, type: kernel, routes: [{to: 10.9.0.0/16, via: 10.0.0.2}]}]\n",
+                "f.yaml:1:33: error: 'routes' means nothing for a port of type kernel\n"
+                "f.yaml:1:60: error: next hop 10.0.0.2 must lie in the port's subnet\n"},
         BadFile{"multicast_mac", "ports: [{name: a, type: tap, device: t0, address: 10.0.0.1/24, mac: 01:00:5e:00:00:01}]\n",
                 "f.yaml:1:64: error: '01:00:5e:00:00:01' is not the MAC address of one station\n"},
         BadFile{"mtu_too_large_for_a_port", kPatchPair + "streams: {mtu: 8192, receiver-window: 128KiB}\n",
-                "f.yaml:4:11: error: streams.mtu 8192 and 28 bytes of headers do not fit the mtu 1500 of port 'a'\n"
-                "f.yaml:4:11: error: streams.mtu 8192 and 28 bytes of headers do not fit the mtu 1500 of port 'b'\n"},
+                "f.yaml:4:11: error: streams.mtu 8192 and 28 bytes of headers do not fit the mtu 1500 of port 'a', whose ip-fragments are off\n"
+                "f.yaml:4:11: error: streams.mtu 8192 and 28 bytes of headers do not fit the mtu 1500 of port 'b', whose ip-fragments are off\n"},
         BadFile{"lane_of_no_port", kPatchPair + "dataplane: {lanes: [{ports: [a, lopback]}]}\n",
                 "f.yaml:4:22: error: no port is called 'lopback'; did you mean 'loopback'?\n"},
         BadFile{"cpu_twice", "dataplane: {lanes: [{cpu: 2}, {cpu: 2}]}\n", "f.yaml:1:32: error: CPU 2 is given to lane 0 already\n"},

@@ -33,6 +33,41 @@ TEST(Route, what_no_subnet_holds_goes_to_a_gateway) {
   EXPECT_EQ(far->next_hop, ip(10, 9, 9, 9));
 }
 
+RouteTable make_table_with_routes() {
+  return RouteTable{{{.index = 0, .name = "a", .kind = PortKind::kPci, .address = ip(10, 0, 0, 1), .prefix_length = 24, .gateway = ip(10, 0, 0, 254),
+                      .routes = {{ip(172, 16, 0, 0), 12, ip(10, 0, 0, 7)}, {ip(172, 16, 9, 0), 24, ip(10, 0, 0, 8)}, {ip(10, 0, 1, 128), 25, ip(10, 0, 0, 9)}}},
+                     {.index = 1, .name = "b", .kind = PortKind::kPci, .address = ip(10, 0, 1, 1), .prefix_length = 24, .gateway = 0,
+                      .routes = {{ip(172, 16, 0, 0), 16, ip(10, 0, 1, 7)}}}}};
+}
+
+TEST(Route, the_longest_prefix_of_all_ports_and_routes_carries_a_destination) {
+  const RouteTable table = make_table_with_routes();
+  const auto wide = table.send(ip(172, 17, 0, 1));
+  ASSERT_TRUE(wide);
+  EXPECT_EQ(wide->port, 0U);
+  EXPECT_EQ(wide->next_hop, ip(10, 0, 0, 7));
+  EXPECT_EQ(wide->source, ip(10, 0, 0, 1));
+  EXPECT_EQ(wide->why, "longest matching route: 172.16.0.0/12 via 10.0.0.7 of port a");
+  EXPECT_EQ(table.send(ip(172, 16, 1, 1))->port, 1U) << "/16 of b before /12 of a";
+  EXPECT_EQ(table.send(ip(172, 16, 1, 1))->next_hop, ip(10, 0, 1, 7));
+  EXPECT_EQ(table.send(ip(172, 16, 9, 1))->port, 0U) << "/24 of a before /16 of b";
+  EXPECT_EQ(table.send(ip(172, 16, 9, 1))->next_hop, ip(10, 0, 0, 8));
+  EXPECT_EQ(table.send(ip(8, 8, 8, 8))->next_hop, ip(10, 0, 0, 254));
+}
+
+TEST(Route, a_route_into_a_ports_own_network_counts_when_its_prefix_is_longer) {
+  const RouteTable table = make_table_with_routes();
+  EXPECT_EQ(table.send(ip(10, 0, 1, 127))->port, 1U);
+  EXPECT_EQ(table.send(ip(10, 0, 1, 128))->port, 0U);
+  EXPECT_EQ(table.send(ip(10, 0, 1, 128))->next_hop, ip(10, 0, 0, 9));
+}
+
+TEST(Route, an_interface_asked_for_takes_the_way_of_its_own_port) {
+  const RouteTable table = make_table_with_routes();
+  EXPECT_EQ(table.send(ip(172, 16, 9, 1), ip(10, 0, 1, 1))->next_hop, ip(10, 0, 1, 7));
+  EXPECT_EQ(table.send(ip(172, 17, 9, 1), ip(10, 0, 1, 1))->next_hop, ip(172, 17, 9, 1)) << "no way but the wire itself";
+}
+
 TEST(Route, what_no_gateway_takes_goes_to_the_kernel_or_nowhere) {
   const RouteTable no_gateway{{{.index = 0, .name = "a", .kind = PortKind::kPatch, .address = ip(10, 0, 0, 1), .prefix_length = 24, .gateway = 0},
                                {.index = 1, .name = "k", .kind = PortKind::kKernel, .address = 0, .prefix_length = 0, .gateway = 0}}};

@@ -96,6 +96,39 @@ TEST_P(UdpFrame, written_by_the_template_is_read_back) {
                                                          kIpProtocolUdp + static_cast<std::uint32_t>(ip.payload.size()))), 0);
   }
 }
+TEST_P(UdpFrame, written_in_fragments_is_the_same_datagram_with_a_checksum) {
+  const UdpFrameTemplate frame_template{{.source_mac = kLeft, .destination_mac = kRight, .source = {0x0A000001, 40123},
+                                         .destination = {0x0A000002, 24500}, .ttl = 64, .vlan = GetParam()}};
+  Random random{3};
+  const ByteVector payload = random_bytes(random, 4'001);
+  ByteVector together;
+  for (std::size_t offset = 0; offset < payload.size() + 8; offset += 1'480) {
+    const Ipv4Fragment fragment{.identification = 77, .offset = offset, .length = std::min<std::size_t>(1'480, payload.size() + 8 - offset),
+                                .has_more = offset + 1'480 < payload.size() + 8};
+    ByteVector frame(2'000);
+    const std::size_t header = frame_template.write_fragment(frame.data(), payload, fragment);
+    EXPECT_EQ(header, frame_template.length() - (offset == 0 ? 0 : 8));
+    const std::size_t from = offset == 0 ? 0 : offset - 8;
+    const std::size_t length = fragment.length - (offset == 0 ? 8 : 0);
+    std::copy_n(payload.begin() + static_cast<std::ptrdiff_t>(from), length, frame.begin() + static_cast<std::ptrdiff_t>(header));
+    frame.resize(header + length);
+    const auto ethernet = EthernetView::parse(frame);
+    ASSERT_TRUE(ethernet);
+    EXPECT_EQ(ethernet->vlan, GetParam());
+    const Ipv4View ip = Ipv4View::parse(std::span{frame}.subspan(ethernet->header_length));
+    ASSERT_EQ(ip.bad, Ipv4View::Bad::kNone);
+    EXPECT_TRUE(ip.is_fragment);
+    EXPECT_EQ(ip.has_more_fragments, fragment.has_more);
+    EXPECT_EQ(ip.identification, 77);
+    EXPECT_EQ(ip.fragment_offset, offset);
+    together.insert(together.end(), ip.payload.begin(), ip.payload.end());
+  }
+  const auto udp = UdpView::parse(together);
+  ASSERT_TRUE(udp);
+  EXPECT_TRUE(std::equal(payload.begin(), payload.end(), udp->payload.begin(), udp->payload.end()));
+  EXPECT_EQ(udp_checksum(0x0A000001, 0x0A000002, together), 0xFFFF) << "it is there and right";
+  EXPECT_NE(udp->checksum, 0);
+}
 INSTANTIATE_TEST_SUITE_P(Tags, UdpFrame, testing::Values(std::nullopt, std::optional<std::uint16_t>{4094}));
 
 ByteVector good_packet(std::size_t payload = 16) {
