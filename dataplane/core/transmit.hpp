@@ -16,8 +16,6 @@
 // The way of a datagram from a state machine to a port: header template, packet buffer, staged burst. Thread: the lane that polls the port.
 namespace thalweg::core {
 
-inline constexpr std::uint8_t kTtlMulticast = 1;   // wire-protocol 5.3: groups stay on the segment unless the channel says otherwise
-
 // Packet buffers for sending, taken from the shared pool by the burst.
 class FramePool {
  public:

@@ -264,8 +264,9 @@ TEST_F(ReceiveDestination, one_waits_for_the_socket_of_a_plain_subscription_that
   expect_nothing();
   const auto answer_all = [this] {
     data_plane->answers_endpoints = true;
-    const auto endpoints = world().endpoints.used();
-    for (const std::uint32_t index : endpoints) world().bells.ring(shm::SlotKind::kEndpoint, index);
+    for (const std::uint32_t index : world().interests.used()) world().bells.ring(shm::SlotKind::kInterest, index);
+    run();
+    for (const std::uint32_t index : world().endpoints.used()) world().bells.ring(shm::SlotKind::kEndpoint, index);
     run();
   };
   answer_all();
