@@ -87,6 +87,10 @@ void check_typed_keys(const Port& port, std::size_t index, Findings& findings) {
   if (port.type == "pcap" && port.device.empty() && port.device_tx.empty()) {
     findings.error_at(path_of("ports", index), "port '" + port.name + "' of type pcap needs 'device' (file to read), 'device-tx' (file to write), or both");
   }
+  if (port.type == "af_packet" && port.has_ip_fragments) {
+    findings.error_at(path_of("ports", index, "ip-fragments"), "the kernel puts fragments together before an af_packet port sees them, and cuts off "
+                      "what no frame has room for: use af_xdp or a kernel port");
+  }
   if (port.type == "memif" && port.socket.empty()) findings.error_at(path_of("ports", index, "socket"), "a memif socket needs a name or a path");
 }
 

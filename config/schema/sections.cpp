@@ -118,7 +118,8 @@ void decode(Map& map, Port& c) {
   map.optional("mtu", c.mtu_bytes, rule::size(576, 9'600), "Largest IP packet in bytes. streams.mtu and 28 bytes of headers must fit, unless ip-fragments is true.");
   map.optional("ip-fragments", c.has_ip_fragments, rule::flag(),
                "Cut datagrams that are larger than mtu into IP fragments, and put received fragments together, as hosts do. For peers that need datagrams beyond the "
-               "link's MTU; one lost fragment costs the whole datagram. Without it fragments are dropped (drop_ip_fragment).");
+               "link's MTU; one lost fragment costs the whole datagram. Without it fragments are dropped (drop_ip_fragment). Not for af_packet, where the kernel "
+               "puts them together first and cuts off what no frame has room for.");
   map.optional("vlan", c.vlan, rule::count(0, 4'094), "VLAN id; frames are tagged and others dropped. 0: untagged.");
   map.optional("checksums", c.checksums, rule::choice({"auto", "on", "off"}),
                "UDP checksums. `auto`: sent and verified on real wires and where corruption is injected, left out on patch and memif.");

@@ -288,6 +288,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"mtu_too_large_for_a_port", kPatchPair + "streams: {mtu: 8192, receiver-window: 128KiB}\n",
                 "f.yaml:4:11: error: streams.mtu 8192 and 28 bytes of headers do not fit the mtu 1500 of port 'a', whose ip-fragments are off\n"
                 "f.yaml:4:11: error: streams.mtu 8192 and 28 bytes of headers do not fit the mtu 1500 of port 'b', whose ip-fragments are off\n"},
+        BadFile{"fragments_at_af_packet", "ports: [{name: a, type: af_packet, device: e0, address: 10.0.0.1/24, ip-fragments: true}]\n",
+                "f.yaml:1:70: error: the kernel puts fragments together before an af_packet port sees them, and cuts off what no frame has room for: use af_xdp or a kernel port\n"},
         BadFile{"lane_of_no_port", kPatchPair + "dataplane: {lanes: [{ports: [a, lopback]}]}\n",
                 "f.yaml:4:22: error: no port is called 'lopback'; did you mean 'loopback'?\n"},
         BadFile{"cpu_twice", "dataplane: {lanes: [{cpu: 2}, {cpu: 2}]}\n", "f.yaml:1:32: error: CPU 2 is given to lane 0 already\n"},
