@@ -248,7 +248,8 @@ TEST_P(PublicationReplay, sends_what_the_reference_driver_sent_to_each_of_its_de
   ASSERT_EQ(destinations(sent), destinations(theirs));
   for (const auto& [address, port] : destinations(theirs)) {
     SCOPED_TRACE("destination port " + std::to_string(port));
-    const auto to_it = [&](const Datagrams& all, auto&& which) { return those(all, [&](const Datagram& d) { return d.to == UdpEndpoint{address, port} && which(d); }); };
+    const UdpEndpoint to{address, port};   // clang 14 cannot capture the parts
+    const auto to_it = [&](const Datagrams& all, auto&& which) { return those(all, [&](const Datagram& d) { return d.to == to && which(d); }); };
     const auto is_data = [](const Datagram& d) { return d.is_data(); };
     const auto is_setup = [](const Datagram& d) { return d.type() == FrameType::kSetup; };
     const auto is_heartbeat = [](const Datagram& d) { return d.is_heartbeat(); };
