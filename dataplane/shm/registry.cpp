@@ -27,11 +27,12 @@ std::string path_in(const std::string& directory) { return directory + "/registr
 
 // Senders know receivers by their id alone (wire-protocol 2.7), so those of different drivers must differ: each instance counts up from a
 // random start. Odd and positive: the count does not come to 0, which in an RTTM means everybody.
-std::uint64_t first_receiver_id() noexcept {
+std::uint64_t random_word() noexcept {
   std::uint64_t random = 0;
   if (::getentropy(&random, sizeof random) != 0) random = static_cast<std::uint64_t>(epoch_ns());
-  return random >> 1 | 1U;
+  return random;
 }
+std::uint64_t first_receiver_id() noexcept { return random_word() >> 1 | 1U; }
 
 template <typename T>
 void construct(T& object) noexcept {
@@ -55,6 +56,7 @@ void construct_tables(Registry& r) noexcept {
   construct(r.destinations);
   construct(r.commands);
   construct(r.command_crashes);
+  construct(r.addresses);
   construct(r.captures);
 }
 
@@ -101,6 +103,7 @@ Result<RegistryFile> RegistryFile::create(const std::string& directory) {
   registry.header.version = kRegistryVersion;
   registry.header.header_length = sizeof(RegistryHeader);
   registry.header.length = sizeof(Registry);
+  registry.addresses.seed(random_word());
   registry.header.next_receiver_id.store(first_receiver_id(), std::memory_order_relaxed);
   if (::renameat2(AT_FDCWD, unfinished.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) != 0) {
     const int error = errno;

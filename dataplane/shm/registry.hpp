@@ -7,6 +7,7 @@
 
 #include "dataplane/base/bytes.hpp"
 #include "dataplane/base/result.hpp"
+#include "dataplane/shm/address_book.hpp"
 #include "dataplane/shm/lane_counters.hpp"
 #include "dataplane/shm/mapped_file.hpp"
 #include "dataplane/shm/stream_state.hpp"
@@ -18,10 +19,11 @@
 //   lane/steward:  sees state and generation, acts, release-stores its own `generation` and `state`, rings back.
 // A slot is free again when desired.state is kFree; the control plane frees only what the lane has answered with kDone (or never saw).
 // Door bells carry slot references and nothing else: losing them costs one rescan of the tables.
+// Addresses are IPv4 in host order, or handles of IPv6 addresses (address_book.hpp).
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
-inline constexpr std::uint32_t kRegistryVersion = 8;
+inline constexpr std::uint32_t kRegistryVersion = 9;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;
@@ -395,9 +397,9 @@ struct alignas(kCacheLine) LinkSlot {
 enum class PortKind : std::uint32_t { kNone = 0, kPatch, kLoopback, kMemif, kAfPacket, kAfXdp, kTap, kPcap, kPci, kKernel };
 // Where a port sends what lies beyond its own network.
 struct PortRoute {
-  std::uint32_t network{};             // host order, no bits behind the prefix
+  std::uint32_t network{};             // no bits behind the prefix
   std::uint32_t prefix_length{};
-  std::uint32_t gateway{};             // host order
+  std::uint32_t gateway{};             // of the same family
   friend bool operator==(const PortRoute&, const PortRoute&) = default;
 };
 inline constexpr std::uint32_t kRoutesMax = 32;   // of one port
@@ -408,6 +410,9 @@ struct alignas(kCacheLine) PortSlot {
   std::uint32_t address{};             // host order, 0: none of its own
   std::uint32_t prefix_length{};
   std::uint32_t gateway{};
+  std::uint32_t address6{};            // handles; 0: no IPv6
+  std::uint32_t prefix_length6{};
+  std::uint32_t gateway6{};
   std::uint32_t mtu{};                 // IP bytes
   std::uint32_t has_ip_fragments{};    // larger datagrams are cut and put together again
   std::uint32_t route_count{};
@@ -554,6 +559,7 @@ struct Registry {
   std::array<DestinationSlot, kDestinationsMax> destinations;
   std::array<CommandSlot, kCommandsMax> commands;
   alignas(kCacheLine) CommandCrashes command_crashes;
+  alignas(kCacheLine) AddressBook addresses;
   std::array<CaptureSlot, kCapturesMax> captures;
   std::array<TextPage, kTextsMax> texts;  // sparse: a page is allocated when its slot is taken
 };

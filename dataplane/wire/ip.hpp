@@ -28,6 +28,23 @@ inline constexpr MacAddress kBroadcastMac{{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
 [[nodiscard]] constexpr std::uint32_t data_group(std::uint32_t control) noexcept { return (control & 0xFFFFFF00) | ((control - 1) & 0xFF); }
 [[nodiscard]] constexpr bool is_loopback_ipv4(std::uint32_t address) noexcept { return address >> 24 == 127; }
 
+// An IPv6 address stands in 32 bits, too, as a handle: a number of the reserved block 240.0.0.0/4 whose 16 bytes are in the address book of the
+// registry (shm::AddressBook). Handles of groups are apart from all others and end in 1, those of their control groups in 2, so that
+// control_group() and data_group() hold for them. No frame on a wire carries one.
+inline constexpr std::uint32_t kFirstHandle = 0xF0000000;        // :: any address of ours
+inline constexpr std::uint32_t kAnyIpv6 = kFirstHandle;
+inline constexpr std::uint32_t kLoopbackIpv6 = kFirstHandle + 1;
+inline constexpr std::uint32_t kFirstGroupHandle = 0xF8000000;
+[[nodiscard]] constexpr bool is_group_handle(std::uint32_t address) noexcept { return address >> 24 == kFirstGroupHandle >> 24; }
+[[nodiscard]] constexpr bool is_handle(std::uint32_t address) noexcept { return address >> 24 == kFirstHandle >> 24 || is_group_handle(address); }
+// Of the block that handles are taken from. 255.255.255.255 is no part of it.
+[[nodiscard]] constexpr bool is_reserved_ipv4(std::uint32_t address) noexcept { return address >> 28 == 0xF && address != 0xFFFFFFFF; }
+// A multicast group of either family.
+[[nodiscard]] constexpr bool is_group(std::uint32_t address) noexcept { return is_multicast_ipv4(address) || is_group_handle(address); }
+// 0.0.0.0 or ::
+[[nodiscard]] constexpr bool is_any(std::uint32_t address) noexcept { return address == 0 || address == kAnyIpv6; }
+[[nodiscard]] constexpr bool is_loopback(std::uint32_t address) noexcept { return is_loopback_ipv4(address) || address == kLoopbackIpv6; }
+
 inline constexpr std::uint16_t kEtherTypeIpv4 = 0x0800;
 inline constexpr std::uint16_t kEtherTypeArp = 0x0806;
 inline constexpr std::uint16_t kEtherTypeVlan = 0x8100;

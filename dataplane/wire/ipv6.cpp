@@ -1,5 +1,7 @@
 #include "dataplane/wire/ipv6.hpp"
 
+#include <arpa/inet.h>
+
 namespace thalweg::wire {
 namespace {
 
@@ -75,6 +77,34 @@ std::int64_t max_response_of(std::uint16_t code, bool is_v2) noexcept {
 }
 
 }  // namespace
+
+std::optional<Ipv6Address> parse_ipv6(std::string_view text) noexcept {
+  std::array<char, INET6_ADDRSTRLEN> terminated{};
+  if (text.size() >= terminated.size()) return std::nullopt;
+  std::memcpy(terminated.data(), text.data(), text.size());
+  Ipv6Address address;
+  if (::inet_pton(AF_INET6, terminated.data(), address.bytes.data()) != 1) return std::nullopt;
+  return address;
+}
+
+std::string format_ipv6(const Ipv6Address& address) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  ::inet_ntop(AF_INET6, address.bytes.data(), text.data(), text.size());
+  return text.data();
+}
+
+std::optional<std::uint32_t> mapped_ipv4(const Ipv6Address& address) noexcept {
+  constexpr Ipv6Address kPrefix{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF}};
+  if (!is_same_network(address, kPrefix, 96)) return std::nullopt;
+  return load_be32(bytes_of(address).data() + 12);
+}
+
+bool is_same_network(const Ipv6Address& a, const Ipv6Address& b, std::uint32_t prefix_length) noexcept {
+  const std::uint32_t whole = prefix_length / 8;
+  if (std::memcmp(a.bytes.data(), b.bytes.data(), whole) != 0) return false;
+  const unsigned differs = whole < a.bytes.size() ? static_cast<unsigned>(a.bytes[whole] ^ b.bytes[whole]) : 0U;
+  return differs >> (8 - prefix_length % 8) == 0;
+}
 
 Ipv6View Ipv6View::parse(std::span<const std::byte> packet) noexcept {
   const auto bad = [](Bad reason) {

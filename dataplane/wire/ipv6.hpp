@@ -2,6 +2,8 @@
 #include <array>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "dataplane/wire/ip.hpp"
 
@@ -16,6 +18,14 @@ struct Ipv6Address {
   [[nodiscard]] constexpr bool is_link_local() const noexcept { return bytes[0] == 0xFE && (bytes[1] & 0xC0) == 0x80; }
   friend constexpr bool operator==(const Ipv6Address&, const Ipv6Address&) = default;
 };
+// "2001:db8::1", without brackets, scope or prefix; nullopt: no IPv6 address. Not of the hot path.
+[[nodiscard]] std::optional<Ipv6Address> parse_ipv6(std::string_view text) noexcept;
+[[nodiscard]] std::string format_ipv6(const Ipv6Address& address);   // RFC 5952
+// The IPv4 address that ::ffff:10.0.0.1 stands for (RFC 4291 2.5.5.2), host order.
+[[nodiscard]] std::optional<std::uint32_t> mapped_ipv4(const Ipv6Address& address) noexcept;
+// Both addresses lie in one network of so many bits.
+[[nodiscard]] bool is_same_network(const Ipv6Address& a, const Ipv6Address& b, std::uint32_t prefix_length) noexcept;
+
 inline constexpr Ipv6Address kAllNodes{{0xFF, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
 inline constexpr Ipv6Address kAllMldv2Routers{{0xFF, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16}};
 inline constexpr Ipv6Address kAllRouters{{0xFF, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}};

@@ -299,5 +299,35 @@ TEST(Listeners, mld_v1_messages_are_built_for_v1_queriers) {
   }
 }
 
+TEST(Ipv6TextTest, reads_and_writes_addresses) {
+  EXPECT_EQ(format_ipv6(*parse_ipv6("2001:DB8:0:0:0:0:0:1")), "2001:db8::1");
+  EXPECT_TRUE(parse_ipv6("::")->is_unspecified());
+  for (const char* wrong : {"", "1", "2001:db8::1::2", "[::1]", "::1%2", "10.0.0.1", "2001:db8:0:0:0:0:0:1:2", "fe80:0000:0000:0000:0000:0000:0000:00001"}) {
+    EXPECT_FALSE(parse_ipv6(wrong)) << wrong;
+  }
+  EXPECT_EQ(mapped_ipv4(*parse_ipv6("::ffff:10.0.0.1")), 0x0A000001U);
+  EXPECT_EQ(mapped_ipv4(*parse_ipv6("::10.0.0.1")), std::nullopt);
+}
+
+TEST(Ipv6TextTest, compares_networks_to_the_bit) {
+  const Ipv6Address a = *parse_ipv6("2001:db8::8000"), b = *parse_ipv6("2001:db8::ffff"), c = *parse_ipv6("2001:db8:1::");
+  EXPECT_TRUE(is_same_network(a, b, 113));
+  EXPECT_FALSE(is_same_network(a, b, 114));
+  EXPECT_FALSE(is_same_network(a, b, 128));
+  EXPECT_TRUE(is_same_network(a, a, 128));
+  EXPECT_TRUE(is_same_network(a, c, 32));
+  EXPECT_FALSE(is_same_network(a, c, 48));
+  EXPECT_TRUE(is_same_network(a, c, 0));
+}
+
+TEST(Ipv6TextTest, handles_are_apart_from_all_that_frames_may_carry) {
+  EXPECT_TRUE(is_handle(kAnyIpv6) && is_handle(kFirstGroupHandle));
+  for (const std::uint32_t address : {0U, 0x7F000001U, 0xE0000001U, 0xEFFFFFFFU, 0xFFFFFFFFU}) EXPECT_FALSE(is_handle(address));
+  EXPECT_TRUE(is_reserved_ipv4(kFirstGroupHandle + 1));
+  EXPECT_FALSE(is_reserved_ipv4(0xFFFFFFFF));
+  EXPECT_TRUE(is_group(0xE0000001) && is_group(kFirstGroupHandle + 1));
+  EXPECT_FALSE(is_group(kLoopbackIpv6));
+}
+
 }  // namespace
 }  // namespace thalweg::wire
