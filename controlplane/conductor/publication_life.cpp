@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "controlplane/conductor/publication_table.hpp"
+#include "dataplane/wire/ip.hpp"
 
 // The life of publications after their creation: what lanes report, links, rejects, the end, and recovery after a restart.
 namespace thalweg::conductor {
@@ -15,11 +16,26 @@ void PublicationTable::start_when_log_is_ready(std::uint32_t publication) {
     case host::LogStatus::kReady:
       world_->publications.publish(publication);
       world_->bells.ring(shm::SlotKind::kPublication, publication);
+      if (is_sure_to_run(publication)) world_->publications.record(publication).status = Status::kActive;
       break;
     case host::LogStatus::kFailed: fail(publication, to_command_error(world_->logs.error(wanted.log))); break;
     case host::LogStatus::kCreating:
     case host::LogStatus::kClosing: break;
   }
+}
+
+// Where its lane could only say yes, nobody waits for the answer: READY goes out three thread hops sooner, and until the lane has the stream
+// its limit is where it starts. Whatever it might refuse waits: a log not mapped yet, an MTU, a port, a source.
+bool PublicationTable::is_sure_to_run(std::uint32_t publication) const noexcept {
+  const PublicationRecord& record = world_->publications.record(publication);
+  const auto& wanted = world_->publications.slot(publication).desired;
+  if (!world_->logs.is_mapped(wanted.log) || (wanted.flags & shm::PublicationFlags::kRelay) != 0) return false;
+  if (record.is_ipc) return true;
+  if (record.channel.control_mode != ControlMode::kNone) return false;  // ports of its own for each destination
+  const auto& endpoint = world_->endpoints.slot(wanted.endpoint);
+  if (host::observed_state(endpoint) != shm::Observed::kActive) return false;
+  constexpr auto kHeaders = static_cast<std::int32_t>(wire::kIpv4HeaderLength + wire::kUdpHeaderLength);
+  return wanted.mtu + kHeaders <= static_cast<std::int32_t>(world_->registry->ports[endpoint.observed.port_index].mtu);
 }
 
 void PublicationTable::fail(std::uint32_t publication, CommandError error) {
@@ -37,11 +53,14 @@ void PublicationTable::service(std::uint32_t publication) {
     return;
   }
   const shm::Observed observed = host::observed_state(slot);
+  if (observed == shm::Observed::kActive && !record.is_running) {
+    record.is_running = true;
+    record.error_frames = slot.observed.error_frames;
+    record.response_setups = slot.observed.response_setups;
+  }
   if (record.status == Status::kStarting) {
     if (observed == shm::Observed::kActive) {
       record.status = Status::kActive;
-      record.error_frames = slot.observed.error_frames;
-      record.response_setups = slot.observed.response_setups;
     } else if (observed == shm::Observed::kFailed) {
       fail(publication, slot_error(slot.observed.error));
     } else if (world_->logs.status(slot.desired.log) == host::LogStatus::kFailed) {
@@ -147,7 +166,8 @@ bool PublicationTable::accepts_subscriptions(std::uint32_t publication) const no
   const auto& slot = world_->publications.slot(publication);
   const bool is_running = record.status == Status::kActive || record.status == Status::kClosing;
   if (!is_running || record.is_end_told || slot.desired.reject_until_ms != 0) return false;
-  const Lifecycle lifecycle = slot.observed.state.lifecycle;
+  const bool has_state = host::observed_state(slot) != shm::Observed::kNone;  // else it is that of the slot's last stream
+  const Lifecycle lifecycle = has_state ? slot.observed.state.lifecycle : Lifecycle::kNone;
   return slot.desired.is_revoked.load(std::memory_order_relaxed) == 0 && (lifecycle == Lifecycle::kActive || lifecycle == Lifecycle::kNone || lifecycle == Lifecycle::kDraining);
 }
 
@@ -265,7 +285,9 @@ void PublicationTable::recover() {
         world_->refs.used().begin(), world_->refs.used().end(), [&](std::uint32_t ref) { return world_->refs.slot(ref).publication == index; }));
     const bool is_closing = world_->publications.desired(index) == shm::Desired::kClosing;
     const bool was_active = host::observed_state(slot) == shm::Observed::kActive || shm::is_quarantined(slot);
-    record.status = is_closing ? Status::kClosing : was_active ? Status::kActive : Status::kStarting;
+    record.is_running = was_active;
+    const bool is_active = was_active || (world_->publications.desired(index) == shm::Desired::kActive && is_sure_to_run(index));
+    record.status = is_closing ? Status::kClosing : is_active ? Status::kActive : Status::kStarting;
     if (!is_closing && wanted.reference_count == 0) {
       record.status = Status::kClosing;
       world_->publications.close(index);

@@ -84,6 +84,7 @@ class PublicationTable {
   [[nodiscard]] Outcome<void> acquire_log(std::uint32_t publication);
   [[nodiscard]] std::uint32_t pick_lane() const noexcept;
   void start_when_log_is_ready(std::uint32_t publication);
+  [[nodiscard]] bool is_sure_to_run(std::uint32_t publication) const noexcept;
   void fail(std::uint32_t publication, CommandError error);
   void announce_end(std::uint32_t publication);
   void announce_errors(std::uint32_t publication);

@@ -42,6 +42,7 @@ struct PublicationRecord {
   CommandError error;
   bool is_ipc{};
   bool is_exclusive{};
+  bool is_running{};                   // its lane has said so
   bool is_end_told{};                  // clients know that its images are gone
   UdpChannel channel;                  // network only
   PublicationParams params;

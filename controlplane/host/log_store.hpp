@@ -44,6 +44,8 @@ class LogStore {
   [[nodiscard]] std::optional<std::uint32_t> acquire(const LogRequest& request);
   [[nodiscard]] LogStatus status(std::uint32_t slot) const noexcept { return table_.record(slot).status; }
   [[nodiscard]] const Error& error(std::uint32_t slot) const noexcept { return table_.record(slot).error; }
+  // The data plane has it too.
+  [[nodiscard]] bool is_mapped(std::uint32_t slot) const noexcept { return observed_state(table_.slot(slot)) == shm::Observed::kActive; }
   // Path for clients. Precondition: kReady.
   [[nodiscard]] const std::string& path(std::uint32_t slot) const noexcept { return table_.record(slot).file.path; }
   // For the metadata page only. Precondition: kReady.
