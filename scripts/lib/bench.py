@@ -264,7 +264,10 @@ def conductor(context):
     results = []
     for figure, text, target in (("ready_ipc_pooled", "READY of a publication, IPC, p50", 200), ("ready_udp_pooled", "READY of a publication, UDP, p50", 200),
                                  ("ready_ipc_made_on_demand", "READY of a publication, log not in the pool, p50", None),
-                                 ("add_to_first_status_message", "adding a publication to its first status message, p50", 300)):
+                                 ("usable_ipc_pooled", "publication mapped by its client, IPC, p50", None),
+                                 ("usable_udp_pooled", "publication mapped by its client, UDP, p50", None),
+                                 ("setup_to_status_message", "SETUP to its first status message, p50", 300),
+                                 ("add_to_first_status_message", "adding a publication to its first status message, p50", None)):
         results.append(Result(text, "us", [value / 1000 for value in samples[figure]], target, bare, is_ratio=False))
     results.append(Result("idle conductor", "% of a core", samples["idle_conductor"], 5))
     return results

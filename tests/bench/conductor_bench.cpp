@@ -1,10 +1,14 @@
-// What clients wait for: READY after ADD_PUBLICATION, and the first status message after a SETUP; and what an idle conductor costs.
+// What clients wait for: READY after ADD_PUBLICATION, the publication as the client library hands it out, and the first status message after a
+// SETUP; and what an idle conductor costs.
 // A whole instance with its threads in this process: conductor, worker, steward, one lane. Prints one JSON document for each figure:
 // medians in ns, and per cent of a core.
 // Usage: conductor_bench [samples]
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -14,6 +18,7 @@
 #include "controlplane/conductor/conductor.hpp"
 #include "dataplane/client/thalweg.hpp"
 #include "dataplane/core/dataplane.hpp"
+#include "dataplane/wire/frames.hpp"
 #include "pmd/eal.hpp"
 #include "tests/support/free_udp_port.hpp"
 #include "tests/support/temporary_directory.hpp"
@@ -144,6 +149,108 @@ struct Client {
   client::Client client;
 };
 
+// Asks without a client library: what it does for READY on its own side (to open and map the log) takes as long as the answer itself.
+class Asker {
+ public:
+  explicit Asker(const Instance& instance)
+      : cnc_{must(shm::CncFile::open(instance.path(), shm::MappedFile::Access::kReadWrite))}, ring_{cnc_.to_driver()}, answers_{cnc_.to_clients()} {}
+
+  // From the command to its READY, in ns; the publication is gone again when it returns.
+  std::int64_t time_ready(const std::string& channel, std::int32_t stream_id) {
+    shm::AddPublication add;
+    add.client_id = client_id_;
+    add.correlation_id = ring_.next_correlation_id();
+    add.stream_id = stream_id;
+    add.channel = channel;
+    const std::int64_t start_ns = monotonic_ns();
+    send(shm::Command::kAddExclusivePublication, add);
+    await(shm::Response::kExclusivePublicationReady, add.correlation_id);
+    const std::int64_t taken_ns = monotonic_ns() - start_ns;
+    shm::RemovePublication remove;
+    remove.client_id = client_id_;
+    remove.correlation_id = ring_.next_correlation_id();
+    remove.registration_id = add.correlation_id;
+    send(shm::Command::kRemovePublication, remove);
+    await(shm::Response::kOperationSuccess, remove.correlation_id);
+    return taken_ns;
+  }
+
+ private:
+  template <typename Message>
+  void send(shm::Command type, const Message& message) {
+    shm::encode(scratch_, message);
+    while (!ring_.write(static_cast<std::int32_t>(type), scratch_)) std::this_thread::yield();
+  }
+  // Both answers begin with the correlation id of their command.
+  void await(shm::Response type, std::int64_t correlation_id) {
+    const std::int64_t deadline_ns = monotonic_ns() + kPatience_ns;
+    std::int32_t found{};
+    std::span<const std::byte> body;
+    while (monotonic_ns() < deadline_ns) {
+      if (!answers_.receive(found, body)) {
+        std::this_thread::yield();
+      } else if (found == static_cast<std::int32_t>(type) && load_le<std::int64_t>(body.data()) == correlation_id) {
+        return;
+      }
+    }
+    fmt::print(stderr, "conductor_bench: no answer in {} s\n", kPatience_ns / kSecond_ns);
+    std::exit(1);
+  }
+
+  shm::CncFile cnc_;
+  shm::ManyToOneRing ring_;
+  shm::BroadcastReceiver answers_;
+  std::int64_t client_id_{ring_.next_correlation_id()};
+  shm::Buffer scratch_;
+};
+
+// A publisher as the wire knows it: a socket that sends a SETUP and waits for the status message. The system calls at this end and the
+// kernel's loopback device are in its figure.
+class WirePublisher {
+ public:
+  explicit WirePublisher(std::uint16_t port) : socket_{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)} {
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(port);
+    if (socket_ < 0 || ::connect(socket_, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0) {
+      fmt::print(stderr, "conductor_bench: no socket: {}\n", std::strerror(errno));
+      std::exit(1);
+    }
+  }
+  WirePublisher(const WirePublisher&) = delete;
+  WirePublisher& operator=(const WirePublisher&) = delete;
+  ~WirePublisher() { ::close(socket_); }
+
+  // From the SETUP of a new session to the first status message for it, in ns. `turn` runs while it waits.
+  template <typename Turn>
+  std::int64_t time_status_message(std::int32_t session_id, std::int32_t stream_id, Turn&& turn) {
+    wire::Setup setup;
+    setup.session_id = session_id;
+    setup.stream_id = stream_id;
+    setup.term_length = kTermLength;
+    setup.mtu = 1408;
+    std::array<std::byte, 2048> frame{};
+    wire::build(frame.data(), setup);
+    const std::int64_t start_ns = monotonic_ns();
+    if (::send(socket_, frame.data(), wire::Setup::kLength, 0) < 0) return 0;
+    for (;;) {
+      const auto length = ::recv(socket_, frame.data(), frame.size(), 0);
+      if (length > 0) {
+        const auto answer = wire::StatusMessage::parse(std::span{frame}.first(static_cast<std::size_t>(length)));
+        if (answer && answer->session_id == session_id) return monotonic_ns() - start_ns;
+      }
+      turn();
+      if (monotonic_ns() - start_ns < kPatience_ns) continue;
+      fmt::print(stderr, "conductor_bench: no status message in {} s\n", kPatience_ns / kSecond_ns);
+      std::exit(1);
+    }
+  }
+
+ private:
+  int socket_;
+};
+
 void print(const char* figure, double value) { fmt::print("{{\"figure\": \"{}\", \"value\": {:.3f}}}\n", figure, value); }
 
 // The median, in ns.
@@ -178,7 +285,19 @@ void measure_wake_up(int samples) {
   print("wake_and_answer", taken_ns);
 }
 
-void measure_ready(Client& client, const char* what, const std::string& channel, int samples) {
+void measure_ready(Client& client, Asker& asker, const char* what, const std::string& channel, int samples) {
+  const auto holder = client.publish(channel, 1);  // the endpoint stays open
+  std::vector<std::int64_t> taken_ns;
+  for (int i = 0; i < samples; ++i) {
+    taken_ns.push_back(asker.time_ready(channel, 2));
+    rest();
+    client.client.do_work();  // keeps it alive
+  }
+  print(what, taken_ns);
+}
+
+// Until the library hands the publication out: its log is mapped on the client's side too.
+void measure_usable(Client& client, const char* what, const std::string& channel, int samples) {
   const auto holder = client.publish(channel, 1);  // the endpoint stays open
   std::vector<std::int64_t> taken_ns;
   for (int i = 0; i < samples; ++i) {
@@ -191,10 +310,11 @@ void measure_ready(Client& client, const char* what, const std::string& channel,
   print(what, taken_ns);
 }
 
-// The publisher's lane sends SETUP before READY is on its way; connected means that the status message came back. So this bounds the time
-// from SETUP to status message from above: it holds the whole ADD_PUBLICATION too.
+// The lane asks for an image, the control plane takes a log out of the pool, the lane answers. And the same with the publisher's
+// ADD_PUBLICATION before it: connected means that the status message came back.
 void measure_setup(Client& client, int samples) {
-  const std::string channel = fmt::format("aeron:udp?linger=1ms|endpoint=127.0.0.1:{}", test::free_udp_port());
+  const std::uint16_t port = test::free_udp_port();
+  const std::string channel = fmt::format("aeron:udp?linger=1ms|endpoint=127.0.0.1:{}", port);
   std::vector<std::int64_t> taken_ns;
   const auto subscription = must(client.client.async_add_subscription(channel, 3));
   std::optional<client::Subscription> subscribed;
@@ -211,6 +331,15 @@ void measure_setup(Client& client, int samples) {
     rest();
   }
   print("add_to_first_status_message", taken_ns);
+  taken_ns.clear();
+  WirePublisher publisher{port};
+  for (int i = 0; i < samples; ++i) {
+    taken_ns.push_back(publisher.time_status_message(i, 3, [&] {
+      if (client.client.do_work() == 0) std::this_thread::yield();
+    }));
+    rest();
+  }
+  print("setup_to_status_message", taken_ns);
 }
 
 int run(int samples) {
@@ -224,10 +353,14 @@ int run(int samples) {
   Instance instance;
   {
     Client client{instance};
-    measure_ready(client, "ready_ipc_pooled", "aeron:ipc?term-length=64k", samples);
-    const std::uint16_t port = test::free_udp_port();
-    measure_ready(client, "ready_udp_pooled", fmt::format("aeron:udp?term-length=64k|linger=1ms|endpoint=127.0.0.1:{}", port), samples);
-    measure_ready(client, "ready_ipc_made_on_demand", "aeron:ipc?term-length=128k", samples);
+    Asker asker{instance};
+    const std::string ipc = "aeron:ipc?term-length=64k";
+    const std::string udp = fmt::format("aeron:udp?term-length=64k|linger=1ms|endpoint=127.0.0.1:{}", test::free_udp_port());
+    measure_ready(client, asker, "ready_ipc_pooled", ipc, samples);
+    measure_ready(client, asker, "ready_udp_pooled", udp, samples);
+    measure_ready(client, asker, "ready_ipc_made_on_demand", "aeron:ipc?term-length=128k", samples);
+    measure_usable(client, "usable_ipc_pooled", ipc, samples);
+    measure_usable(client, "usable_udp_pooled", udp, samples);
     measure_setup(client, samples);
   }
   print("idle_conductor", 100.0 * instance.idle_cpu_share(3 * kSecond_ns));
