@@ -76,7 +76,7 @@ void FakeDataPlane::answer(shm::SlotRef ref) {
         return ring(ref.kind, ref.index);
       }
       const bool is_new = slot.observed.generation != slot.desired.generation;
-      if (is_new) {
+      if (is_new && answers_publications) {
         slot.observed.state = shm::PublicationState{};
         slot.observed.state.lifecycle = shm::Lifecycle::kActive;
       }
