@@ -19,6 +19,7 @@ ARROWS = {
     "controlplane/cli": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client",
                          "dataplane/core/route.hpp", "dataplane/core/cpu_plan.hpp", "pmd/packet_pool.hpp"],
     "controlplane/conductor": ["controlplane/api", "controlplane/host", "controlplane/names", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client"],
+    "controlplane/log": ["dataplane/base"],
     "controlplane/names": ["dataplane/base", "dataplane/wire"],
     "controlplane/host": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema"],
 }

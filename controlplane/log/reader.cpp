@@ -1,0 +1,178 @@
+#include "controlplane/log/reader.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace thalweg::log {
+
+Result<Reader> Reader::open(FileSystem& files, std::string directory, const ReaderOptions& options) {
+  Reader reader{files, std::move(directory), options};
+  auto coordination = Coordination::open_for_reading(files, reader.directory_);
+  if (coordination) reader.coordination_ = std::move(*coordination);
+  else if (coordination.error().code == ErrorCode::kVersion) return tl::unexpected{std::move(coordination.error())};
+  if (auto listed = reader.list_again(); !listed) return tl::unexpected{std::move(listed.error())};
+  if (auto found = reader.seek(options.from_entry); !found) return tl::unexpected{std::move(found.error())};
+  return reader;
+}
+
+std::uint64_t Reader::limit() const noexcept {
+  if (options_.is_uncommitted || !coordination_) return std::numeric_limits<std::uint64_t>::max();
+  return coordination_->durable_entry();
+}
+
+bool Reader::is_durable(std::uint64_t entry) const noexcept { return coordination_ && entry < coordination_->durable_entry(); }
+
+std::uint64_t Reader::first_entry() const noexcept {
+  return segments_.empty() ? std::numeric_limits<std::uint64_t>::max() : segments_.front().header.base_entry;
+}
+
+Result<void> Reader::list_again() {
+  if (coordination_) change_count_ = coordination_->change_count();
+  auto listing = list_segments(*files_, directory_);
+  if (!listing) return tl::unexpected{std::move(listing.error())};
+  const std::optional<std::uint64_t> current = segment_ ? std::optional{segments_[index_].ordinal()} : std::nullopt;
+  segments_ = std::move(listing->segments);
+  if (!current) return {};
+  // A removed segment that is being read stays mapped: it is kept in the list in its place.
+  const auto place = std::lower_bound(segments_.begin(), segments_.end(), *current, [](const SegmentInfo& info, std::uint64_t ordinal) { return info.ordinal() < ordinal; });
+  index_ = static_cast<std::size_t>(place - segments_.begin());
+  if (place == segments_.end() || place->ordinal() != *current) segments_.insert(place, segment_->info());
+  return {};
+}
+
+// Whether there may be a segment now that was not there before.
+Result<bool> Reader::list_if_changed() {
+  if (coordination_ && coordination_->change_count() == change_count_) return false;
+  const std::size_t before = segments_.size();
+  const std::uint64_t newest = segments_.empty() ? 0 : segments_.back().ordinal();
+  if (auto listed = list_again(); !listed) return tl::unexpected{std::move(listed.error())};
+  return segments_.size() != before || (!segments_.empty() && segments_.back().ordinal() != newest);
+}
+
+Result<void> Reader::enter(std::size_t index) {
+  auto opened = Segment::open(*files_, segments_[index], OpenMode::kRead);
+  if (!opened) return tl::unexpected{std::move(opened.error())};
+  segment_ = std::move(*opened);
+  index_ = index;
+  is_segment_over_ = false;
+  point_ = {0, segment_->header().base_entry, segment_->header().base_timestamp_ns};
+  return {};
+}
+
+Result<void> Reader::seek(std::uint64_t entry) {
+  if (auto listed = list_if_changed(); !listed) return tl::unexpected{std::move(listed.error())};
+  broken_.reset();
+  if (segments_.empty()) {
+    point_ = {0, entry, std::numeric_limits<std::int64_t>::min()};
+    return {};
+  }
+  const auto behind = std::upper_bound(segments_.begin(), segments_.end(), entry, [](std::uint64_t e, const SegmentInfo& info) { return e < info.header.base_entry; });
+  const std::size_t index = behind == segments_.begin() ? 0 : static_cast<std::size_t>(behind - segments_.begin()) - 1;
+  if (auto entered = enter(index); !entered) return entered;
+  if (entry < point_.entry) {  // the gap is reported by next()
+    segment_.reset();
+    point_ = {0, entry, std::numeric_limits<std::int64_t>::min()};
+    return {};
+  }
+  const std::span<const std::byte> data = segment_->data();
+  for (ScanPoint probe = point_; point_.entry < entry; point_ = probe) {
+    ParsedRecord parsed = next_record(data, probe);
+    if (!parsed.is_valid()) break;  // next() finds out what it is
+    if (probe.entry > entry) break; // a pad for several numbers
+  }
+  return {};
+}
+
+Result<Read> Reader::next() {
+  for (;;) {
+    if (broken_) return tl::unexpected{Error{broken_->code, broken_->message, broken_->hint}};
+    auto stepped = step();
+    if (!stepped) return tl::unexpected{std::move(stepped.error())};
+    if (*stepped) return std::move(**stepped);
+  }
+}
+
+// One record looked at. nullopt: a pad, or on to the next segment.
+Result<std::optional<Read>> Reader::step() {
+  if (!segment_) return next_segment(RecordFault::kNone);
+  if (point_.entry >= limit()) return Read{};
+  if (is_segment_over_) return next_segment(RecordFault::kNone);
+  const std::span<const std::byte> data = segment_->data();
+  const std::uint64_t at = point_.offset;
+  const ParsedRecord parsed = next_record(data, point_);
+  if (!parsed.is_valid()) return on_fault(parsed);
+  if (is_pad(parsed.header)) return std::nullopt;
+  return Read{.status = ReadStatus::kRecord, .record = view_of(data, at, parsed.header, segment_->header().base_position), .lost = {}};
+}
+
+Result<std::optional<Read>> Reader::on_fault(const ParsedRecord& parsed) {
+  const bool is_data_over = segment_->data().size() - point_.offset < kRecordHeaderBytes;
+  if (!is_data_over && parsed.fault != RecordFault::kUnwritten) return damaged(parsed.fault);
+  if (!has_next_segment()) {
+    const auto changed = list_if_changed();
+    if (!changed) return tl::unexpected{changed.error()};
+    if (!has_next_segment()) {
+      if (!is_data_over && is_durable(point_.entry)) return damaged(parsed.fault);  // there must be a record
+      return Read{};
+    }
+    if (!is_data_over && parse_record(segment_->data(), point_.offset).fault != RecordFault::kUnwritten) return std::nullopt;  // written meanwhile
+  }
+  if (!is_data_over && segments_[index_ + 1].header.base_entry > point_.entry) return damaged(parsed.fault);
+  return next_segment(parsed.fault);
+}
+
+// Leaves the current segment, or takes the first one. Reports numbers that are nowhere.
+Result<std::optional<Read>> Reader::next_segment(RecordFault fault) {
+  if (segment_ && !has_next_segment()) {
+    const auto changed = list_if_changed();
+    if (!changed) return tl::unexpected{changed.error()};
+    if (!has_next_segment()) return Read{};
+  }
+  if (!segment_) {
+    if (auto listed = list_again(); !listed) return tl::unexpected{std::move(listed.error())};
+    if (segments_.empty()) return Read{};
+  }
+  const std::uint64_t wanted = point_.entry;
+  if (auto entered = enter(segment_ ? index_ + 1 : 0); !entered) {
+    if (entered.error().code != ErrorCode::kNotFound) return tl::unexpected{std::move(entered.error())};
+    if (auto listed = list_again(); !listed) return tl::unexpected{std::move(listed.error())};  // removed just now: the next one then
+    return std::nullopt;
+  }
+  if (point_.entry < wanted) {  // starts below where the reader already is: a copy of something old
+    const std::uint64_t base = point_.entry;
+    while (point_.entry < wanted && next_record(segment_->data(), point_).is_valid()) {}
+    if (point_.entry < wanted) return fail(ErrorCode::kIo, segment_->info().path + ": begins with entry " + std::to_string(base) + ", which is not behind its predecessor");
+  }
+  if (point_.entry == wanted) return std::nullopt;
+  return Read{.status = ReadStatus::kGap, .record = {}, .lost = {.from_entry = wanted, .to_entry = point_.entry, .path = {}, .fault = fault}};
+}
+
+Result<std::optional<Read>> Reader::damaged(RecordFault fault) {
+  const std::span<const std::byte> data = segment_->data();
+  std::uint64_t budget = resync_budget(data.size());
+  const Resync resync = find_next_record(data, point_, budget);
+  const bool is_newest = !has_next_segment();
+  if (!resync.found && is_newest && !is_durable(point_.entry)) return Read{};  // a torn tail that no writer has repaired yet
+  Lost lost{.from_entry = point_.entry, .to_entry = point_.entry, .path = segment_->info().path, .offset = kDataOffset + point_.offset, .bytes = data.size() - point_.offset, .fault = fault};
+  if (resync.found) {
+    lost.to_entry = resync.found->entry;
+    lost.bytes = resync.found->offset - point_.offset;
+  } else if (!is_newest) {
+    lost.to_entry = std::max(point_.entry, segments_[index_ + 1].header.base_entry);
+  }
+  if (options_.on_corrupt == OnCorrupt::kFail) {
+    broken_ = Error{ErrorCode::kIo, lost.path + ": damaged at offset " + std::to_string(lost.offset) + " (" + to_string(fault) + "), entry " + std::to_string(lost.from_entry), {}};
+  } else if (options_.on_corrupt == OnCorrupt::kSkip && resync.found) {
+    point_ = *resync.found;
+  } else {
+    is_segment_over_ = true;
+    if (!is_newest) {
+      lost.to_entry = std::max(point_.entry, segments_[index_ + 1].header.base_entry);
+      lost.bytes = data.size() - point_.offset;
+      point_.entry = lost.to_entry;
+    }
+  }
+  return Read{.status = ReadStatus::kCorrupt, .record = {}, .lost = std::move(lost)};
+}
+
+}  // namespace thalweg::log

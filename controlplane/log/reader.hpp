@@ -1,0 +1,91 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/log/coordination.hpp"
+#include "controlplane/log/segment.hpp"
+
+namespace thalweg::log {
+
+// What a reader does behind damage, after it reported it. Spec: archive-log 12.4.
+enum class OnCorrupt : std::uint8_t {
+  kNextSegment,  // leaves the rest of the segment
+  kSkip,         // goes on with the next valid record, found by its checksum
+  kFail,         // every later call fails with kIo
+};
+
+struct ReaderOptions {
+  std::uint64_t from_entry{0};
+  bool is_uncommitted{false};    // entries that are accepted and not durable, too
+  OnCorrupt on_corrupt{OnCorrupt::kNextSegment};
+};
+
+enum class ReadStatus : std::uint8_t {
+  kRecord,   // `record`
+  kEnd,      // nothing more for now
+  kGap,      // `lost`: segments that retention or somebody's hand removed
+  kCorrupt,  // `lost`: damaged bytes
+};
+
+// What a reader cannot deliver.
+struct Lost {
+  std::uint64_t from_entry{};
+  std::uint64_t to_entry{};     // the number of the first one behind; equal to from_entry when only bytes are lost, or nobody knows the numbers yet
+  std::string path;             // of the segment with the damage; empty in a gap
+  std::uint64_t offset{};       // in that file
+  std::uint64_t bytes{};
+  RecordFault fault{RecordFault::kNone};
+};
+
+struct Read {
+  ReadStatus status{ReadStatus::kEnd};
+  RecordView record;            // valid until the reader's next call
+  Lost lost;
+};
+
+// Reads a shard from an entry on and follows it as it grows, in any process; without copies: what it returns lies in the mapped segment. Changes
+// nothing in the directory. One thread. Spec: archive-log 9, 12.4, 13.
+class Reader {
+ public:
+  // Without a readable coordination page everything that is valid is taken for durable. Errors: kNotFound (no such directory), kVersion, kIo.
+  [[nodiscard]] static Result<Reader> open(FileSystem& files, std::string directory, const ReaderOptions& options = {});
+
+  // The next record or event. Records come in the order of their numbers, none twice, none left out without an event. Errors: kIo.
+  [[nodiscard]] Result<Read> next();
+  // Goes to an entry. Below the lowest one: the next call reports the gap. At or above the end: kEnd until it is there. Errors: kIo.
+  [[nodiscard]] Result<void> seek(std::uint64_t entry);
+
+  [[nodiscard]] std::uint64_t next_entry() const noexcept { return point_.entry; }  // what next() looks for
+  // Numbers below it may be read now.
+  [[nodiscard]] std::uint64_t limit() const noexcept;
+  [[nodiscard]] std::uint64_t first_entry() const noexcept;  // lowest number there; UINT64_MAX: there is no segment
+
+ private:
+  Reader(FileSystem& files, std::string directory, const ReaderOptions& options) : files_{&files}, directory_{std::move(directory)}, options_{options} {}
+  [[nodiscard]] Result<void> list_again();
+  [[nodiscard]] Result<bool> list_if_changed();
+  [[nodiscard]] Result<void> enter(std::size_t index);
+  [[nodiscard]] Result<std::optional<Read>> step();
+  [[nodiscard]] Result<std::optional<Read>> on_fault(const ParsedRecord& parsed);
+  [[nodiscard]] Result<std::optional<Read>> next_segment(RecordFault fault);
+  [[nodiscard]] Result<std::optional<Read>> damaged(RecordFault fault);
+  [[nodiscard]] bool is_durable(std::uint64_t entry) const noexcept;
+  [[nodiscard]] bool has_next_segment() const noexcept { return index_ + 1 < segments_.size(); }
+
+  FileSystem* files_;
+  std::string directory_;
+  ReaderOptions options_;
+  std::optional<Coordination> coordination_;
+  std::uint64_t change_count_{};
+  std::vector<SegmentInfo> segments_;
+  std::size_t index_{};               // of the current one
+  std::shared_ptr<Segment> segment_;  // current; null: none yet
+  ScanPoint point_;
+  bool is_segment_over_{};            // damaged, and the rest is left out: waits for the next one
+  std::optional<Error> broken_;
+};
+
+}  // namespace thalweg::log

@@ -1,0 +1,112 @@
+#include "controlplane/log/record.hpp"
+
+#include <atomic>
+#include <cstring>
+
+#include "controlplane/log/crc32c.hpp"
+#include "dataplane/base/assert.hpp"
+
+namespace thalweg::log {
+namespace {
+
+constexpr std::size_t kCrcFrom = offsetof(RecordHeader, entry);
+
+constexpr RecordWord word_of(std::int32_t length, std::uint32_t crc) noexcept {
+  return static_cast<std::uint32_t>(length) | static_cast<RecordWord>(crc) << 32U;
+}
+
+// Completes the bytes behind the first word so that the crc over `covered` of them is not 0; returns it.
+std::uint32_t seal_crc(std::byte* at, std::size_t covered) noexcept {
+  const std::uint32_t crc = crc32c({at + kCrcFrom, covered});
+  if (crc != 0) [[likely]] return crc;
+  at[offsetof(RecordHeader, flags)] |= std::byte{record_flag::kSalt};
+  return crc32c({at + kCrcFrom, covered});  // differs: a CRC of a change of one bit is never 0
+}
+
+RecordFault check_fields(const RecordHeader& header) noexcept {
+  if ((header.flags & ~record_flag::kKnown) != 0) return RecordFault::kFields;
+  if (is_pad(header)) return RecordFault::kNone;
+  if (header.codec > static_cast<std::uint8_t>(Codec::kBatchZstd)) return RecordFault::kFields;
+  const auto stored = static_cast<std::uint32_t>(header.length);
+  if (header.key_length > stored || header.key_length > header.original_length) return RecordFault::kFields;
+  if (((header.flags & record_flag::kHasKey) != 0) != (header.key_length != 0)) return RecordFault::kFields;
+  if (header.codec == 0 && header.original_length != stored) return RecordFault::kFields;
+  return RecordFault::kNone;
+}
+
+}  // namespace
+
+const char* to_string(RecordFault fault) noexcept {
+  switch (fault) {
+    case RecordFault::kNone: return "none";
+    case RecordFault::kUnwritten: return "unwritten";
+    case RecordFault::kBounds: return "bounds";
+    case RecordFault::kFields: return "fields";
+    case RecordFault::kChecksum: return "checksum";
+    case RecordFault::kSequence: return "sequence";
+    case RecordFault::kTime: return "time";
+  }
+  return "?";
+}
+
+ParsedRecord parse_record(std::span<const std::byte> data, std::uint64_t offset) noexcept {
+  ParsedRecord parsed;
+  const auto fault = [&](RecordFault what) {
+    parsed.fault = what;
+    return parsed;
+  };
+  if (offset >= data.size() || data.size() - offset < kRecordHeaderBytes) return fault(RecordFault::kBounds);
+  const std::byte* const at = data.data() + offset;
+  // Pairs with publish_record(). atomic_ref wants a mutable object; nothing is stored.
+  auto& shared = *reinterpret_cast<RecordWord*>(const_cast<std::byte*>(at));
+  const RecordWord word = std::atomic_ref{shared}.load(std::memory_order_acquire);
+  if (word == 0) return fault(RecordFault::kUnwritten);
+  std::memcpy(&parsed.header, at, kRecordHeaderBytes);
+  parsed.header.length = static_cast<std::int32_t>(static_cast<std::uint32_t>(word));
+  parsed.header.crc = static_cast<std::uint32_t>(word >> 32U);
+  const RecordHeader& header = parsed.header;
+  const auto room = data.size() - offset;
+  const std::uint64_t bytes = is_pad(header) ? static_cast<std::uint64_t>(-static_cast<std::int64_t>(header.length))
+                                             : record_span(static_cast<std::uint32_t>(header.length));
+  const bool is_possible = bytes >= kRecordHeaderBytes && bytes % kRecordAlignment == 0 && bytes <= room;
+  if (header.crc == 0) {
+    if (is_pad(header) && is_possible) parsed.bytes = bytes;
+    return fault(is_pad(header) && is_possible ? RecordFault::kUnwritten : RecordFault::kChecksum);
+  }
+  if (!is_possible) return fault(RecordFault::kBounds);
+  if (const RecordFault fields = check_fields(header); fields != RecordFault::kNone) return fault(fields);
+  const std::size_t covered = kRecordHeaderBytes - kCrcFrom + (is_pad(header) ? 0 : static_cast<std::uint32_t>(header.length));
+  if (crc32c({at + kCrcFrom, covered}) != header.crc) return fault(RecordFault::kChecksum);
+  parsed.bytes = bytes;
+  return parsed;
+}
+
+RecordView view_of(std::span<const std::byte> data, std::uint64_t offset, const RecordHeader& header, std::uint64_t base_position) noexcept {
+  RecordView view{.header = header, .key = {}, .payload = {}, .position = base_position + offset};
+  if (is_pad(header)) return view;
+  const auto stored = data.subspan(offset + kRecordHeaderBytes, static_cast<std::uint32_t>(header.length));
+  view.key = stored.first(header.key_length);
+  view.payload = stored.subspan(header.key_length);
+  return view;
+}
+
+RecordWord put_record(std::byte* at, RecordHeader header, std::span<const std::byte> key, std::span<const std::byte> payload) noexcept {
+  THALWEG_DCHECK(header.key_length == key.size());
+  const std::size_t stored = key.size() + payload.size();
+  std::memcpy(at + kCrcFrom, reinterpret_cast<const std::byte*>(&header) + kCrcFrom, kRecordHeaderBytes - kCrcFrom);
+  if (!key.empty()) std::memcpy(at + kRecordHeaderBytes, key.data(), key.size());
+  if (!payload.empty()) std::memcpy(at + kRecordHeaderBytes + key.size(), payload.data(), payload.size());
+  return word_of(static_cast<std::int32_t>(stored), seal_crc(at, kRecordHeaderBytes - kCrcFrom + stored));
+}
+
+RecordWord put_pad(std::byte* at, std::uint32_t bytes, std::uint64_t entry, std::uint32_t entries, std::int64_t timestamp_ns) noexcept {
+  const RecordHeader header{.entry = entry, .timestamp_ns = timestamp_ns, .original_length = entries};
+  std::memcpy(at + kCrcFrom, reinterpret_cast<const std::byte*>(&header) + kCrcFrom, kRecordHeaderBytes - kCrcFrom);
+  return word_of(-static_cast<std::int32_t>(bytes), seal_crc(at, kRecordHeaderBytes - kCrcFrom));
+}
+
+void publish_record(std::byte* at, RecordWord word) noexcept {
+  std::atomic_ref{*reinterpret_cast<RecordWord*>(at)}.store(word, std::memory_order_release);
+}
+
+}  // namespace thalweg::log

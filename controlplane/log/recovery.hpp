@@ -1,0 +1,50 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "controlplane/log/clock.hpp"
+#include "controlplane/log/coordination.hpp"
+#include "controlplane/log/options.hpp"
+#include "controlplane/log/segment.hpp"
+
+// What opening a shard for writing does first. Spec: archive-log 12.
+namespace thalweg::log {
+
+// What was found and done. Zeros after a clean close.
+struct RecoveryReport {
+  std::uint32_t segments{};             // after recovery
+  std::uint32_t segments_scanned{};     // read record by record: those that the checkpoint or a seal does not vouch for
+  std::uint64_t bytes_scanned{};
+  std::uint64_t torn_bytes{};           // behind the last record of the newest segment, zeroed
+  std::uint32_t corrupt_ranges{};       // damage with valid records behind it: kept, readers are told
+  std::uint64_t lost_entries{};         // entry numbers inside corrupt ranges
+  std::uint32_t headers_rebuilt{};      // segment headers made anew from the records and the neighbours
+  std::uint32_t temporaries_removed{};
+  bool is_coordination_rebuilt{};       // it was missing, or moved aside
+  std::vector<std::string> set_aside;   // files that are named like a segment and are none: renamed to *.corrupt.<epoch_ns>
+  std::vector<std::string> findings;    // one sentence each, with file and offset
+};
+
+// A segment as the writer knows it.
+struct KnownSegment {
+  SegmentInfo info;
+  SegmentSummary summary;
+  bool is_closed{};
+};
+
+struct Recovered {
+  std::vector<KnownSegment> segments;   // in the order of the log; empty: a new shard
+  std::shared_ptr<Segment> active;      // the newest, open for writing; null: there is none that may be appended to
+  std::uint64_t counted_from{};         // offset in the active one from which on its summary counts
+  ScanPoint tail;                       // where the next record goes in it, its number, and the lowest timestamp it may have
+  RecoveryReport report;
+};
+
+// Brings a shard's directory into a state that can be appended to, and makes everything in it durable. Only for a process that is alone on the
+// shard. Idempotent: stopped at any point and run again it ends in the same state. Reads no more than what the checkpoint in `coordination` and
+// the seals do not vouch for. Errors: kVersion, kIo, kNoSpace, kPermission.
+[[nodiscard]] Result<Recovered> recover_shard(FileSystem& files, const Clock& clock, const std::string& directory, Coordination& coordination);
+
+}  // namespace thalweg::log

@@ -1,0 +1,123 @@
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "controlplane/log/clock.hpp"
+#include "controlplane/log/coordination.hpp"
+#include "controlplane/log/options.hpp"
+#include "controlplane/log/recovery.hpp"
+
+namespace thalweg::log {
+
+// One message to append. The spans are read during the call only.
+struct Entry {
+  std::span<const std::byte> payload;
+  std::span<const std::byte> key{};          // at most 65,535 bytes, stored in front of the payload
+  std::uint32_t stream{0};                   // 0 = unspecified
+  std::int32_t type{0};
+  std::optional<std::int64_t> timestamp_ns;  // since 1970 UTC; none: the log's clock. Raised to that of the entry before when it is older
+};
+
+// What append() did.
+struct Appended {
+  std::uint64_t first_entry{};  // number of the first one; the others follow without a gap
+  std::uint64_t count{};
+  std::uint64_t end_position{}; // in the shard's log, behind the last one
+  bool is_durable{};            // false: accepted; it survives the death of every process, not yet that of the machine
+};
+
+// An independent log in a directory of its own, opened for writing by this process alone. Any thread may call any function; appends are in the
+// order in which they take the shard's mutex. Spec: archive-log 1 to 4, 8, 12.
+class Shard {
+ public:
+  // Recovers the directory, or creates it. Errors: kInUse when a writer has it open, kInvalidArgument (options), those of recover_shard().
+  // `files` and `clock` outlive the shard.
+  [[nodiscard]] static Result<std::unique_ptr<Shard>> open(FileSystem& files, const Clock& clock, std::string directory, const ShardOptions& options);
+  // As close(), errors unseen.
+  ~Shard();
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  // Appends; by the policy kEveryBatch it returns when the entries are durable. Errors: kInvalidArgument for a payload or key that is too large
+  // (nothing is appended), kNoSpace when a segment is needed and cannot be made (the log stays usable), kClosed after close(),
+  // kIo after a sync failed: the log takes nothing more then, because nobody knows what the disk has.
+  [[nodiscard]] Result<Appended> append(const Entry& entry);
+  // The same for many, seen by readers all or none. Only a batch that no empty segment could take is split at a border of segments.
+  // An empty one appends nothing and is no error.
+  [[nodiscard]] Result<Appended> append(std::span<const Entry> batch);
+  // Makes everything that was accepted before the call durable, and visible to readers of durable entries. Callers at the same time share
+  // one flush. Errors: kIo, kClosed.
+  [[nodiscard]] Result<void> sync();
+  // Closes the active segment and starts a new one; an empty active segment stays. Errors: as append().
+  [[nodiscard]] Result<void> rotate();
+  // What has to happen without an append: periodic sync, closing of old segments, making pages ready. Call it every few ms to 100 ms; it does
+  // nothing when nothing is due. May be on a thread of its own. Errors: as sync() and rotate().
+  [[nodiscard]] Result<void> maintain();
+  // Syncs unless the policy is kNone or kExplicit, and ends: every later call fails. Twice is no error.
+  [[nodiscard]] Result<void> close();
+
+  [[nodiscard]] const std::string& directory() const noexcept { return directory_; }
+  [[nodiscard]] const ShardOptions& options() const noexcept { return options_; }
+  [[nodiscard]] const RecoveryReport& recovery() const noexcept { return report_; }
+  [[nodiscard]] std::uint64_t next_entry() const;      // number of the next one
+  [[nodiscard]] std::uint64_t first_entry() const;     // lowest number still there; == next_entry(): none
+  [[nodiscard]] std::uint64_t end_position() const;    // in the shard's log, behind the last one
+  [[nodiscard]] std::uint64_t durable_entry() const noexcept { return coordination_.durable_entry(); }  // numbers below are durable
+  [[nodiscard]] std::size_t segment_count() const;
+  // Stored bytes that an entry with its key may have: the smaller of payload_max_bytes and what an empty segment takes.
+  [[nodiscard]] std::uint32_t entry_bytes_max() const noexcept { return entry_bytes_max_; }
+
+ private:
+  struct SyncWork;
+  Shard(FileSystem& files, const Clock& clock, std::string directory, const ShardOptions& options, std::unique_ptr<File> lock, Coordination coordination);
+  [[nodiscard]] Result<void> start();
+  [[nodiscard]] Result<void> check(const Entry& entry) const;
+  [[nodiscard]] Result<void> check_open() const;
+  [[nodiscard]] Result<Appended> append_locked(std::span<const Entry> batch);
+  [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
+  void put_run(std::span<const Entry> run, bool begins, bool ends);
+  void count(const RecordHeader& header, std::uint32_t stored) noexcept;
+  [[nodiscard]] Result<void> rotate_locked();
+  [[nodiscard]] Result<std::shared_ptr<Segment>> create_segment();
+  [[nodiscard]] Result<void> close_active_locked();
+  [[nodiscard]] bool is_sync_due_locked() const noexcept;
+  [[nodiscard]] Result<void> make_durable(std::uint64_t entry);
+  [[nodiscard]] SyncWork take_sync_work();
+  [[nodiscard]] Result<void> sync_once();
+
+  FileSystem& files_;
+  const Clock& clock_;
+  const std::string directory_;
+  const ShardOptions options_;
+  std::unique_ptr<File> lock_;
+  Coordination coordination_;
+  RecoveryReport report_;
+  std::uint32_t entry_bytes_max_{};
+  std::uint64_t writer_id_{};
+
+  mutable std::mutex mutex_;                 // all below, up to the next mutex
+  std::vector<KnownSegment> segments_;       // the active one is the last
+  std::shared_ptr<Segment> active_;
+  ScanPoint tail_;                           // in the active one
+  SegmentSummary summary_;                   // of the active one, from counted_from_ on
+  std::uint64_t counted_from_{};
+  std::vector<std::shared_ptr<Segment>> unsynced_;  // closed ones with data that no sync has covered
+  std::uint64_t appended_bytes_{};           // since the last sync was begun
+  std::uint64_t synced_entry_{};             // tail's number when the last sync was begun
+  std::int64_t last_sync_ns_{};              // monotonic, of that
+  std::uint64_t prepared_to_{};              // offset in the active one up to which pages are ready
+  bool is_closed_{};
+  std::optional<Error> broken_;              // why nothing more is taken
+
+  std::mutex sync_mutex_;                    // who leads the flush
+  std::condition_variable sync_done_;
+  bool is_syncing_{};
+};
+
+}  // namespace thalweg::log

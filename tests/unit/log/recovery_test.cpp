@@ -1,0 +1,193 @@
+#include "controlplane/log/recovery.hpp"
+
+#include <cstring>
+
+#include "tests/unit/log/fixture.hpp"
+
+namespace thalweg::log {
+namespace {
+
+using Lines = std::vector<std::string>;
+
+TEST_F(ShardTest, killed_without_sync_loses_nothing_that_was_accepted) {
+  open();
+  append("a");
+  append("b");
+  kill_and_reopen();
+  EXPECT_EQ(shard->durable_entry(), 2U);
+  EXPECT_EQ(append("c"), 2U);
+  EXPECT_EQ(read_all(), (Lines{"0:a", "1:b", "2:c"}));
+}
+
+TEST_F(ShardTest, with_its_last_record_torn_at_any_byte_goes_on_behind_the_one_before) {
+  open();
+  append("first");
+  ASSERT_TRUE(shard->sync());
+  const std::uint64_t from = kDataOffset + shard->end_position();
+  append("the last record");
+  const std::uint64_t to = kDataOffset + shard->end_position();
+  const auto whole = files.content(path_of(0));
+  const std::string page = std::string{kDirectory} + "/" + kCoordinationName;
+  const auto coordination = files.content(page);
+  for (std::uint64_t at = from; at < to - 1; ++at) {  // the last byte is a zero of the alignment
+    shard.reset();
+    auto torn = whole;
+    std::memset(torn.data() + at, 0, to - at);
+    files.set_content(path_of(0), torn);
+    files.set_content(page, coordination);
+    open();
+    ASSERT_EQ(shard->next_entry(), 1U) << at;
+    EXPECT_EQ(append("next"), 1U);
+    EXPECT_EQ(read_all(), (Lines{"0:first", "1:next"})) << at;
+    if (at > from + 8) {
+      EXPECT_GT(shard->recovery().torn_bytes, 0U) << at;
+    }
+  }
+}
+
+TEST_F(ShardTest, keeps_valid_records_behind_damage_that_was_not_yet_synced) {
+  open();
+  for (int i = 0; i < 4; ++i) append("entry--" + std::to_string(i));
+  shard.reset();
+  damage(0, kDataOffset + 48, std::vector<std::byte>(96));
+  open();
+  EXPECT_EQ(shard->recovery().corrupt_ranges, 1U);
+  EXPECT_EQ(shard->recovery().lost_entries, 2U);
+  EXPECT_EQ(append("next"), 4U);
+  EXPECT_EQ(read_all({.is_uncommitted = true, .on_corrupt = OnCorrupt::kSkip}), (Lines{"0:entry--0", "corrupt 1-3", "3:entry--3", "4:next"}));
+}
+
+TEST_F(ShardTest, reads_no_more_than_what_came_after_the_checkpoint) {
+  open();
+  for (int i = 0; i < 100; ++i) append_bytes(1000);
+  ASSERT_TRUE(shard->sync());
+  append("a");
+  append("b");
+  kill_and_reopen();
+  EXPECT_EQ(shard->next_entry(), 102U);
+  EXPECT_LT(shard->recovery().bytes_scanned, 100U);
+  EXPECT_EQ(read_all().size(), 102U);
+}
+
+TEST_F(ShardTest, seals_with_the_sums_of_the_whole_segment_after_recovery_in_its_middle) {
+  open();
+  append("abc", 7);
+  ASSERT_TRUE(shard->sync());
+  append("de", 8);
+  kill_and_reopen();
+  append("f", 9);
+  ASSERT_TRUE(shard->rotate());
+  const auto listing = list_segments(files, kDirectory);
+  ASSERT_TRUE(listing->segments.at(0).seal);
+  const SegmentSummary& summary = listing->segments[0].seal->summary;
+  EXPECT_EQ(summary.record_count, 3U);
+  EXPECT_EQ(summary.payload_bytes, 6U);
+  EXPECT_EQ(summary.end_entry, 3U);
+  for (const std::uint32_t stream : {7U, 8U, 9U}) EXPECT_TRUE(may_have_stream(summary.streams, stream)) << stream;
+}
+
+TEST_F(ShardTest, without_its_coordination_page_is_read_from_the_segments) {
+  open(small_options(SyncPolicy::kEverySegment));
+  for (int i = 0; i < 10; ++i) append_bytes(20000);
+  shard.reset();
+  ASSERT_TRUE(files.remove(std::string{kDirectory} + "/" + kCoordinationName));
+  open();
+  EXPECT_EQ(shard->next_entry(), 10U);
+  EXPECT_TRUE(shard->recovery().is_coordination_rebuilt);
+  EXPECT_EQ(shard->recovery().segments_scanned, 1U) << "the seals vouch for the others";
+}
+
+TEST_F(ShardTest, sets_an_impossible_coordination_page_aside) {
+  open();
+  append("a");
+  shard.reset();
+  files.set_content(std::string{kDirectory} + "/" + kCoordinationName, std::vector<std::byte>(4096, std::byte{0x5A}));
+  open();
+  EXPECT_EQ(append("b"), 1U);
+  EXPECT_TRUE(files.exists(std::string{kDirectory} + "/" + kCoordinationName + ".corrupt." + std::to_string(clock.epoch)));
+  shard.reset();
+  files.set_content(std::string{kDirectory} + "/" + kCoordinationName, bytes_of("short"));
+  open();
+  EXPECT_EQ(shard->next_entry(), 2U);
+}
+
+TEST_F(ShardTest, refuses_files_of_a_newer_version_and_leaves_them_alone) {
+  open();
+  append("a");
+  shard.reset();
+  auto content = files.content(path_of(0));
+  content[8] = std::byte{9};
+  files.set_content(path_of(0), content);
+  const auto opened = Shard::open(files, clock, kDirectory, small_options());
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kVersion);
+  EXPECT_NE(opened.error().message.find("segment-0000000000.tlg"), std::string::npos);
+  EXPECT_EQ(files.content(path_of(0)), content);
+  EXPECT_EQ(Reader::open(files, kDirectory).error().code, ErrorCode::kVersion);
+}
+
+TEST_F(ShardTest, makes_a_damaged_segment_header_anew) {
+  open();
+  append("a");
+  ASSERT_TRUE(shard->rotate());
+  append("b");
+  ASSERT_TRUE(shard->rotate());
+  append("c");
+  ASSERT_TRUE(shard->sync());
+  shard.reset();
+  for (const std::uint64_t ordinal : {0U, 1U, 2U}) damage(ordinal, 40, std::vector<std::byte>(8, std::byte{0xFF}));
+  open();
+  EXPECT_EQ(shard->recovery().headers_rebuilt, 3U);
+  EXPECT_EQ(append("d"), 3U);
+  EXPECT_EQ(read_all(), (Lines{"0:a", "1:b", "2:c", "3:d"}));
+}
+
+TEST_F(ShardTest, sets_a_file_aside_that_is_only_named_like_a_segment) {
+  open();
+  append("a");
+  ASSERT_TRUE(shard->rotate());
+  append("b");
+  ASSERT_TRUE(shard->rotate());
+  append("c");
+  shard.reset();
+  files.set_content(path_of(1), bytes_of("not a segment at all"));
+  open();
+  EXPECT_EQ(shard->recovery().set_aside.size(), 1U);
+  EXPECT_EQ(append("d"), 3U);
+  EXPECT_EQ(read_all(), (Lines{"0:a", "gap 1-2", "2:c", "3:d"}));
+}
+
+TEST_F(ShardTest, never_gives_a_number_again_that_was_durable) {
+  open();
+  append("a");
+  append("b");
+  ASSERT_TRUE(shard->sync());
+  shard.reset();
+  damage(0, kDataOffset + 48, std::vector<std::byte>(48));  // "b" is gone
+  open();
+  EXPECT_EQ(append("c"), 2U);
+  EXPECT_EQ(read_all({.is_uncommitted = true, .on_corrupt = OnCorrupt::kSkip}).back(), "2:c");
+}
+
+TEST_F(ShardTest, recovers_to_the_same_state_when_recovery_itself_is_stopped) {
+  for (std::uint64_t stop = 1; stop < 40; ++stop) {
+    files = test::CrashFileSystem{256U << 10};
+    Random random{stop};
+    open();
+    for (int i = 0; i < 5; ++i) append_bytes(20000);
+    append("last");
+    files.kill_all();
+    shard.reset();
+    damage(1, kDataOffset + 70000 - 65536 + 40, std::vector<std::byte>(1));
+    files.stop_at(files.steps() + stop);
+    static_cast<void>(Shard::open(files, clock, kDirectory, small_options()));
+    const bool was_stopped = files.has_stopped();
+    files.kill_all();
+    open();
+    EXPECT_EQ(append("next"), 6U) << stop;
+    if (!was_stopped) break;
+  }
+}
+
+}  // namespace
+}  // namespace thalweg::log
