@@ -163,6 +163,32 @@ def reports():
     programs("reports", 8, 300, (b"\0", b"\1"))
 
 
+def segments():
+    """Programs of records (and a pad now and then) of the durable log, then places that are written over; and raw bytes."""
+    def record(payload, kind=1):
+        return bytes([1, len(payload)]) + payload + bytes([kind])
+
+    def program(records, scribbles=b""):
+        return bytes([0, 0, 0]) + struct.pack("<H", len(records)) + records + scribbles
+
+    def scribble(at, content):
+        return struct.pack("<I", at) + bytes([len(content) - 1]) + content
+
+    few = b"".join(record(b"payload%d" % i) for i in range(9))
+    pads = record(b"a") + record(b"x" * 70, 0) + bytes([2]) + record(b"b") + record(b"", 1)
+    put("segments", "good", program(few))
+    put("segments", "pads", program(pads))
+    put("segments", "torn", program(few, scribble(9 * 48 - 3, bytes(3))))
+    put("segments", "hole", program(few, scribble(2 * 48, bytes(48))))
+    put("segments", "flipped-length", program(few, scribble(3 * 48, b"\xff\x7f")))
+    put("segments", "negative-length", program(few, scribble(3 * 48, b"\xd8\xff\xff\xff\0\0\0\0")))
+    put("segments", "stale", program(few, scribble(4 * 48 + 8, b"\x09")))
+    put("segments", "raw-zeros", bytes([0, 0, 1]) + bytes(64))
+    put("segments", "raw-header", bytes([0, 0, 1]) + b"TLGSEG01\1\0\0\0\0\0\0\0" + struct.pack("<Q", 65536))
+    put("segments", "raw-hostile", bytes([0, 0, 1]) + b"".join(struct.pack("<IIQ", 8192 - at - 40, 1, 0) for at in range(0, 8152, 16)))
+    programs("segments", 6, 300, (bytes([0, 0, 0, 200, 0]), bytes([0, 0, 1])))
+
+
 def main():
     put("canary", "text", b"\x03abcdef")
     frames = recorded()
@@ -191,6 +217,7 @@ def main():
         put("config", example.name, example.read_bytes())
     put("config", "wrong.yaml", b"streams: {mtu: 1409, lingr: 5s, mtu: 1g}\nports: [{name: a, type: patch, address: 1.2.3.4/99}]\n--- \n&a [*a]\n")
     put("config", "override", b"streams.mtu=64KiB\n")
+    segments()
     programs("rings", 8, 200, (b"\0", b"\1"))
     programs("counters", 8, 300)
     programs("log", 8, 300)
