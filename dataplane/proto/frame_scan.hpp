@@ -27,17 +27,18 @@ inline constexpr std::uint64_t kForeignBits = 0xFFFE00FF'00000000;  // must be 0
 
 // Of the frames behind an accepted DATA frame at `from`, those that differ from it in nothing but their offset, up to `end`: most datagrams
 // of small messages are such a row. Knowing the length beforehand, the processor need not wait for one header to find the next. Returns the
-// offset behind the row, seen from `base`.
-[[nodiscard]] inline std::int32_t end_of_row(std::byte* base, std::int32_t from, std::int32_t end) noexcept {
-  const std::uint64_t word = frame_word_acquire(base + from);
+// offset behind the row, seen from `base`. `load_word` reads a frame's first word: as a log wants it, or from a datagram, which lies anywhere.
+template <typename Byte, typename LoadWord>
+[[nodiscard]] inline std::int32_t end_of_row(Byte* base, std::int32_t from, std::int32_t end, LoadWord load_word) noexcept {
+  const std::uint64_t word = load_word(base + from);
   const std::int32_t aligned = wire::align_frame(length_of_word(word));
   std::uint64_t offset_and_session = load_le<std::uint64_t>(base + from + 8);
   const auto stream_and_term = load_le<std::uint64_t>(base + from + 16);
   std::int32_t at = from + aligned;
   while (at <= end - aligned) {
     offset_and_session += static_cast<std::uint32_t>(aligned);
-    std::byte* const frame = base + at;
-    const bool is_alike = frame_word_acquire(frame) == word && load_le<std::uint64_t>(frame + 8) == offset_and_session &&
+    Byte* const frame = base + at;
+    const bool is_alike = load_word(frame) == word && load_le<std::uint64_t>(frame + 8) == offset_and_session &&
                           load_le<std::uint64_t>(frame + 16) == stream_and_term;
     if (!is_alike) break;
     at += aligned;
@@ -85,7 +86,7 @@ struct DatagramScan {
       return scan;
     }
     if (!is_pad_word(word)) {
-      scan.bytes = end_of_row(term + offset, scan.bytes, end);
+      scan.bytes = end_of_row(term + offset, scan.bytes, end, [](std::byte* at) { return frame_word_acquire(at); });
       continue;
     }
     scan.bytes += wanted;

@@ -24,7 +24,8 @@ inline Image::Extent Image::walk(std::span<const std::byte> datagram, std::int32
       if (!is_pad_word(word)) return {};
       return {.length = next, .copied = static_cast<std::size_t>(at + wire::kDataHeaderLength), .is_valid = true};
     }
-    at = next < size && !is_pad_word(word) ? end_of_row(const_cast<std::byte*>(p), at, std::min(size, term_left)) : next;
+    const bool may_be_row = next < size && !is_pad_word(word);
+    at = may_be_row ? end_of_row(p, at, std::min(size, term_left), [](const std::byte* first) { return load_le<std::uint64_t>(first); }) : next;
   } while (at < size);
   return {.length = at, .copied = static_cast<std::size_t>(at), .is_valid = true};
 }

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <bit>
 
+#include "dataplane/base/wrap.hpp"
+
 namespace thalweg::shm {
 namespace {
 
@@ -89,12 +91,12 @@ BroadcastReceiver::BroadcastReceiver(std::span<std::byte> section)
 bool BroadcastReceiver::receive(std::int32_t& type_id, std::span<const std::byte>& body) noexcept {
   const auto capacity = static_cast<std::int64_t>(capacity_);
   const auto is_lapped = [&](std::int64_t position) {
-    return position_at(trailer_ + kTailIntent).load(std::memory_order_acquire) - position > capacity;
+    return wrapping_sub(position_at(trailer_ + kTailIntent).load(std::memory_order_acquire), position) > capacity;
   };
   // Twice: a jump to the latest record, or over padding, leads to a record that is read at once. More is left to the next call.
   for (int attempt = 0; attempt < 2; ++attempt) {
     const std::int64_t tail = position_at(trailer_ + kTail).load(std::memory_order_acquire);
-    if (tail - next_ <= 0) return false;
+    if (wrapping_sub(tail, next_) <= 0) return false;
     if (is_lapped(next_)) {
       ++lapped_;
       next_ = position_at(trailer_ + kLatest).load(std::memory_order_acquire);
@@ -103,7 +105,7 @@ bool BroadcastReceiver::receive(std::int32_t& type_id, std::span<const std::byte
     std::size_t offset = static_cast<std::size_t>(cursor_) & (capacity_ - 1) & ~(kWord - 1);
     std::uint64_t header = load_word(data_ + offset);
     if (static_cast<std::int32_t>(header >> 32) == kPaddingTypeId) {
-      cursor_ += static_cast<std::int64_t>(capacity_ - offset);
+      cursor_ = wrapping_add(cursor_, static_cast<std::int64_t>(capacity_ - offset));
       offset = 0;
       header = load_word(data_);
     }
@@ -112,7 +114,7 @@ bool BroadcastReceiver::receive(std::int32_t& type_id, std::span<const std::byte
                                                             std::min(kHeaderLength + capacity_ / 8, capacity_ - offset)) - kHeaderLength;
     const std::byte* const p = data_ + offset + kHeaderLength;
     for (std::size_t at = 0; at < body_length; at += kWord) store_le(scratch_.data() + at, load_word(p + at));
-    next_ = cursor_ + static_cast<std::int64_t>(align_up(kHeaderLength + body_length, kWord));
+    next_ = wrapping_add(cursor_, static_cast<std::int64_t>(align_up(kHeaderLength + body_length, kWord)));
     if (is_lapped(cursor_)) {
       ++lapped_;
       next_ = position_at(trailer_ + kLatest).load(std::memory_order_acquire);

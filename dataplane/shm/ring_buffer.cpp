@@ -3,6 +3,7 @@
 #include <bit>
 #include <limits>
 
+#include "dataplane/base/wrap.hpp"
 #include "dataplane/shm/fence.hpp"
 
 namespace thalweg::shm {
@@ -21,10 +22,11 @@ bool ManyToOneRing::claim(std::size_t required, std::size_t& index) noexcept {
   const auto needed = static_cast<std::int64_t>(required);
   std::int64_t head = trailer(kHeadCache).load(std::memory_order_acquire);
   std::int64_t tail = trailer(kTail).load(std::memory_order_acquire);
+  const auto is_short = [&] { return needed > wrapping_sub(capacity, wrapping_sub(tail, head)); };
   for (;;) {
-    if (needed > capacity - (tail - head)) {
+    if (is_short()) {
       head = trailer(kHead).load(std::memory_order_acquire);  // pairs with release()
-      if (needed > capacity - (tail - head)) return false;
+      if (is_short()) return false;
       trailer(kHeadCache).store(head, std::memory_order_release);
     }
     index = index_of(tail);
@@ -35,7 +37,7 @@ bool ManyToOneRing::claim(std::size_t required, std::size_t& index) noexcept {
       if (required > index_of(head)) return false;
       trailer(kHeadCache).store(head, std::memory_order_release);
     }
-    const std::int64_t next = tail + needed + static_cast<std::int64_t>(padding);
+    const std::int64_t next = wrapping_add(tail, needed + static_cast<std::int64_t>(padding));
     if (!trailer(kTail).compare_exchange_weak(tail, next, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
     if (padding != 0) {
       length_at(index).store(-static_cast<std::int32_t>(padding), std::memory_order_release);
@@ -69,7 +71,7 @@ std::size_t ManyToOneRing::readable(std::int64_t head) const noexcept {
 
 void ManyToOneRing::release(std::int64_t head, std::size_t bytes) noexcept {
   std::memset(data_ + index_of(head), 0, bytes);
-  trailer(kHead).store(head + static_cast<std::int64_t>(bytes), std::memory_order_release);  // pairs with the acquire in claim()
+  trailer(kHead).store(wrapping_add(head, static_cast<std::int64_t>(bytes)), std::memory_order_release);  // pairs with the acquire in claim()
 }
 
 bool ManyToOneRing::unblock() noexcept {

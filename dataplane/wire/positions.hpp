@@ -2,17 +2,16 @@
 #include <bit>
 #include <cstdint>
 
+#include "dataplane/base/wrap.hpp"
+
 // Position arithmetic of wire-protocol 1.13. Position = bytes since stream start; offset = bytes inside a term. Term ids wrap.
 namespace thalweg::wire {
 
 inline constexpr int kPartitionCount = 3;
 
-[[nodiscard]] constexpr std::int32_t wrapping_sub(std::int32_t a, std::int32_t b) noexcept {
-  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b));
-}
-[[nodiscard]] constexpr std::int32_t wrapping_add(std::int32_t a, std::int32_t b) noexcept {
-  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
-}
+using thalweg::wrapping_add;
+using thalweg::wrapping_sub;
+
 [[nodiscard]] constexpr int position_bits(std::int32_t term_length) noexcept {
   return std::countr_zero(static_cast<std::uint32_t>(term_length));
 }

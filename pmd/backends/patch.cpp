@@ -94,7 +94,9 @@ PatchPort::PatchPort(const PortOptions& options, PatchPanel::End end)
 
 PatchPort::~PatchPort() {
   end_.cable->is_attached[end_.index].store(false, std::memory_order_release);
-  for (rte_ring* const ring : rx_rings_) drain(ring);  // what was under way is lost with the link, not delivered to a successor
+  // What was under way is lost with the link: neither delivered to a successor, nor left behind by whoever owned its memory.
+  for (rte_ring* const ring : rx_rings_) drain(ring);
+  for (rte_ring* const ring : tx_rings_) drain(ring);
 }
 
 std::uint16_t PatchPort::rx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept {

@@ -50,7 +50,7 @@ class PatchPanel {
 class PatchPort final : public Port {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Port>> create(const PortOptions& options, PatchPanel& panel);
-  ~PatchPort() override;
+  ~PatchPort() override;  // no lane polls either end
 
   std::uint16_t rx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override;
   std::uint16_t tx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override;
