@@ -46,17 +46,17 @@ Outcome<UdpChannel> parse_send_destination(std::string_view text) {
   return channel;
 }
 
-// ADD_DESTINATION, from the channel to the answer of the lane that sends there.
-class AddDestinationOperation final : public Operation {
+// What adding and removing have in common: who asks for what, and the answer.
+class DestinationOperation : public Operation {
  public:
-  AddDestinationOperation(Services& services, const shm::DestinationCommand& command)
+  DestinationOperation(Services& services, const shm::DestinationCommand& command)
       : services_{&services},
         client_id_{command.client_id},
         registration_id_{command.correlation_id},
         publication_id_{command.registration_id},
         uri_{command.channel} {}
 
-  bool step() override {
+  bool step() final {
     const auto outcome = advance();
     if (!outcome) {
       answer_error(services_->world, registration_id_, outcome.error());
@@ -66,10 +66,28 @@ class AddDestinationOperation final : public Operation {
     return *outcome;
   }
 
+ protected:
+  // Goes on as far as it can; true: done.
+  virtual Outcome<bool> advance() = 0;
+
+  Services* services_;
+  std::int64_t client_id_;
+  std::int64_t registration_id_;
+  std::int64_t publication_id_;
+  std::string uri_;
+  UdpChannel channel_;
+  std::optional<Lookup> lookup_;
+};
+
+// ADD_DESTINATION, from the channel to the answer of the lane that sends there.
+class AddDestinationOperation final : public DestinationOperation {
+ public:
+  using DestinationOperation::DestinationOperation;
+
  private:
   enum class Phase : std::uint8_t { kParse, kResolve, kLane };
 
-  Outcome<bool> advance() {
+  Outcome<bool> advance() override {
     if (phase_ == Phase::kParse) {
       if (auto parsed = parse(); !parsed) return tl::unexpected{parsed.error()};
     }
@@ -138,38 +156,16 @@ class AddDestinationOperation final : public Operation {
     return tl::unexpected{error};
   }
 
-  Services* services_;
-  std::int64_t client_id_;
-  std::int64_t registration_id_;
-  std::int64_t publication_id_;
-  std::string uri_;
-  UdpChannel channel_;
-  std::optional<Lookup> lookup_;
   Phase phase_{Phase::kParse};
 };
 
 // REMOVE_DESTINATION. It is gone then, or was never there: both are what was asked for. A name that nobody added stands for an address.
-class RemoveDestinationOperation final : public Operation {
+class RemoveDestinationOperation final : public DestinationOperation {
  public:
-  RemoveDestinationOperation(Services& services, const shm::DestinationCommand& command)
-      : services_{&services},
-        client_id_{command.client_id},
-        registration_id_{command.correlation_id},
-        publication_id_{command.registration_id},
-        uri_{command.channel} {}
-
-  bool step() override {
-    const auto outcome = advance();
-    if (!outcome) {
-      answer_error(services_->world, registration_id_, outcome.error());
-      return true;
-    }
-    if (*outcome) services_->world.clients_out.success(registration_id_);
-    return *outcome;
-  }
+  using DestinationOperation::DestinationOperation;
 
  private:
-  Outcome<bool> advance() {
+  Outcome<bool> advance() override {
     const auto endpoint = find_endpoint(*services_, client_id_, publication_id_);
     if (!endpoint) return tl::unexpected{endpoint.error()};
     if (!lookup_) {
@@ -189,14 +185,6 @@ class RemoveDestinationOperation final : public Operation {
     services_->destinations.remove(destination);
     return true;
   }
-
-  Services* services_;
-  std::int64_t client_id_;
-  std::int64_t registration_id_;
-  std::int64_t publication_id_;
-  std::string uri_;
-  UdpChannel channel_;
-  std::optional<Lookup> lookup_;
 };
 
 Outcome<void> remove_destination_by_id(Services& services, const shm::RemoveDestinationById& command) {
