@@ -128,6 +128,9 @@ class Recovery {
     return {};
   }
 
+  // Nothing from here on was acknowledged as durable. A page made anew does not know.
+  [[nodiscard]] std::uint64_t durable_entry() const noexcept { return coordination_.is_new() ? UINT64_MAX : checkpoint_.entry; }
+
   // From the checkpoint when it lies in this segment and the record there bears its number, otherwise from the start.
   Scan scan_from_checkpoint(Segment& segment, std::uint64_t content_end) {
     const SegmentHeader& header = segment.header();
@@ -139,7 +142,7 @@ class Recovery {
       const bool is_at_record = point.offset % kRecordAlignment == 0 && (next_record(segment.data(), probe).is_valid() || content_end <= point.offset);
       if (is_at_record) {
         const std::int64_t newest = coordination_.page().durable_timestamp_ns;
-        Scan scan = scan_segment(segment.data(), point, content_end);
+        Scan scan = scan_segment(segment.data(), point, content_end, durable_entry());
         if (scan.summary.record_count == 0) scan.end.timestamp_ns = std::max(scan.end.timestamp_ns, newest);
         out_.counted_from = point.offset;
         report().bytes_scanned += content_end > point.offset ? content_end - point.offset : 0;
@@ -148,7 +151,7 @@ class Recovery {
       report().findings.push_back(segment.info().path + ": checkpoint at offset " + std::to_string(kDataOffset + point.offset) + " is not at its record; read from the start");
     }
     report().bytes_scanned += content_end;
-    return scan_segment(segment.data(), start, content_end);
+    return scan_segment(segment.data(), start, content_end, durable_entry());
   }
 
   void note(const SegmentInfo& info, const Scan& scan) {

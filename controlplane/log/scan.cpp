@@ -17,6 +17,18 @@ void count(SegmentSummary& summary, const RecordHeader& header, const ScanPoint&
   add_stream(summary.streams, header.stream);
 }
 
+// Whether the writer died between writing a batch and showing it: the word of the first record is stored last, so it alone is missing, and all
+// that follows belongs to the same batch. Damage of another kind has strangers behind it.
+bool is_batch_not_shown(std::span<const std::byte> data, const ScanPoint& broken, ScanPoint next, std::uint64_t last) noexcept {
+  if (load_le<RecordWord>(data.data() + broken.offset) != 0) return false;
+  while (next.offset < last) {
+    const ParsedRecord parsed = next_record(data, next);
+    if (!parsed.is_valid()) return true;  // nor did it come to the end of the batch
+    if ((parsed.header.flags & record_flag::kBeginBatch) != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 ParsedRecord next_record(std::span<const std::byte> data, ScanPoint& point) noexcept {
@@ -51,7 +63,7 @@ Resync find_next_record(std::span<const std::byte> data, const ScanPoint& point,
   return {std::nullopt, false};
 }
 
-Scan scan_segment(std::span<const std::byte> data, const ScanPoint& from, std::uint64_t content_end) noexcept {
+Scan scan_segment(std::span<const std::byte> data, const ScanPoint& from, std::uint64_t content_end, std::uint64_t durable_entry) noexcept {
   Scan scan;
   scan.end = from;
   scan.summary.end_entry = from.entry;
@@ -68,7 +80,8 @@ Scan scan_segment(std::span<const std::byte> data, const ScanPoint& from, std::u
     if (last <= scan.end.offset) return scan;
     if (scan.fault == RecordFault::kNone) scan.fault = parsed.fault;
     const Resync resync = find_next_record(data.first(content_end), scan.end, budget);
-    if (!resync.found) {
+    const bool is_hidden = resync.found && scan.end.entry >= durable_entry && is_batch_not_shown(data, scan.end, *resync.found, last);
+    if (!resync.found || is_hidden) {
       if (resync.is_exhausted) {  // cannot be told apart in bounded time: kept, and nothing is appended behind it
         scan.tail = TailKind::kCorrupt;
         ++scan.corrupt_ranges;

@@ -47,8 +47,10 @@ struct Scan {
   RecordFault fault{RecordFault::kNone};  // of the first broken record
 };
 
-// Reads from `from` to the end. `content_end`: everything behind it in `data` is known to be zeros.
-[[nodiscard]] Scan scan_segment(std::span<const std::byte> data, const ScanPoint& from, std::uint64_t content_end) noexcept;
+// Reads from `from` to the end. `content_end`: everything behind it in `data` is known to be zeros. `durable_entry`: from this number on
+// nothing was acknowledged as durable; a batch there whose first record never got its word was never shown to anybody and is a torn tail.
+[[nodiscard]] Scan scan_segment(std::span<const std::byte> data, const ScanPoint& from, std::uint64_t content_end,
+                                std::uint64_t durable_entry = UINT64_MAX) noexcept;
 
 // The offset behind the last byte >= `from` of data[0, end) that is not zero; `from` when there is none.
 [[nodiscard]] std::uint64_t end_of_content(std::span<const std::byte> data, std::uint64_t from, std::uint64_t end) noexcept;

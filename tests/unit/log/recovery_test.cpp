@@ -57,6 +57,36 @@ TEST_F(ShardTest, keeps_valid_records_behind_damage_that_was_not_yet_synced) {
   EXPECT_EQ(read_all({.is_uncommitted = true, .on_corrupt = OnCorrupt::kSkip}), (Lines{"0:entry--0", "corrupt 1-3", "3:entry--3", "4:next"}));
 }
 
+// As memory is when a writer is killed between two stores: the word of a batch's first record is the last.
+TEST_F(ShardTest, forgets_a_batch_that_its_writer_did_not_live_to_show) {
+  open();
+  append("first");
+  ASSERT_TRUE(shard->sync());
+  const std::uint64_t from = kDataOffset + shard->end_position();
+  const std::array<Entry, 3> batch{Entry{.payload = bytes_of("a")}, Entry{.payload = bytes_of("b")}, Entry{.payload = bytes_of("c")}};
+  ASSERT_TRUE(shard->append(batch));
+  files.kill_all();
+  shard.reset();
+  damage(0, from, std::vector<std::byte>(sizeof(RecordWord)));
+  open();
+  EXPECT_EQ(shard->recovery().corrupt_ranges, 0U);
+  EXPECT_GT(shard->recovery().torn_bytes, 0U);
+  EXPECT_EQ(append("next"), 1U);
+  EXPECT_EQ(read_all(), (Lines{"0:first", "1:next"}));
+}
+
+TEST_F(ShardTest, keeps_what_is_left_of_a_durable_batch) {
+  open();
+  const std::array<Entry, 3> batch{Entry{.payload = bytes_of("a")}, Entry{.payload = bytes_of("b")}, Entry{.payload = bytes_of("c")}};
+  ASSERT_TRUE(shard->append(batch));
+  ASSERT_TRUE(shard->sync());
+  shard.reset();
+  damage(0, kDataOffset, std::vector<std::byte>(sizeof(RecordWord)));
+  files.set_content(std::string{kDirectory} + "/" + kCoordinationName, std::vector<std::byte>{});  // so that all is read again
+  open();
+  EXPECT_EQ(append("next"), 3U);
+}
+
 TEST_F(ShardTest, reads_no_more_than_what_came_after_the_checkpoint) {
   open();
   for (int i = 0; i < 100; ++i) append_bytes(1000);
