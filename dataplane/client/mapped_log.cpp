@@ -23,6 +23,10 @@ Result<std::shared_ptr<const MappedLog>> MappedLog::open(std::string_view path, 
   const std::uint64_t length = file->length();
   if (length < shm::log_file_length(kTermLengthMin, 1)) return fail(ErrorCode::kIo, "log " + std::string{path} + " is too short");
 
+  if (length % shm::kLogMetadataLength != 0) {  // whole pages, or its words lie askew
+    return fail(ErrorCode::kIo, "log " + std::string{path} + " has an impossible length of " + std::to_string(length) + " bytes");
+  }
+
   const std::byte* metadata = file->data() + length - shm::kLogMetadataLength;
   const auto term_length = load_le<std::int32_t>(metadata + shm::meta::kTermLength);
   const auto mtu = load_le<std::int32_t>(metadata + shm::meta::kMtuLength);

@@ -28,10 +28,16 @@ class FlowCache {
     return &datagram_;
   }
   [[nodiscard]] Endpoint& endpoint() const noexcept { return *endpoint_; }
-  // `frame`, seen by `rules`, is good and holds `datagram` for `endpoint`. Frames with a VLAN tag are not kept.
+  // `frame`, seen by `rules`, is good and holds `datagram` for `endpoint`. Frames with a VLAN tag are not kept, and a single stranger among the
+  // frames of a stream does not take its place: two in a row do.
   void keep(const FrameRules& rules, const rte_mbuf& frame, const Datagram& datagram, Endpoint& endpoint) noexcept {
     const auto* const p = rte_pktmbuf_mtod(&frame, const std::byte*);
     if (datagram.payload.data() != p + wire::kUdpFrameHeaderLength) return;
+    const bool was_last = rules_ != nullptr && datagram_.payload.data() != nullptr;
+    if (was_last) {
+      datagram_.payload = {};  // find() fills it in
+      return;
+    }
     std::memcpy(header_.data(), p, sizeof header_);
     length_ = wire::kUdpFrameHeaderLength + datagram.payload.size();
     datagram_ = datagram;

@@ -123,6 +123,26 @@ TEST_F(FlowCacheTest, another_port_and_a_closed_endpoint_are_not_known) {
   EXPECT_EQ(find(first_), nullptr);
 }
 
+TEST_F(FlowCacheTest, one_stranger_does_not_take_the_place_of_a_stream_and_two_in_a_row_do) {
+  const Packet stranger{make_frame(2 * kPayload)};
+  Endpoint other;
+  const auto meet_stranger = [&] {
+    ASSERT_EQ(cache_.find(rules_, stranger.mbuf), nullptr);
+    Datagram datagram;
+    ASSERT_EQ(check_frame(rules_, stranger.bytes(), datagram).verdict, Verdict::kDatagram);
+    cache_.keep(rules_, stranger.mbuf, datagram, other);
+  };
+  for (int i = 0; i < 3; ++i) {
+    meet_stranger();
+    ASSERT_EQ(find(first_), &endpoint_);
+    ASSERT_EQ(datagram_.payload.size(), kPayload);
+  }
+  meet_stranger();
+  meet_stranger();
+  EXPECT_EQ(find(first_), nullptr);
+  EXPECT_EQ(find(stranger), &other);
+}
+
 TEST_F(FlowCacheTest, frames_with_a_tag_are_not_kept) {
   const Packet tagged{make_frame(kPayload, 5)};
   FrameRules rules = rules_;
