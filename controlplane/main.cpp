@@ -116,8 +116,6 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   conductor::Settings settings = conductor_settings(config, directory);
   std::random_device entropy;
   settings.random_seed = static_cast<std::uint64_t>(entropy()) << 32 | entropy();
-  const char* validator = ::getenv("AERON_DRIVER_TERMINATION_VALIDATOR");
-  settings.is_termination_allowed = validator != nullptr && std::string_view{validator} == "allow";
   auto conductor = conductor::Conductor::create(std::move(settings), files, log_options(config, directory, *hugetlbfs), worker, read_clocks(), &lookups);
   if (!conductor) return report(conductor.error());
   worker.start();

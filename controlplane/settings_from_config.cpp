@@ -113,6 +113,7 @@ conductor::Settings conductor_settings(const config::Config& config, const std::
   settings.poll_interval_ns = control.poll_interval_ns;
   settings.reserved_session_id_low = control.reserved_session_id_low;
   settings.reserved_session_id_high = control.reserved_session_id_high;
+  settings.is_termination_allowed = control.allows_termination;
   for (const config::Relay& relay : config.relays) settings.relays.push_back(relay_settings(relay));
   for (const config::Feed& feed : config.feeds) settings.feeds.push_back({feed.name, feed.channel, feed.a, feed.b, feed.nak_hold_ns, feed.side_timeout_ns});
   return settings;

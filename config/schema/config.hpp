@@ -135,6 +135,7 @@ struct ControlPlane {
   std::uint32_t counters{131072};
   std::uint64_t low_storage_warning_bytes{160U << 20};
   std::string socket;                    // control socket; "" = <directory>/control.sock
+  bool allows_termination{false};        // by a client's TERMINATE_DRIVER
 };
 struct LogPool {                         // zeroed, already mapped log buffers kept ready
   std::uint64_t term_length_bytes{};

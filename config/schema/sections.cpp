@@ -283,6 +283,8 @@ void decode(Map& map, ControlPlane& c) {
   map.optional("low-storage-warning", c.low_storage_warning_bytes, rule::zero_or(rule::size(kMiB, 1'024 * kGiB)),
                "Warn when less than this is free where the log buffers lie. 0: never.");
   map.optional("socket", c.socket, rule::path(), "The control socket. Empty: control.sock in the instance directory.");
+  map.optional("allow-termination", c.allows_termination, rule::flag(),
+               "Whether a client may stop the instance by the command that the stock drivers know for it. Refused ones are in the error log.");
 }
 
 void decode(Map& map, LogPool& c) {

@@ -2,7 +2,7 @@
 _thalweg_grammar() {
   case $1 in
     '')
-      verbs='up stream stat drops errors loss top capture route names host config pub sub ping pong bench'
+      verbs='up media-driver stream stat drops errors loss top capture route names host config pub sub ping pong bench'
       options='--help --version --directory --json'
       valued='--directory'
       files='--directory'
@@ -14,6 +14,13 @@ _thalweg_grammar() {
       valued='--config --set --ready-timeout'
       files='--config'
       takes_files=0
+      ;;
+    'media-driver')
+      verbs=''
+      options='--help --define --config --set --ready-timeout'
+      valued='--define --config --set --ready-timeout'
+      files='--config'
+      takes_files=1
       ;;
     'stream')
       verbs='list'

@@ -200,6 +200,7 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   root->add_flag_callback("-j,--json", [&context] { context.out.set_json(true); }, "Print JSON with raw units; errors too")->trigger_on_parse();
   set_example(*root, "stream list --json");
   register_up(*root, context);
+  register_media_driver(*root, context);
   register_stream(*root, context);
   register_counters(*root, context);
   register_top(*root, context);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/schema/reference.hpp"
+#include "controlplane/cli/stock_settings.hpp"
 
 namespace thalweg::cli {
 namespace {
@@ -171,6 +172,20 @@ _thalweg() {
 complete -o filenames -F _thalweg thalweg
 )";
 
+std::string stock_settings_page() {
+  std::string page = "# Settings of thalweg media-driver\n\nGenerated from controlplane/cli/stock_settings.cpp by `ninja cli-reference`; do not edit.\n\n"
+                     "What the stock driver's executable reads, and the key of our configuration (docs/reference/configuration.md) that it sets. The name of the property of "
+                     "the same meaning is that of the variable in lower case with dots: AERON_MTU_LENGTH is aeron.mtu.length. Precedence: configuration file (`--config`), "
+                     "AERON_* variables, properties files, `-D`, THALWEG_* variables, `--directory` and `--set`.\n\n"
+                     "Sizes may end in k, m or g, durations in ns, us, ms or s; without a suffix they are bytes and nanoseconds. Settings that are unknown, or without effect "
+                     "here, are named on standard error when the driver starts; values that cannot be granted end the start.\n\n"
+                     "| variable | key | remark |\n|---|---|---|\n";
+  for (const StockKey& key : stock_keys()) {
+    page += fmt::format("| {} | {} | {}{} |\n", key.name, key.path.empty() ? "" : fmt::format("`{}`", key.path), key.has_effect ? "" : "no effect: ", key.remark);
+  }
+  return page;
+}
+
 }  // namespace
 
 std::string reference_page(const CLI::App& root) {
@@ -208,6 +223,7 @@ std::string man_page(const CLI::App& root) {
   page += "# EXIT STATUS\n\n";
   for (const ExitText& exit : kExits) page += fmt::format("*{}*\n\t{}.\n\n", exit.code, exit.text);
   page += "# ENVIRONMENT\n\n*AERON\\_DIR*\n\tInstance directory, where neither the option nor the configuration names one.\n\n"
+          "*AERON\\_...*\n\tThe stock driver's settings, for *thalweg media-driver*; docs/reference/media-driver.md lists them.\n\n"
           "*THALWEG\\_SECTION\\_KEY*\n\tOverrides one key of the configuration, such as THALWEG\\_STREAMS\\_MTU=1408.\n\n"
           "*NO\\_COLOR*\n\tNo colours on a terminal.\n\n# SEE ALSO\n\n*thalweg.yaml*(5), *thalweg-controlplane*(8), *thalweg-dataplane*(8)\n";
   return page;
@@ -228,6 +244,7 @@ std::vector<std::pair<std::string, std::string>> generated_files() {
                            "with its origin.\n\n# KEYS\n\nEvery key with its default:\n\n```\n" +
                            config::default_yaml() + "```\n\n# SEE ALSO\n\n*thalweg*(1)\n";
   return {{"docs/reference/cli.md", reference_page(*root)},
+          {"docs/reference/media-driver.md", stock_settings_page()},
           {"docs/man/thalweg.1.scd", man_page(*root)},
           {"docs/man/thalweg.yaml.5.scd", yaml},
           {"config/system/thalweg.bash", bash_completion(*root)}};

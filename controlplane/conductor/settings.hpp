@@ -105,7 +105,7 @@ struct Settings {
   std::int64_t poll_interval_ns{100'000};          // longest sleep of an idle conductor
   std::int32_t reserved_session_id_low{-1};
   std::int32_t reserved_session_id_high{1000};
-  bool is_termination_allowed{false};              // TERMINATE_DRIVER: the `allow` or the `deny` validator
+  bool is_termination_allowed{false};              // TERMINATE_DRIVER
   std::vector<RelaySettings> relays;
   std::vector<FeedSettings> feeds;
   std::uint64_t random_seed{1};                    // session ids and initial term ids
