@@ -29,6 +29,7 @@ struct ShardOptions {
   std::int64_t sync_interval_ns{1 * kSecond_ns};
   std::uint64_t sync_every_entries{1000};
   std::uint64_t sync_every_bytes{1U << 20};
+  std::uint32_t index_interval{100};              // records from one index node to the next
   std::uint64_t prepare_bytes{8U << 20};          // pages ahead of the tail that maintain() has ready, so that append() takes no page fault
 };
 

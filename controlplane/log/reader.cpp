@@ -74,13 +74,71 @@ Result<void> Reader::seek(std::uint64_t entry) {
     point_ = {0, entry, std::numeric_limits<std::int64_t>::min()};
     return {};
   }
-  const std::span<const std::byte> data = segment_->data();
-  for (ScanPoint probe = point_; point_.entry < entry; point_ = probe) {
-    ParsedRecord parsed = next_record(data, probe);
-    if (!parsed.is_valid()) break;  // next() finds out what it is
-    if (probe.entry > entry) break; // a pad for several numbers
-  }
+  const auto node = index_of_current().find_entry(entry);
+  if (node && node->entry <= entry) start_at(*node);
+  scan_while([entry](const ParsedRecord&, const ScanPoint& to) { return to.entry <= entry; });
   return {};
+}
+
+// Only what is closed has an index; the active segment is read from its start.
+SparseIndex Reader::index_of_current() {
+  const SegmentHeader& header = segment_->header();
+  auto index = load_index(*files_, directory_, header.ordinal, header.segment_bytes);
+  return index ? std::move(*index) : SparseIndex{};
+}
+
+// An index may say anything: a node counts when the record it names stands there.
+void Reader::start_at(const SparseIndex::Node& node) {
+  if (node.entry < point_.entry) return;
+  ScanPoint probe{node.offset, node.entry, point_.timestamp_ns};
+  const ScanPoint at = probe;
+  if (next_record(segment_->data(), probe).is_valid()) point_ = at;
+}
+
+// Moves over records for which `is_before(record, point behind it)` holds. What is damaged is next()'s affair.
+template <typename IsBefore>
+void Reader::scan_while(IsBefore is_before) {
+  const std::span<const std::byte> data = segment_->data();
+  for (ScanPoint probe = point_;; point_ = probe) {
+    const ParsedRecord parsed = next_record(data, probe);
+    if (!parsed.is_valid() || !is_before(parsed, probe)) return;
+  }
+}
+
+Result<void> Reader::seek_time(std::int64_t timestamp_ns) {
+  if (auto listed = list_if_changed(); !listed) return tl::unexpected{std::move(listed.error())};
+  if (segments_.empty()) return seek(0);
+  // No record of a segment is newer than what the next one starts with.
+  std::size_t index = 0;
+  while (index + 1 < segments_.size() && segments_[index + 1].header.base_timestamp_ns < timestamp_ns) ++index;
+  for (;; ++index) {
+    if (auto entered = enter(index); !entered) return entered;
+    const auto node = index_of_current().find_time(timestamp_ns);
+    if (node && node->timestamp_ns < timestamp_ns) start_at(*node);
+    bool is_found = false;
+    scan_while([&](const ParsedRecord& parsed, const ScanPoint&) {
+      is_found = !is_pad(parsed.header) && parsed.header.timestamp_ns >= timestamp_ns;
+      return !is_found;
+    });
+    if (is_found || index + 1 >= segments_.size()) return {};
+  }
+}
+
+Result<void> Reader::seek_position(std::uint64_t position) {
+  if (auto listed = list_if_changed(); !listed) return tl::unexpected{std::move(listed.error())};
+  const auto invalid = [&] { return fail(ErrorCode::kInvalidArgument, directory_ + ": no record starts at position " + std::to_string(position)); };
+  for (std::size_t index = 0; index < segments_.size(); ++index) {
+    const SegmentInfo& info = segments_[index];
+    if (position < info.header.base_position || position >= info.end_position()) continue;
+    const std::uint64_t offset = position - info.header.base_position;
+    if (auto entered = enter(index); !entered) return entered;
+    const auto node = index_of_current().find_offset(offset);
+    if (node && node->offset <= offset) start_at(*node);
+    scan_while([offset](const ParsedRecord&, const ScanPoint& to) { return to.offset <= offset; });
+    if (point_.offset != offset) return invalid();
+    return {};
+  }
+  return invalid();
 }
 
 Result<Read> Reader::next() {

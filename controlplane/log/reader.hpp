@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "controlplane/log/coordination.hpp"
+#include "controlplane/log/index.hpp"
 #include "controlplane/log/segment.hpp"
 
 namespace thalweg::log {
@@ -58,6 +59,10 @@ class Reader {
   // Goes to an entry. Below the lowest one: the next call reports the gap. At or above the end: kEnd until it is there. Errors: kIo.
   [[nodiscard]] Result<void> seek(std::uint64_t entry);
 
+  // Goes to the first entry that is not older than this; to the end when there is none. Errors: kIo.
+  [[nodiscard]] Result<void> seek_time(std::int64_t timestamp_ns);
+  // Goes to the entry at a position in the shard's log (RecordView::position). Errors: kInvalidArgument when no record starts there; kIo.
+  [[nodiscard]] Result<void> seek_position(std::uint64_t position);
   [[nodiscard]] std::uint64_t next_entry() const noexcept { return point_.entry; }  // what next() looks for
   // Numbers below it may be read now.
   [[nodiscard]] std::uint64_t limit() const noexcept;
@@ -68,6 +73,10 @@ class Reader {
   [[nodiscard]] Result<void> list_again();
   [[nodiscard]] Result<bool> list_if_changed();
   [[nodiscard]] Result<void> enter(std::size_t index);
+  template <typename IsBefore>
+  void scan_while(IsBefore is_before);
+  void start_at(const SparseIndex::Node& node);
+  [[nodiscard]] SparseIndex index_of_current();
   [[nodiscard]] Result<std::optional<Read>> step();
   [[nodiscard]] Result<std::optional<Read>> on_fault(const ParsedRecord& parsed);
   [[nodiscard]] Result<std::optional<Read>> next_segment(RecordFault fault);

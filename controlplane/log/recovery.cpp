@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "controlplane/log/index.hpp"
+
 namespace thalweg::log {
 namespace {
 
@@ -174,7 +176,9 @@ class Recovery {
   Result<void> close(Segment& segment, std::uint64_t content_end) {
     if (auto synced = segment.file().sync(); !synced) return synced;
     const ScanPoint start{0, segment.header().base_entry, segment.header().base_timestamp_ns};
-    return segment.seal(scan_segment(segment.data(), start, content_end).summary, true);
+    if (auto sealed = segment.seal(scan_segment(segment.data(), start, content_end).summary, true, clock_.epoch_ns()); !sealed) return sealed;
+    static_cast<void>(save_index(files_, directory_, segment.header().ordinal, SparseIndex::build(segment.data(), start, content_end)));  // a help only
+    return {};
   }
 
   Result<void> finish() {

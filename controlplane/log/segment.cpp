@@ -97,10 +97,11 @@ Result<std::uint64_t> Segment::content_end(std::uint64_t from) {
   return last;
 }
 
-Result<void> Segment::seal(const SegmentSummary& summary, bool is_data_synced) {
+Result<void> Segment::seal(const SegmentSummary& summary, bool is_data_synced, std::int64_t closed_ns) {
   SegmentSeal seal;
   seal.ordinal = header().ordinal;
   seal.is_data_synced = is_data_synced ? 1 : 0;
+  seal.closed_ns = closed_ns;
   seal.summary = summary;
   if (auto written = file_->write_at(encode(seal), kSealOffset); !written) return written;
   info_.seal = seal;

@@ -54,7 +54,7 @@ class Segment {
   // Offset in the data behind the last byte that may be something else than zero. Errors: kIo.
   [[nodiscard]] Result<std::uint64_t> content_end(std::uint64_t from);
   // Writes the seal; not synced. Errors: kIo, kNoSpace.
-  [[nodiscard]] Result<void> seal(const SegmentSummary& summary, bool is_data_synced);
+  [[nodiscard]] Result<void> seal(const SegmentSummary& summary, bool is_data_synced, std::int64_t closed_ns);
 
  private:
   Segment(SegmentInfo info, std::unique_ptr<File> file, std::unique_ptr<Mapping> mapping)

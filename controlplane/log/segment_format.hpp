@@ -66,8 +66,9 @@ struct SegmentSeal {
   std::uint64_t ordinal{};
   std::uint32_t is_data_synced{};  // 1: all data was durable before this was written
   std::uint32_t reserved0{};
+  std::int64_t closed_ns{};
   SegmentSummary summary;
-  std::array<std::byte, kPageBytes - 24 - sizeof(SegmentSummary) - 4> reserved{};
+  std::array<std::byte, kPageBytes - 32 - sizeof(SegmentSummary) - 4> reserved{};
   std::uint32_t crc{};             // CRC-32C of all before it
 };
 static_assert(sizeof(SegmentSeal) == kPageBytes && offsetof(SegmentSeal, crc) == kPageBytes - 4);

@@ -25,7 +25,7 @@ struct Shard::SyncWork {
 };
 
 Shard::Shard(FileSystem& files, const Clock& clock, std::string directory, const ShardOptions& options, std::unique_ptr<File> lock, Coordination coordination)
-    : files_{files}, clock_{clock}, directory_{std::move(directory)}, options_{options}, lock_{std::move(lock)}, coordination_{std::move(coordination)} {
+    : files_{files}, clock_{clock}, directory_{std::move(directory)}, options_{options}, lock_{std::move(lock)}, coordination_{std::move(coordination)}, index_{options.index_interval} {
   entry_bytes_max_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(options.payload_max_bytes, options.segment_bytes - kRecordHeaderBytes));
   Random random{static_cast<std::uint64_t>(clock.epoch_ns()) ^ static_cast<std::uint64_t>(::getpid()) << 32U};
   writer_id_ = random.next();
@@ -181,6 +181,7 @@ void Shard::put_run(std::span<const Entry> run, bool begins, bool ends) {
     if (i == 0) first_word = word;
     else publish_record(at, word);
     count(header, stored);
+    index_.add(header, static_cast<std::uint64_t>(at - first) + tail_.offset);
     at += record_span(stored);
   }
   publish_record(first, first_word);
@@ -228,6 +229,7 @@ Result<void> Shard::rotate_locked() {
   active_ = std::move(*created);
   tail_.offset = 0;
   summary_ = SegmentSummary{.end_entry = tail_.entry};
+  index_ = SparseIndex{options_.index_interval};
   counted_from_ = 0;
   prepared_to_ = 0;
   segments_.push_back({active_->info(), summary_, false});
@@ -246,14 +248,16 @@ Result<void> Shard::close_active_locked() {
     publish_record(at, put_pad(at, static_cast<std::uint32_t>(left), tail_.entry, 0, tail_.timestamp_ns));
   }
   if (counted_from_ != 0) {  // recovery began in the middle: the rest is counted now
-    const SegmentHeader& header = active_->header();
-    const Scan whole = scan_segment(active_->data(), {0, header.base_entry, header.base_timestamp_ns}, summary_.end_offset);
-    summary_ = whole.summary;
+    const ScanPoint start{0, active_->header().base_entry, active_->header().base_timestamp_ns};
+    const std::uint64_t end = tail_.offset;
+    summary_ = scan_segment(active_->data(), start, end).summary;
+    index_ = SparseIndex::build(active_->data(), start, end, options_.index_interval);
   }
   segments_.back().summary = summary_;
   segments_.back().is_closed = true;
-  auto sealed = active_->seal(summary_, is_synced);
+  auto sealed = active_->seal(summary_, is_synced, clock_.epoch_ns());
   segments_.back().info = active_->info();
+  static_cast<void>(save_index(files_, directory_, active_->header().ordinal, index_));  // a help only: without it readers read more
   return sealed;
 }
 
@@ -356,6 +360,45 @@ Result<void> Shard::maintain() {
   if (prepare_bytes != 0) active->mapping().populate(kDataOffset + prepare_from, prepare_bytes);
   if (is_sync_due) return make_durable(end);
   return {};
+}
+
+RetentionShard Shard::retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned) const {
+  const std::lock_guard guard{mutex_};
+  RetentionShard state{.closed = {}, .active_bytes = kDataOffset + active_->header().segment_bytes, .lowest_committed = lowest_committed};
+  for (std::size_t i = 0; i + 1 < segments_.size(); ++i) {
+    const KnownSegment& segment = segments_[i];
+    const SegmentHeader& header = segment.info.header;
+    RetentionSegment closed{.end_entry = segment.summary.end_entry, .bytes = kDataOffset + header.segment_bytes, .newest_ns = header.created_ns};
+    if (segment.summary.record_count > 0) closed.newest_ns = segment.summary.last_timestamp_ns;
+    closed.closed_ns = segment.info.seal ? segment.info.seal->closed_ns : header.created_ns;
+    for (const EntryRange& range : pinned) closed.is_pinned |= range.from < closed.end_entry && header.base_entry < range.to;
+    state.closed.push_back(closed);
+  }
+  return state;
+}
+
+// Spec: archive-log 7, Order. The names go from the oldest on, so that a crash in between leaves no hole.
+Result<std::uint64_t> Shard::delete_oldest(std::size_t count) {
+  const std::lock_guard guard{mutex_};
+  if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
+  std::uint64_t bytes = 0;
+  for (count = std::min(count, segments_.size() - 1); count > 0; --count) {
+    bytes += kDataOffset + segments_.front().info.header.segment_bytes;
+    to_remove_.push_back(segments_.front().info.path);
+    segments_.erase(segments_.begin());
+  }
+  if (to_remove_.empty()) return bytes;
+  coordination_.count_change();
+  while (!to_remove_.empty()) {
+    const std::string& path = to_remove_.front();
+    if (auto removed = files_.remove(path); !removed && removed.error().code != ErrorCode::kNotFound) return tl::unexpected{std::move(removed.error())};
+    const std::string index = directory_ + "/" + index_name(*parse_segment_name(path.substr(path.size() - segment_name(0).size())));
+    if (auto removed = files_.remove(index); !removed && removed.error().code != ErrorCode::kNotFound) return tl::unexpected{std::move(removed.error())};
+    to_remove_.erase(to_remove_.begin());
+  }
+  coordination_.count_change();  // who listed the directory in between looks again
+  if (auto synced = files_.sync_directory(directory_); !synced) return tl::unexpected{std::move(synced.error())};
+  return bytes;
 }
 
 Result<void> Shard::close() {

@@ -10,8 +10,10 @@
 
 #include "controlplane/log/clock.hpp"
 #include "controlplane/log/coordination.hpp"
+#include "controlplane/log/index.hpp"
 #include "controlplane/log/options.hpp"
 #include "controlplane/log/recovery.hpp"
+#include "controlplane/log/retention.hpp"
 
 namespace thalweg::log {
 
@@ -59,6 +61,16 @@ class Shard {
   // What has to happen without an append: periodic sync, closing of old segments, making pages ready. Call it every few ms to 100 ms; it does
   // nothing when nothing is due. May be on a thread of its own. Errors: as sync() and rotate().
   [[nodiscard]] Result<void> maintain();
+  // What plan_retention() asks for. `lowest_committed`: see there. Closed segments with an entry in one of the `pinned` ranges are marked.
+  struct EntryRange {
+    std::uint64_t from{};
+    std::uint64_t to{};  // the number behind the last one
+  };
+  [[nodiscard]] RetentionShard retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned = {}) const;
+  // Deletes the oldest `count` closed segments; the active one stays, whatever is asked for. Readers inside them keep what they have mapped, others
+  // are told of the gap. Returns the bytes that were given back. Errors: kIo, kPermission when a file could not be removed: it is
+  // no part of the log any more, and tried again with the next call or open. kClosed.
+  [[nodiscard]] Result<std::uint64_t> delete_oldest(std::size_t count);
   // Syncs unless the policy is kNone or kExplicit, and ends: every later call fails. Twice is no error.
   [[nodiscard]] Result<void> close();
 
@@ -106,12 +118,14 @@ class Shard {
   std::shared_ptr<Segment> active_;
   ScanPoint tail_;                           // in the active one
   SegmentSummary summary_;                   // of the active one, from counted_from_ on
+  SparseIndex index_;                        // the same
   std::uint64_t counted_from_{};
   std::vector<std::shared_ptr<Segment>> unsynced_;  // closed ones with data that no sync has covered
   std::uint64_t appended_bytes_{};           // since the last sync was begun
   std::uint64_t synced_entry_{};             // tail's number when the last sync was begun
   std::int64_t last_sync_ns_{};              // monotonic, of that
   std::uint64_t prepared_to_{};              // offset in the active one up to which pages are ready
+  std::vector<std::string> to_remove_;       // paths of segments that are no part of the log any more
   bool is_closed_{};
   std::optional<Error> broken_;              // why nothing more is taken
 

@@ -57,9 +57,14 @@ class Lives {
       case 0: return done(shard_->sync());
       case 1: return done(shard_->rotate());
       case 2: return done(shard_->maintain());
-      case 3: return false;  // in the middle of everything
+      case 3: return random_.below(2) == 0 && delete_oldest();  // false: in the middle of everything
       default: return append();
     }
+  }
+  bool delete_oldest() {
+    const bool is_done = shard_->delete_oldest(random_.below(2)).has_value();
+    deleted_to_ = std::max(deleted_to_, shard_->first_entry());
+    return is_done;
   }
   bool done(const Result<void>& result) {
     note_durable(shard_->durable_entry());
@@ -94,7 +99,7 @@ class Lives {
       if (read->status == ReadStatus::kEnd) break;
       if (read->status != ReadStatus::kRecord) {
         for (std::uint64_t lost = read->lost.from_entry; lost < read->lost.to_entry; ++lost)
-          if (lost < durable_at_crash_ && !lost_.contains(lost)) fail("lost the durable entry " + std::to_string(lost));
+          if (lost < durable_at_crash_ && lost >= deleted_to_ && !lost_.contains(lost)) fail("lost the durable entry " + std::to_string(lost));
           else lost_.insert(lost);
         expected = read->lost.to_entry;
         continue;
@@ -116,6 +121,7 @@ class Lives {
   std::uint64_t durable_{0};
   std::uint64_t durable_at_crash_{0};
   std::set<std::uint64_t> lost_;  // accepted, never durable, and gone in a crash with later ones behind them
+  std::uint64_t deleted_to_{0};
   std::uint64_t serial_{0};
   int acts_{0};
 };

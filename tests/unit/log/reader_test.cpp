@@ -99,6 +99,65 @@ TEST_F(ReaderTest, of_no_directory_or_an_empty_one) {
   EXPECT_EQ(reader->first_entry(), UINT64_MAX);
 }
 
+// 300 entries of one stream in several segments, three of the same time each.
+class SeekTest : public ShardTest {
+ protected:
+  void SetUp() override {
+    auto options = small_options();
+    options.index_interval = 7;
+    open(options);
+    for (int i = 0; i < 300; ++i) {
+      if (i % 3 == 0) clock.advance(10);
+      append_bytes(700);
+    }
+    ASSERT_TRUE(shard->sync());
+    ASSERT_GT(shard->segment_count(), 3U);
+  }
+  void expect_all_found() {
+    auto reader = Reader::open(files, kDirectory);
+    std::vector<std::uint64_t> positions;
+    for (std::uint64_t i = 0; i < 300; ++i) positions.push_back(reader->next()->record.position);
+    const std::int64_t first = clock.epoch - 990;
+    for (std::uint64_t i = 0; i < 300; ++i) {
+      ASSERT_TRUE(reader->seek(i));
+      EXPECT_EQ(reader->next()->record.entry(), i);
+      ASSERT_TRUE(reader->seek_position(positions[i]));
+      EXPECT_EQ(reader->next()->record.entry(), i);
+      EXPECT_EQ(reader->seek_position(positions[i] + 8).error().code, ErrorCode::kInvalidArgument);
+      if (i > 297) continue;  // behind the last time
+      ASSERT_TRUE(reader->seek_time(first + static_cast<std::int64_t>(i) * 10 / 3));
+      EXPECT_EQ(reader->next()->record.entry(), (i + 2) / 3 * 3) << "the first one of its time";
+    }
+    ASSERT_TRUE(reader->seek_time(first - 1000));
+    EXPECT_EQ(reader->next()->record.entry(), 0U);
+    ASSERT_TRUE(reader->seek_time(first + 991));
+    EXPECT_EQ(reader->next()->status, ReadStatus::kEnd);
+  }
+};
+
+TEST_F(SeekTest, finds_entries_positions_and_times) { expect_all_found(); }
+
+TEST_F(SeekTest, needs_no_index) {
+  for (const std::string& path : files.paths()) {
+    if (path.find("/index-") == std::string::npos) continue;
+    ASSERT_TRUE(files.remove(path)) << path;
+  }
+  expect_all_found();
+}
+
+TEST_F(SeekTest, believes_no_index_that_is_damaged_or_wrong) {
+  SparseIndex wrong;
+  for (std::uint64_t i = 0; i < 5; ++i) wrong.add({.entry = 1000 * i}, 8000 * i);
+  int count = 0;
+  for (const std::string& path : files.paths()) {
+    if (path.find("/index-") == std::string::npos) continue;
+    if (++count % 2 == 0) files.set_content(path, bytes_of("TLINDX01 and nothing more"));
+    else files.set_content(path, wrong.encode(*parse_index_name(path.substr(path.rfind('/') + 1))));
+  }
+  ASSERT_GT(count, 2);
+  expect_all_found();
+}
+
 // One segment with five entries of 8 bytes, 48 bytes each; entry 1 to 3 are damaged in turn.
 class DamagedTest : public ShardTest {
  protected:

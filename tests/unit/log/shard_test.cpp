@@ -255,6 +255,51 @@ TEST_F(ShardTest, takes_nothing_after_a_failed_sync) {
   EXPECT_EQ(shard->durable_entry(), 0U);
 }
 
+TEST_F(ShardTest, deletes_its_oldest_closed_segments_and_never_the_active_one) {
+  open();
+  for (int i = 0; i < 6; ++i) append_bytes(30000);
+  ASSERT_TRUE(shard->sync());
+  EXPECT_EQ(shard->delete_oldest(0), 0U);
+  EXPECT_EQ(shard->delete_oldest(1), kDataOffset + kSegmentBytesMin);
+  EXPECT_EQ(shard->first_entry(), 2U);
+  EXPECT_FALSE(files.exists(path_of(0)));
+  EXPECT_FALSE(files.exists(std::string{kDirectory} + "/" + index_name(0)));
+  auto options = ReaderOptions{};
+  EXPECT_EQ(read_all(options).front(), "gap 0-2") << "nobody is moved without being told";
+  ASSERT_TRUE(shard->delete_oldest(100));
+  EXPECT_EQ(shard->segment_count(), 1U);
+  reopen();
+  EXPECT_EQ(shard->first_entry(), 4U);
+  EXPECT_EQ(append("on"), 6U);
+}
+
+TEST_F(ShardTest, tries_again_to_remove_what_could_not_be_removed) {
+  open();
+  for (int i = 0; i < 4; ++i) append_bytes(30000);
+  files.fail_at(files.steps() + 1, ErrorCode::kIo);
+  EXPECT_FALSE(shard->delete_oldest(1));
+  EXPECT_EQ(shard->first_entry(), 2U);
+  EXPECT_TRUE(files.exists(path_of(0)));
+  EXPECT_TRUE(shard->delete_oldest(0));
+  EXPECT_FALSE(files.exists(path_of(0)));
+}
+
+TEST_F(ShardTest, tells_retention_what_it_has) {
+  open();
+  append_bytes(30000);
+  append_bytes(30000);
+  clock.advance(kSecond_ns);
+  append_bytes(30000);
+  const Shard::EntryRange pinned[]{{1, 2}};
+  const RetentionShard state = shard->retention_state(1, pinned);
+  ASSERT_EQ(state.closed.size(), 1U);
+  EXPECT_EQ(state.closed[0].end_entry, 2U);
+  EXPECT_EQ(state.closed[0].newest_ns, clock.epoch - kSecond_ns);
+  EXPECT_EQ(state.closed[0].closed_ns, clock.epoch);
+  EXPECT_TRUE(state.closed[0].is_pinned);
+  EXPECT_FALSE(shard->retention_state(1).closed[0].is_pinned);
+}
+
 // Appenders on several threads that all want durability share flushes: fewer than appends.
 TEST(GroupCommit, shares_one_flush_among_many_appenders) {
   const auto files = make_plain_file_system();
