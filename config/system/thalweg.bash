@@ -23,7 +23,7 @@ _thalweg_grammar() {
       takes_files=1
       ;;
     'stream')
-      verbs='list'
+      verbs='list why'
       options='--help'
       valued=''
       files=''
@@ -33,6 +33,13 @@ _thalweg_grammar() {
       verbs=''
       options='--help --session --stream --backlogged --watch'
       valued='--session --stream'
+      files=''
+      takes_files=0
+      ;;
+    'stream why')
+      verbs=''
+      options='--help --watch'
+      valued=''
       files=''
       takes_files=0
       ;;

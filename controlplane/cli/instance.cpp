@@ -34,11 +34,14 @@ bool is_answered(const Slot& slot) {
   return head.state.load(std::memory_order_acquire) != shm::Observed::kNone && head.generation == slot.desired.generation;
 }
 
-// The slowest of a stream's subscribers on this machine.
-struct Slowest {
+// A stream's subscribers on this machine.
+struct Consumers {
   std::uint32_t count{};
-  std::int64_t position{};
-  std::string name;
+  std::optional<StreamView::Consumer> slowest;
+  void add(StreamView::Consumer consumer) {
+    ++count;
+    if (!slowest || consumer.position < slowest->position) slowest = std::move(consumer);
+  }
 };
 
 // Subscriber links by target, read once: a registry has up to 32,768 of them.
@@ -56,25 +59,24 @@ class Links {
     }
     std::sort(used_.begin(), used_.end());
   }
-  [[nodiscard]] Slowest slowest(shm::LinkTarget target, std::uint32_t slot) const {
-    Slowest out;
+  [[nodiscard]] Consumers of(shm::LinkTarget target, std::uint32_t slot) const {
+    Consumers out;
     const auto& registry = instance_.registry();
     for (auto at = std::lower_bound(used_.begin(), used_.end(), std::pair{key(target, slot), 0U}); at != used_.end(); ++at) {
       if (at->first != key(target, slot)) break;
       if ((at->second & kRelay) != 0) {
-        add_relay(out, registry.publications[at->second & ~kRelay]);
+        out.add(relay(registry.publications[at->second & ~kRelay]));
         continue;
       }
       const auto& link = registry.links[at->second].desired;
       const auto position = instance_.counter(link.counter_id);
       if (!position) continue;
-      if (out.count++ == 0 || *position < out.position) {
-        out.position = *position;
-        out.name = "subscriber " + std::to_string(link.counter_id);
-        if (link.subscription < registry.subscriptions.size()) {
-          out.name += " of client " + std::to_string(registry.subscriptions[link.subscription].client_id);
-        }
+      StreamView::Consumer subscriber{link.counter_id, 0, *position, "subscriber " + std::to_string(link.counter_id)};
+      if (link.subscription < registry.subscriptions.size()) {
+        subscriber.client_id = registry.subscriptions[link.subscription].client_id;
+        subscriber.name += " of client " + std::to_string(subscriber.client_id);
       }
+      out.add(std::move(subscriber));
     }
     return out;
   }
@@ -82,13 +84,11 @@ class Links {
  private:
   static constexpr std::uint32_t kRelay = 1U << 31;
   // Nobody waits for one without receivers, or that drops.
-  static void add_relay(Slowest& out, const shm::PublicationSlot& slot) {
+  static StreamView::Consumer relay(const shm::PublicationSlot& slot) {
     const shm::PublicationState& state = slot.observed.state;
     const bool is_waited_for = state.is_connected != 0 && (slot.desired.flags & shm::PublicationFlags::kDropsWhenSlow) == 0;
-    const std::int64_t position = is_waited_for ? state.sender_position : state.producer_position;
-    if (out.count++ != 0 && position >= out.position) return;
-    out.position = position;
-    out.name = "relay " + std::to_string(slot.desired.registration_id);
+    const std::int64_t id = slot.desired.registration_id;
+    return {-1, id, is_waited_for ? state.sender_position : state.producer_position, "relay " + std::to_string(id)};
   }
   static std::uint64_t key(shm::LinkTarget target, std::uint32_t slot) { return static_cast<std::uint64_t>(target) << 32 | slot; }
 
@@ -96,13 +96,9 @@ class Links {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> used_;  // target and link slot, or kRelay | publication slot; sorted
 };
 
-// The receiver that lets the sender go least far.
-std::string slowest_receiver(const shm::PublicationState& state) {
-  const shm::ReceiverState* slowest = nullptr;
-  for (const shm::ReceiverState& receiver : state.receivers) {
-    if (receiver.is_live != 0 && (slowest == nullptr || receiver.last_limit < slowest->last_limit)) slowest = &receiver;
-  }
-  return slowest == nullptr ? "receiver" : "receiver " + format_endpoint(slowest->address, slowest->port);
+std::string name_of_limiting_receiver(const shm::PublicationSlot& slot) {
+  const shm::ReceiverState* const receiver = limiting_receiver(slot);
+  return receiver == nullptr ? "receiver" : "receiver " + format_endpoint(receiver->address, receiver->port);
 }
 
 StreamView publication_view(const Instance& instance, const Links& links, std::uint32_t index) {
@@ -110,7 +106,7 @@ StreamView publication_view(const Instance& instance, const Links& links, std::u
   const auto& wanted = slot.desired;
   const shm::PublicationState& state = slot.observed.state;
   const bool is_ipc = (wanted.flags & shm::PublicationFlags::kIpc) != 0;
-  const Slowest spy = links.slowest(shm::LinkTarget::kPublication, index);
+  Consumers spies = links.of(shm::LinkTarget::kPublication, index);
   StreamView view;
   const bool is_relay = (wanted.flags & shm::PublicationFlags::kRelay) != 0;
   view.kind = is_relay ? "relay" : is_ipc ? "ipc" : "publication";
@@ -124,15 +120,16 @@ StreamView publication_view(const Instance& instance, const Links& links, std::u
   view.is_connected = state.is_connected != 0;
   view.position = std::max(instance.counter(wanted.pub_pos_id).value_or(state.producer_position), state.producer_position);
   view.limit = state.publisher_limit;
-  const std::int64_t consumed = is_ipc ? (spy.count != 0 ? spy.position : state.consumer_position) : state.sender_position;
+  view.slowest = std::move(spies.slowest);
+  const std::int64_t consumed = is_ipc ? (view.slowest ? view.slowest->position : state.consumer_position) : state.sender_position;
   view.backlog_bytes = std::max<std::int64_t>(view.position - consumed, 0);
   view.window_left_bytes = std::max<std::int64_t>((is_ipc ? state.publisher_limit - view.position : state.sender_limit - state.sender_position), 0);
-  view.consumers = is_ipc ? spy.count : state.receiver_count;
+  view.consumers = is_ipc ? spies.count : state.receiver_count;
   if (!view.is_connected) view.held_by = is_ipc ? "no subscriber" : "no receiver";
-  else if (is_ipc && view.position >= state.publisher_limit) view.held_by = spy.name;
-  else if (!is_ipc && view.backlog_bytes > 0 && state.sender_position >= state.sender_limit) view.held_by = slowest_receiver(state);
+  else if (is_ipc && view.position >= state.publisher_limit && view.slowest) view.held_by = view.slowest->name;
+  else if (!is_ipc && is_window_shut(slot, view.backlog_bytes)) view.held_by = name_of_limiting_receiver(slot);
   else if (is_relay) return view;   // nobody publishes into its log, so nobody is limited
-  else if (!is_ipc && view.position >= state.publisher_limit && spy.count != 0 && spy.position < state.sender_position) view.held_by = spy.name + " (spy)";
+  else if (!is_ipc && view.position >= state.publisher_limit && view.slowest && view.slowest->position < state.sender_position) view.held_by = view.slowest->name + " (spy)";
   else if (!is_ipc && view.position >= state.publisher_limit) view.held_by = "sender";
   return view;
 }
@@ -161,7 +158,7 @@ StreamView image_view(const Instance& instance, const Links& links, std::uint32_
   const shm::ImageSlot& slot = instance.registry().images[index];
   const auto& wanted = slot.desired;
   const shm::ImageState& state = slot.observed.state;
-  const Slowest subscriber = links.slowest(shm::LinkTarget::kImage, index);
+  Consumers subscribers = links.of(shm::LinkTarget::kImage, index);
   StreamView view;
   view.kind = "image";
   view.slot = index;
@@ -177,14 +174,15 @@ StreamView image_view(const Instance& instance, const Links& links, std::uint32_
   view.is_connected = state.lifecycle == shm::Lifecycle::kActive;
   view.position = state.rebuild_position;
   view.limit = state.next_sm_position + state.next_sm_window;
-  view.consumers = subscriber.count;
+  view.consumers = subscribers.count;
+  view.slowest = std::move(subscribers.slowest);
   view.window_left_bytes = std::max<std::int64_t>(view.limit - state.high_water, 0);
-  if (subscriber.count != 0) view.backlog_bytes = std::max<std::int64_t>(state.rebuild_position - subscriber.position, 0);
+  if (view.slowest) view.backlog_bytes = std::max<std::int64_t>(state.rebuild_position - view.slowest->position, 0);
   view.sides = sides_of(instance, slot);
   if (state.gap_count != 0) {
     view.held_by = "loss at " + std::to_string(state.rebuild_position);
   } else if (view.backlog_bytes > 0) {
-    view.held_by = subscriber.name;
+    view.held_by = view.slowest->name;
   }
   return view;
 }
@@ -237,6 +235,26 @@ std::vector<StreamView> streams_of(const Instance& instance) {
     if (is_used(registry.images[i])) out.push_back(image_view(instance, links, i));
   }
   return out;
+}
+
+bool is_window_shut(const shm::PublicationSlot& slot, std::int64_t backlog_bytes) noexcept {
+  const shm::PublicationState& state = slot.observed.state;
+  const std::int64_t wanted = std::min<std::int64_t>(backlog_bytes, std::max(slot.desired.mtu, 1));
+  return backlog_bytes > 0 && state.sender_limit - state.sender_position < wanted;
+}
+
+const shm::ReceiverState* limiting_receiver(const shm::PublicationSlot& slot) noexcept {
+  const auto& receivers = slot.observed.state.receivers;
+  const bool is_max = slot.desired.flow_control == shm::FlowControl::kMax;
+  const bool has_required = std::any_of(std::begin(receivers), std::end(receivers), [](const auto& r) { return r.is_live != 0 && r.is_flow_controlling != 0; });
+  const shm::ReceiverState* limiting = nullptr;
+  for (const shm::ReceiverState& receiver : receivers) {
+    if (receiver.is_live == 0 || (!is_max && has_required && receiver.is_flow_controlling == 0)) continue;
+    // Max keeps no limits: the receiver that is farthest let the sender go where it is.
+    const bool is_it = limiting == nullptr || (is_max ? receiver.last_position > limiting->last_position : receiver.last_limit < limiting->last_limit);
+    if (is_it) limiting = &receiver;
+  }
+  return limiting;
 }
 
 std::string_view name_of(shm::PortKind kind) noexcept {

@@ -55,6 +55,13 @@ struct StreamView {
   std::int64_t backlog_bytes{};  // produced and not sent, or received and not consumed
   std::int64_t window_left_bytes{};
   std::uint32_t consumers{};   // receivers, or subscribers on this machine
+  struct Consumer {            // on this machine: a subscriber of an image or an IPC publication, a spy, a relay
+    std::int32_t counter_id{-1};  // of its position; -1: a relay
+    std::int64_t client_id{};     // or the relay's registration id
+    std::int64_t position{};
+    std::string name;
+  };
+  std::optional<Consumer> slowest;  // of them
   std::string held_by;         // who keeps it from going faster; "" = nobody
   struct Side {
     std::string channel;       // of the destination
@@ -64,6 +71,12 @@ struct StreamView {
   std::vector<Side> sides;     // images of multi-destination subscriptions: what each destination brought
 };
 [[nodiscard]] std::vector<StreamView> streams_of(const Instance& instance);
+
+// Something is to be sent, and the receivers' window has no room for a whole datagram of it.
+[[nodiscard]] bool is_window_shut(const shm::PublicationSlot& slot, std::int64_t backlog_bytes) noexcept;
+// The receiver whose limit is the sender's: the one that lets it go farthest with max flow control, else the one that lets it go least far, of
+// those that count. nullptr: none is live.
+[[nodiscard]] const shm::ReceiverState* limiting_receiver(const shm::PublicationSlot& slot) noexcept;
 
 // Name of a port's type as the configuration spells it.
 [[nodiscard]] std::string_view name_of(shm::PortKind kind) noexcept;

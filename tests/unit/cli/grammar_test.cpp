@@ -153,7 +153,7 @@ std::string completed(const std::string& words) {
 
 TEST(Completion, offers_verbs_options_and_file_names) {
   EXPECT_EQ(completed("stre"), "stream");
-  EXPECT_EQ(completed("stream \"\""), "list");
+  EXPECT_EQ(completed("stream \"\""), "list why");
   EXPECT_EQ(completed("stream list --back"), "--backlogged");
   EXPECT_EQ(completed("--directory /x stream list --back"), "--backlogged") << "the value of an option is no verb";
   EXPECT_EQ(completed("config check " + kRoot + "/config/default.ya"), kRoot + "/config/default.yaml");
