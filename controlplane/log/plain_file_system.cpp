@@ -11,24 +11,12 @@
 #include <cerrno>
 #include <cstring>
 
+#include "dataplane/base/errno.hpp"
+
 namespace thalweg::log {
 namespace {
 
-ErrorCode code_of(int saved_errno) noexcept {
-  switch (saved_errno) {
-    case ENOENT: return ErrorCode::kNotFound;
-    case EEXIST: return ErrorCode::kInUse;
-    case EACCES:
-    case EPERM:
-    case EROFS: return ErrorCode::kPermission;
-    case ENOSPC:
-    case EDQUOT:
-    case ENOMEM: return ErrorCode::kNoSpace;
-    default: return ErrorCode::kIo;
-  }
-}
-
-tl::unexpected<Error> failed_with(const std::string& what, int saved_errno) { return fail_errno(code_of(saved_errno), what, saved_errno); }
+tl::unexpected<Error> failed_with(const std::string& what, int saved_errno) { return fail_errno(file_error_code(saved_errno), what, saved_errno); }
 
 class PlainMapping final : public Mapping {
  public:

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "dataplane/base/errno.hpp"
 #include "dataplane/base/units.hpp"
 
 namespace thalweg::shm {
@@ -32,21 +33,6 @@ class Descriptor {
 };
 
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, which Debian 12's <sys/mman.h> knows and older ones do not
-
-ErrorCode code_of(int error) noexcept {
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR: return ErrorCode::kNotFound;
-    case EEXIST: return ErrorCode::kInUse;
-    case EACCES:
-    case EPERM:
-    case EROFS: return ErrorCode::kPermission;
-    case ENOSPC:
-    case EDQUOT:
-    case ENOMEM: return ErrorCode::kNoSpace;
-    default: return ErrorCode::kIo;
-  }
-}
 
 std::uint64_t bytes_to_allocate(const MappedFile::CreateOptions& options) noexcept {
   if (!options.allocate) return 0;
@@ -133,21 +119,21 @@ std::byte* MappedFile::release() noexcept {
 
 Result<MappedFile> MappedFile::create(const std::string& path, const CreateOptions& options) {
   const Descriptor fd{::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, options.mode)};
-  if (fd.get() < 0) return fail_errno(code_of(errno), "create " + path, errno);
+  if (fd.get() < 0) return fail_errno(file_error_code(errno), "create " + path, errno);
   const auto undo = [&path](tl::unexpected<Error> error) {
     ::unlink(path.c_str());
     return error;
   };
   if (const int error = resize(fd.get(), options); error != 0) {
-    if (code_of(error) == ErrorCode::kNoSpace) return undo(no_space(fd.get(), path, bytes_to_allocate(options), error));
-    return undo(fail_errno(code_of(error), "allocate " + path, error));
+    if (file_error_code(error) == ErrorCode::kNoSpace) return undo(no_space(fd.get(), path, bytes_to_allocate(options), error));
+    return undo(fail_errno(file_error_code(error), "allocate " + path, error));
   }
   MappedFile file;
   file.path_ = path;
   if (options.length == 0) return file;
   void* const address =
       ::mmap(nullptr, options.length, PROT_READ | PROT_WRITE, MAP_SHARED | (options.populate ? MAP_POPULATE : 0), fd.get(), 0);
-  if (address == MAP_FAILED) return undo(fail_errno(code_of(errno), "map " + path, errno));
+  if (address == MAP_FAILED) return undo(fail_errno(file_error_code(errno), "map " + path, errno));
   file.data_ = static_cast<std::byte*>(address);
   file.length_ = options.length;
   return file;
@@ -155,17 +141,17 @@ Result<MappedFile> MappedFile::create(const std::string& path, const CreateOptio
 
 Result<void> MappedFile::allocate(const std::string& path, std::uint64_t from, std::uint64_t bytes) {
   const Descriptor fd{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
-  if (fd.get() < 0) return fail_errno(code_of(errno), "open " + path, errno);
+  if (fd.get() < 0) return fail_errno(file_error_code(errno), "open " + path, errno);
   const int error = allocate_blocks(fd.get(), from, bytes);
   if (error == 0) return {};
-  if (code_of(error) == ErrorCode::kNoSpace) return no_space(fd.get(), path, bytes, error);
-  return fail_errno(code_of(error), "allocate " + path, error);
+  if (file_error_code(error) == ErrorCode::kNoSpace) return no_space(fd.get(), path, bytes, error);
+  return fail_errno(file_error_code(error), "allocate " + path, error);
 }
 
 Result<MappedFile> MappedFile::open(const std::string& path, Access access, bool populate) {
   const bool is_writable = access == Access::kReadWrite;
   const Descriptor fd{::open(path.c_str(), (is_writable ? O_RDWR : O_RDONLY) | O_CLOEXEC)};
-  if (fd.get() < 0) return fail_errno(code_of(errno), "open " + path, errno);
+  if (fd.get() < 0) return fail_errno(file_error_code(errno), "open " + path, errno);
   struct stat status {};
   if (::fstat(fd.get(), &status) != 0) return fail_errno(ErrorCode::kIo, "stat " + path, errno);
   if (!S_ISREG(status.st_mode)) return fail(ErrorCode::kIo, "open " + path + ": not a regular file");
@@ -175,7 +161,7 @@ Result<MappedFile> MappedFile::open(const std::string& path, Access access, bool
   const auto length = static_cast<std::uint64_t>(status.st_size);
   void* const address = ::mmap(nullptr, length, PROT_READ | (is_writable ? PROT_WRITE : 0), MAP_SHARED | (populate ? MAP_POPULATE : 0),
                                fd.get(), 0);
-  if (address == MAP_FAILED) return fail_errno(code_of(errno), "map " + path, errno);
+  if (address == MAP_FAILED) return fail_errno(file_error_code(errno), "map " + path, errno);
   file.data_ = static_cast<std::byte*>(address);
   file.length_ = length;
   return file;
