@@ -205,10 +205,12 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   register_counters(*root, context);
   register_top(*root, context);
   register_capture(*root, context);
+  register_trace(*root, context);
   register_route(*root, context);
   register_names(*root, context);
   register_host(*root, context);
   register_config(*root, context);
+  register_support_bundle(*root, context);
   register_pub(*root, context);
   register_sub(*root, context);
   register_ping(*root, context);

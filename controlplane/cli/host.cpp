@@ -1,5 +1,11 @@
-// thalweg host check: one line for each thing that matters.
+// thalweg host check | init | undo: what the machine is like, what can be mended at once, and that taken back.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+
 #include "controlplane/cli/host_check.hpp"
+#include "controlplane/cli/host_init.hpp"
 #include "controlplane/cli/verbs.hpp"
 #include "dataplane/base/time.hpp"
 #include "dataplane/shm/cnc.hpp"
@@ -13,6 +19,13 @@ struct HostOptions {
   std::int64_t probe_ns{2 * kSecond_ns};
   bool has_no_probe{};
   bool is_strict{};
+};
+
+struct InitOptions {
+  std::string config;
+  std::vector<std::string> set;
+  bool is_sure{};      // --yes
+  bool is_dry_run{};
 };
 
 std::string_view name_of(Verdict verdict) {
@@ -71,6 +84,114 @@ Exit check(Context& context, HostOptions options) {
   return worst >= (options.is_strict ? Verdict::kWarning : Verdict::kProblem) ? Exit::kProblems : Exit::kOk;
 }
 
+Table steps_table() { return Table{"steps", {{"why", "WHY"}, {"command", "COMMAND"}, {"result", "RESULT"}}}; }
+
+// On a terminal somebody may say no; elsewhere --yes has said yes.
+Result<bool> is_wanted(Context& context, const InitOptions& options, std::string_view verb) {
+  if (options.is_sure) return true;
+  if (!context.out.is_terminal() || context.out.is_json()) {
+    return fail(ErrorCode::kInvalidArgument, fmt::format("{} changes this machine: say --yes, or --dry-run to see how", verb));
+  }
+  context.out.line("Go on? [y/N]");
+  context.out.flush();
+  std::string answer;
+  std::getline(std::cin, answer);
+  return answer == "y" || answer == "Y" || answer == "yes";
+}
+
+Exit print_plan(Context& context, const std::vector<HostStep>& steps, bool is_undo) {
+  Table table = steps_table();
+  for (const HostStep& step : steps) {
+    for (const FileWrite& write : is_undo ? step.undo : step.writes) table.add({step.why, write.command(), Cell{}});
+  }
+  context.out.print(table, is_undo ? "nothing to undo" : "nothing to do");
+  return Exit::kOk;
+}
+
+// Each command is printed with what came of it; the first failure ends it. What was done is kept for `host undo`, in front of what was before.
+Exit do_steps(Context& context, const std::vector<HostStep>& steps, const Host& host) {
+  auto done = load_steps(host);
+  if (!done) return context.out.fail("host init", done.error());
+  Table table = steps_table();
+  std::optional<Error> error;
+  for (const HostStep& step : steps) {
+    const auto applied = apply(step, host);
+    for (const FileWrite& write : step.writes) table.add({step.why, write.command(), applied ? Cell{"done"}.styled(Style::kGood) : Cell{"failed"}.styled(Style::kBad)});
+    if (!applied) {
+      error = applied.error();
+      break;
+    }
+    done->push_back(step);
+  }
+  context.out.print(table);
+  const auto saved = save_steps(*done, host);
+  if (error) return context.out.fail("host init", *error);
+  return saved ? Exit::kOk : context.out.fail("host init", saved.error());
+}
+
+Exit init(Context& context, InitOptions options) {
+  if (!context.directory.empty()) options.set.push_back("instance.directory=" + context.directory);
+  const auto config = config::load_file(options.config, options.set);
+  if (!config) return context.out.fail("host init", config.error());
+  const Host host = this_host(config->instance.directory.empty() ? shm::default_directory() : config->instance.directory);
+  const auto steps = plan_host(*config, host);
+  if (!steps) return context.out.fail("host init", steps.error());
+  if (options.is_dry_run || steps->empty()) return print_plan(context, *steps, false);
+  if (host.user_id != 0) return context.out.fail("host init", Error{ErrorCode::kPermission, "only root may change the machine", "sudo thalweg host init, or --dry-run to see the commands"});
+  if (!options.is_sure && context.out.is_terminal()) static_cast<void>(print_plan(context, *steps, false));
+  const auto wanted = is_wanted(context, options, "host init");
+  if (!wanted) return context.out.fail("host init", wanted.error());
+  return *wanted ? do_steps(context, *steps, host) : Exit::kOk;
+}
+
+Exit undo_all(Context& context, const InitOptions& options) {
+  const Host host = this_host("/");
+  auto steps = load_steps(host);
+  if (!steps) return context.out.fail("host undo", steps.error());
+  std::reverse(steps->begin(), steps->end());
+  if (options.is_dry_run || steps->empty()) return print_plan(context, *steps, true);
+  if (host.user_id != 0) return context.out.fail("host undo", Error{ErrorCode::kPermission, "only root may change the machine", "sudo thalweg host undo"});
+  const auto wanted = is_wanted(context, options, "host undo");
+  if (!wanted) return context.out.fail("host undo", wanted.error());
+  if (!*wanted) return Exit::kOk;
+  Table table = steps_table();
+  while (!steps->empty()) {
+    const HostStep step = steps->front();
+    const auto left = undo(step, host);
+    if (!left) {
+      std::reverse(steps->begin(), steps->end());
+      static_cast<void>(save_steps(*steps, host));  // the rest can be tried again
+      return context.out.fail("host undo", left.error());
+    }
+    for (const FileWrite& write : step.undo) {
+      const bool is_left = std::find(left->begin(), left->end(), write.command()) != left->end();
+      table.add({step.why, write.command(), is_left ? Cell{"left: somebody has changed it since"}.styled(Style::kWarn) : Cell{"done"}.styled(Style::kGood)});
+    }
+    steps->erase(steps->begin());
+  }
+  forget_steps(host);
+  context.out.print(table);
+  return Exit::kOk;
+}
+
+void register_init(CLI::App& noun, Context& context) {
+  CLI::App* verb = noun.add_subcommand("init", "Set the machine up for a configuration, until the next boot: hugepages, governors, socket buffers, devices; prints each command it runs");
+  const auto options = std::make_shared<InitOptions>();
+  verb->add_option("-c,--config", options->config, "Configuration file; none: the built-in defaults")->type_name("FILE");
+  verb->add_option("--set", options->set, "Override one key, as section.key=value; may be repeated")->type_name("KEY=VALUE")->expected(1)->take_all();
+  verb->add_flag("--dry-run", options->is_dry_run, "Print the commands and run none");
+  verb->add_flag("--yes", options->is_sure, "Do not ask; needed where nobody can answer");
+  set_example(*verb, "host init --config /etc/thalweg/thalweg.yaml --dry-run");
+  on_run(*verb, context, [&context, options] { return init(context, *options); });
+
+  CLI::App* back = noun.add_subcommand("undo", "Take back what host init did, last first; what somebody has changed since is left");
+  const auto undo_options = std::make_shared<InitOptions>();
+  back->add_flag("--dry-run", undo_options->is_dry_run, "Print the commands and run none");
+  back->add_flag("--yes", undo_options->is_sure, "Do not ask; needed where nobody can answer");
+  set_example(*back, "host undo --yes");
+  on_run(*back, context, [&context, undo_options] { return undo_all(context, *undo_options); });
+}
+
 }  // namespace
 
 void register_host(CLI::App& root, Context& context) {
@@ -84,6 +205,7 @@ void register_host(CLI::App& root, Context& context) {
   verb->add_flag("--strict", options->is_strict, "Exit 4 on warnings, too");
   set_example(*verb, "host check --config /etc/thalweg/thalweg.yaml");
   on_run(*verb, context, [&context, options] { return check(context, *options); });
+  register_init(*noun, context);
 }
 
 }  // namespace thalweg::cli

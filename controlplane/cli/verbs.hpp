@@ -8,8 +8,10 @@ void register_up(CLI::App& root, Context& context);        // up
 void register_media_driver(CLI::App& root, Context& context);  // media-driver
 void register_stream(CLI::App& root, Context& context);    // stream list | why
 void register_counters(CLI::App& root, Context& context);  // stat, drops, errors, loss
-void register_host(CLI::App& root, Context& context);      // host check
+void register_host(CLI::App& root, Context& context);      // host check | init | undo
 void register_capture(CLI::App& root, Context& context);   // capture
+void register_trace(CLI::App& root, Context& context);      // trace
+void register_support_bundle(CLI::App& root, Context& context);  // support-bundle
 void register_route(CLI::App& root, Context& context);     // route get
 void register_names(CLI::App& root, Context& context);     // names
 void register_top(CLI::App& root, Context& context);       // top
