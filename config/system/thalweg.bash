@@ -2,7 +2,7 @@
 _thalweg_grammar() {
   case $1 in
     '')
-      verbs='up media-driver stream stat drops errors loss top capture route names host config pub sub ping pong bench'
+      verbs='up media-driver stream stat drops errors loss top capture trace route names host config support-bundle pub sub ping pong bench'
       options='--help --version --directory --json'
       valued='--directory'
       files='--directory'
@@ -85,6 +85,13 @@ _thalweg_grammar() {
       files='--file --socket'
       takes_files=1
       ;;
+    'trace')
+      verbs=''
+      options='--help --port --file --type --session --stream --count --duration --socket'
+      valued='--port --file --type --session --stream --count --duration --socket'
+      files='--file --socket'
+      takes_files=0
+      ;;
     'route')
       verbs='get'
       options='--help'
@@ -107,7 +114,7 @@ _thalweg_grammar() {
       takes_files=0
       ;;
     'host')
-      verbs='check'
+      verbs='check init undo'
       options='--help'
       valued=''
       files=''
@@ -118,6 +125,20 @@ _thalweg_grammar() {
       options='--help --config --set --probe --no-probe --strict'
       valued='--config --set --probe'
       files='--config'
+      takes_files=0
+      ;;
+    'host init')
+      verbs=''
+      options='--help --config --set --dry-run --yes --root'
+      valued='--config --set --root'
+      files='--config --root'
+      takes_files=0
+      ;;
+    'host undo')
+      verbs=''
+      options='--help --dry-run --yes --root'
+      valued='--root'
+      files='--root'
       takes_files=0
       ;;
     'config')
@@ -147,6 +168,13 @@ _thalweg_grammar() {
       valued=''
       files=''
       takes_files=1
+      ;;
+    'support-bundle')
+      verbs=''
+      options='--help --output --config'
+      valued='--output --config'
+      files='--output --config'
+      takes_files=0
       ;;
     'pub')
       verbs=''

@@ -24,6 +24,7 @@ struct HostOptions {
 struct InitOptions {
   std::string config;
   std::vector<std::string> set;
+  std::string root;    // "": this machine
   bool is_sure{};      // --yes
   bool is_dry_run{};
 };
@@ -108,36 +109,45 @@ Exit print_plan(Context& context, const std::vector<HostStep>& steps, bool is_un
   return Exit::kOk;
 }
 
-// Each command is printed with what came of it; the first failure ends it. What was done is kept for `host undo`, in front of what was before.
+// Each command is printed with what came of it; the first failure ends it. What is done is kept for `host undo` before it is done: whoever is
+// killed in between leaves a step too many there, which changes nothing, and none too few.
 Exit do_steps(Context& context, const std::vector<HostStep>& steps, const Host& host) {
   auto done = load_steps(host);
   if (!done) return context.out.fail("host init", done.error());
   Table table = steps_table();
-  std::optional<Error> error;
+  Result<void> result;
   for (const HostStep& step : steps) {
-    const auto applied = apply(step, host);
-    for (const FileWrite& write : step.writes) table.add({step.why, write.command(), applied ? Cell{"done"}.styled(Style::kGood) : Cell{"failed"}.styled(Style::kBad)});
-    if (!applied) {
-      error = applied.error();
-      break;
-    }
     done->push_back(step);
+    if (result = save_steps(*done, host); !result) break;
+    result = apply(step, host);
+    for (const FileWrite& write : step.writes) table.add({step.why, write.command(), result ? Cell{"done"}.styled(Style::kGood) : Cell{"failed"}.styled(Style::kBad)});
+    if (result) continue;
+    done->pop_back();
+    if (const auto saved = save_steps(*done, host); !saved) context.out.note("note: " + saved.error().message);
+    break;
   }
   context.out.print(table);
-  const auto saved = save_steps(*done, host);
-  if (error) return context.out.fail("host init", *error);
-  return saved ? Exit::kOk : context.out.fail("host init", saved.error());
+  return result ? Exit::kOk : context.out.fail("host init", result.error());
 }
+
+Host host_of(const InitOptions& options, const std::string& instance_directory) {
+  Host host = this_host(instance_directory);
+  host.root = options.root;
+  return host;
+}
+
+// Whoever sets up a copy of a machine's files needs no more than to write them.
+bool may_change(const Host& host) noexcept { return host.user_id == 0 || !host.root.empty(); }
 
 Exit init(Context& context, InitOptions options) {
   if (!context.directory.empty()) options.set.push_back("instance.directory=" + context.directory);
   const auto config = config::load_file(options.config, options.set);
   if (!config) return context.out.fail("host init", config.error());
-  const Host host = this_host(config->instance.directory.empty() ? shm::default_directory() : config->instance.directory);
+  const Host host = host_of(options, config->instance.directory.empty() ? shm::default_directory() : config->instance.directory);
   const auto steps = plan_host(*config, host);
   if (!steps) return context.out.fail("host init", steps.error());
   if (options.is_dry_run || steps->empty()) return print_plan(context, *steps, false);
-  if (host.user_id != 0) return context.out.fail("host init", Error{ErrorCode::kPermission, "only root may change the machine", "sudo thalweg host init, or --dry-run to see the commands"});
+  if (!may_change(host)) return context.out.fail("host init", Error{ErrorCode::kPermission, "only root may change the machine", "sudo thalweg host init, or --dry-run to see the commands"});
   if (!options.is_sure && context.out.is_terminal()) static_cast<void>(print_plan(context, *steps, false));
   const auto wanted = is_wanted(context, options, "host init");
   if (!wanted) return context.out.fail("host init", wanted.error());
@@ -145,33 +155,39 @@ Exit init(Context& context, InitOptions options) {
 }
 
 Exit undo_all(Context& context, const InitOptions& options) {
-  const Host host = this_host("/");
+  const Host host = host_of(options, "/");
   auto steps = load_steps(host);
   if (!steps) return context.out.fail("host undo", steps.error());
-  std::reverse(steps->begin(), steps->end());
-  if (options.is_dry_run || steps->empty()) return print_plan(context, *steps, true);
-  if (host.user_id != 0) return context.out.fail("host undo", Error{ErrorCode::kPermission, "only root may change the machine", "sudo thalweg host undo"});
+  if (options.is_dry_run || steps->empty()) return print_plan(context, {steps->rbegin(), steps->rend()}, true);
+  if (!may_change(host)) return context.out.fail("host undo", Error{ErrorCode::kPermission, "only root may change the machine", "sudo thalweg host undo"});
   const auto wanted = is_wanted(context, options, "host undo");
   if (!wanted) return context.out.fail("host undo", wanted.error());
   if (!*wanted) return Exit::kOk;
   Table table = steps_table();
-  while (!steps->empty()) {
-    const HostStep step = steps->front();
+  Result<void> result;
+  while (!steps->empty() && result) {
+    const HostStep& step = steps->back();
     const auto left = undo(step, host);
     if (!left) {
-      std::reverse(steps->begin(), steps->end());
-      static_cast<void>(save_steps(*steps, host));  // the rest can be tried again
-      return context.out.fail("host undo", left.error());
+      result = tl::unexpected{left.error()};
+      break;
     }
     for (const FileWrite& write : step.undo) {
       const bool is_left = std::find(left->begin(), left->end(), write.command()) != left->end();
       table.add({step.why, write.command(), is_left ? Cell{"left: somebody has changed it since"}.styled(Style::kWarn) : Cell{"done"}.styled(Style::kGood)});
     }
-    steps->erase(steps->begin());
+    steps->pop_back();
+    result = save_steps(*steps, host);  // what is left can be tried again
   }
-  forget_steps(host);
+  if (result) forget_steps(host);
   context.out.print(table);
-  return Exit::kOk;
+  return result ? Exit::kOk : context.out.fail("host undo", result.error());
+}
+
+void add_init_options(CLI::App& verb, InitOptions& options) {
+  verb.add_flag("--dry-run", options.is_dry_run, "Print the commands and run none");
+  verb.add_flag("--yes", options.is_sure, "Do not ask; needed where nobody can answer");
+  verb.add_option("--root", options.root, "Another machine's files: the directory that has its proc, sys and run")->type_name("DIR");
 }
 
 void register_init(CLI::App& noun, Context& context) {
@@ -179,15 +195,13 @@ void register_init(CLI::App& noun, Context& context) {
   const auto options = std::make_shared<InitOptions>();
   verb->add_option("-c,--config", options->config, "Configuration file; none: the built-in defaults")->type_name("FILE");
   verb->add_option("--set", options->set, "Override one key, as section.key=value; may be repeated")->type_name("KEY=VALUE")->expected(1)->take_all();
-  verb->add_flag("--dry-run", options->is_dry_run, "Print the commands and run none");
-  verb->add_flag("--yes", options->is_sure, "Do not ask; needed where nobody can answer");
+  add_init_options(*verb, *options);
   set_example(*verb, "host init --config /etc/thalweg/thalweg.yaml --dry-run");
   on_run(*verb, context, [&context, options] { return init(context, *options); });
 
   CLI::App* back = noun.add_subcommand("undo", "Take back what host init did, last first; what somebody has changed since is left");
   const auto undo_options = std::make_shared<InitOptions>();
-  back->add_flag("--dry-run", undo_options->is_dry_run, "Print the commands and run none");
-  back->add_flag("--yes", undo_options->is_sure, "Do not ask; needed where nobody can answer");
+  add_init_options(*back, *undo_options);
   set_example(*back, "host undo --yes");
   on_run(*back, context, [&context, undo_options] { return undo_all(context, *undo_options); });
 }

@@ -55,6 +55,13 @@ Result<void> write_file(const Host& host, const FileWrite& write) {
   return {};
 }
 
+// The kernel may take less without a word, such as fewer hugepages than were asked for.
+Result<void> check_taken(const Host& host, const FileWrite& write) {
+  const auto now = read_line(host, write.file);
+  if (!now || value_in(*now) == write.value) return {};
+  return fail(ErrorCode::kNoSpace, fmt::format("{}: the kernel made it {}", write.command(), value_in(*now)), "soon after the boot there is more room");
+}
+
 HostStep change(std::string why, const std::string& file, const std::string& before, std::string after) {
   return {std::move(why), {{file, std::move(after)}}, {{file, before}}};
 }
@@ -169,10 +176,12 @@ Result<std::vector<HostStep>> plan_host(const config::Config& config, const Host
 
 Result<void> apply(const HostStep& step, const Host& host) {
   for (std::size_t i = 0; i < step.writes.size(); ++i) {
+    const bool is_setting = step.writes.size() == 1;
     auto written = write_file(host, step.writes[i]);
+    if (written && is_setting) written = check_taken(host, step.writes[i]);
     if (written) continue;
-    // Nothing happened yet if the first one failed; else everything that may have happened is taken back, as far as it goes.
-    for (const FileWrite& write : i == 0 ? std::vector<FileWrite>{} : step.undo) static_cast<void>(write_file(host, write));
+    // What may have happened is taken back, as far as it goes.
+    for (const FileWrite& write : i == 0 && !is_setting ? std::vector<FileWrite>{} : step.undo) static_cast<void>(write_file(host, write));
     return written;
   }
   return {};

@@ -26,7 +26,8 @@ struct HostStep {
 // Errors: kNotFound (a device, or the driver for it).
 [[nodiscard]] Result<std::vector<HostStep>> plan_host(const config::Config& config, const Host& host);
 
-// Does one step; what it had written before a failure is undone. Errors: kPermission, kIo with the command that failed.
+// Does one step; what it had written before a failure is undone. Errors: kPermission, kIo with the command that failed, kNoSpace where the
+// kernel took another value.
 [[nodiscard]] Result<void> apply(const HostStep& step, const Host& host);
 // Undoes one step. A file that somebody has changed since is not touched; its command is answered, for a remark.
 [[nodiscard]] Result<std::vector<std::string>> undo(const HostStep& step, const Host& host);

@@ -1,7 +1,9 @@
 // thalweg pub: a publisher for people, scripts and load tests.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iostream>
+#include <utility>
 
 #include "controlplane/cli/traffic.hpp"
 #include "controlplane/cli/verbs.hpp"
@@ -56,6 +58,7 @@ class Publisher {
     out.value("back_pressured", "back pressured", back_pressured_);
     out.value("not_connected", "not connected", not_connected_);
     out.value("admin_actions", "admin actions", admin_actions_);
+    out.value("longest_stall_ns", "longest stall", longest_stall_ns_, Unit::kDuration);
     out.value("late_messages", "late messages", late_);
     out.value("is_verified", "verifiable", options_.is_verified);
     out.value("position", "position", position_);
@@ -145,7 +148,7 @@ class Publisher {
         ++sent_;
         bytes_ += length;
         position_ = result.position();
-        stalled_since_ns_ = 0;
+        if (stalled_since_ns_ != 0) longest_stall_ns_ = std::max(longest_stall_ns_, monotonic_ns() - std::exchange(stalled_since_ns_, 0));
         return std::nullopt;
       }
       count(result.status());
@@ -216,6 +219,7 @@ class Publisher {
   std::int64_t start_ns_{};
   std::int64_t end_ns_{};
   std::int64_t stalled_since_ns_{};
+  std::int64_t longest_stall_ns_{};  // that one message waited to be taken
   std::int64_t sent_{};
   std::int64_t bytes_{};
   std::int64_t position_{};

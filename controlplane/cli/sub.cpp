@@ -1,7 +1,9 @@
 // thalweg sub: a subscriber that reads every byte, checks what `thalweg pub --verify` sends, or prints lines.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
+#include <utility>
 
 #include "controlplane/cli/traffic.hpp"
 #include "controlplane/cli/verbs.hpp"
@@ -39,11 +41,12 @@ class Subscriber {
       const std::int64_t now_ns = monotonic_ns();
       if (received_ != before) {
         if (before == 0) first_ns_ = now_ns;
+        else note_gap(now_ns - last_ns_);
         last_ns_ = now_ns;
       }
       was_connected_ |= fragments > 0 || subscription_.is_connected();
       if (const auto end = is_over(now_ns - begin_ns, fragments)) return *end;
-      if (const auto rates = progress.tick(now_ns, received_, bytes_)) report(*rates);
+      if (const auto rates = progress.tick(now_ns, received_, bytes_)) report(*rates, now_ns);
       if (fragments == 0) {
         if (options_.prints_lines) context_.out.flush();
         backoff.wait();
@@ -79,6 +82,7 @@ class Subscriber {
     out.value("duration_ns", "duration", duration_ns, Unit::kDuration);
     out.value("messages_per_second", "messages", per_second(received_, duration_ns), Unit::kPerSecond);
     out.value("bytes_per_second", "throughput", per_second(bytes_, duration_ns), Unit::kBytesPerSecond);
+    out.value("longest_gap_ns", "longest gap", longest_gap_ns_, Unit::kDuration);
     out.value("checksum", "checksum", fmt::format("{:08x}", digest_));
     out.value("is_verified", "verified", options_.is_verified);
     if (options_.is_verified) {
@@ -148,10 +152,18 @@ class Subscriber {
     return std::nullopt;
   }
 
-  void report(const Progress::Rates& rates) {
+  // Between two polls that brought messages.
+  void note_gap(std::int64_t gap_ns) noexcept {
+    gap_ns_ = std::max(gap_ns_, gap_ns);
+    longest_gap_ns_ = std::max(longest_gap_ns_, gap_ns);
+  }
+
+  void report(const Progress::Rates& rates, std::int64_t now_ns) {
+    const std::int64_t open_gap_ns = received_ > 0 ? now_ns - last_ns_ : 0;
+    const std::int64_t gap_ns = std::max(std::exchange(gap_ns_, 0), open_gap_ns);
     if (context_.out.is_json()) {
       context_.out.document() = {{"event", "progress"}, {"messages_received", received_}, {"messages_per_second", rates.messages_per_second},
-                                 {"bytes_per_second", rates.bytes_per_second}, {"is_connected", subscription_.is_connected()}};
+                                 {"bytes_per_second", rates.bytes_per_second}, {"longest_gap_ns", gap_ns}, {"is_connected", subscription_.is_connected()}};
       context_.out.flush();
     } else {
       context_.out.note(fmt::format("received {}  {}/s  {}/s  {}", human_count(static_cast<double>(received_)),
@@ -174,6 +186,8 @@ class Subscriber {
   std::int64_t corrupt_{};
   std::int64_t first_ns_{};
   std::int64_t last_ns_{};
+  std::int64_t gap_ns_{};          // longest since the last progress line
+  std::int64_t longest_gap_ns_{};  // of all
 };
 
 Exit run_sub(Context& context, const SubOptions& options, bool interval_given) {

@@ -2,6 +2,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kRunningConfig = "running-config.yaml";
+constexpr std::size_t kStreamsMax = 256;     // whose causes are told
 constexpr std::size_t kFileMax = 4U << 20;  // of what is copied from /proc and /sys
 
 struct BundleOptions {
@@ -76,14 +79,23 @@ class Bundle {
   }
 
   // What one of our own verbs says, as JSON.
-  void add_verb(const std::string& name, std::vector<std::string> arguments) {
-    std::ostringstream out;
-    std::ostringstream err;
-    Context context{Output{out, err, {}}, {}, Exit::kOk};
-    arguments.insert(arguments.end(), {"--json", "--directory", directory_});
-    const int code = run(context, arguments);
-    const bool is_answer = code == static_cast<int>(Exit::kOk) || code == static_cast<int>(Exit::kProblems);
-    add(name, out.str() + err.str(), is_answer ? "" : fmt::format("exit {}", code));
+  void add_verb(const std::string& name, const std::vector<std::string>& arguments) {
+    const Answer answer = ask_verb(arguments);
+    add(name, answer.text, answer.remark);
+  }
+
+  // All streams, and what each waits for, one document a line.
+  void add_streams() {
+    const Answer list = ask_verb({"stream", "list"});
+    add("stream-list.json", list.text, list.remark);
+    std::string why;
+    const api::Json streams = api::Json::parse(list.text, nullptr, false);
+    std::size_t count = 0;
+    for (const api::Json& stream : streams.is_object() ? streams.value("streams", api::Json::array()) : api::Json::array()) {
+      if (++count > kStreamsMax) break;
+      why += ask_verb({"stream", "why", std::to_string(stream.value("id", std::int64_t{0}))}).text;
+    }
+    add("stream-why.jsonl", why, count > kStreamsMax ? fmt::format("of {} streams only", kStreamsMax) : "");
   }
 
   // A file of the system, as far as it can be read.
@@ -102,11 +114,35 @@ class Bundle {
   // The configuration that the control plane runs with, and its own word about itself.
   void add_control() {
     auto client = api::ControlClient::connect(api::default_socket_path(directory_));
-    for (const std::string verb : {"config", "status"}) {
-      const auto answer = client ? client->call(verb) : Result<api::Json>{tl::unexpected{client.error()}};
-      const auto yaml = answer ? answer->value("yaml", std::string{}) : std::string{};
-      if (answer) add("running-" + verb + (yaml.empty() ? ".json" : ".yaml"), yaml.empty() ? answer->dump(1) + "\n" : yaml);
-      else parts_.push_back({"running-" + verb, 0, answer.error().message});
+    const auto ask = [&client](const std::string& verb) { return client ? client->call(verb) : Result<api::Json>{tl::unexpected{client.error()}}; };
+    const auto config = ask("config");
+    if (config) add(kRunningConfig, config->value("yaml", std::string{}));
+    else parts_.push_back({kRunningConfig, 0, config.error().message});
+    const auto status = ask("status");
+    if (status) add("status.json", status->dump(1) + "\n");
+    else parts_.push_back({"status.json", 0, status.error().message});
+  }
+
+  // What the machine lacks of what `config` asks for; without one of what the running one asks for.
+  void add_host_check(const std::string& config) {
+    std::vector<std::string> arguments{"host", "check", "--probe", "500ms"};
+    const std::string running = folder_.path(kRunningConfig);
+    if (!config.empty() || fs::exists(running)) arguments.insert(arguments.end(), {"--config", config.empty() ? running : config});
+    add_verb("host-check.json", arguments);
+    if (!config.empty()) add_file("thalweg.yaml", config);
+  }
+
+  // The two processes' own memory of the instance, byte for byte. Streams are in the log buffers, which stay where they are.
+  void add_instance_files() {
+    for (const char* const name : {"registry.dat", "cnc.dat", "loss-report.dat"}) {
+      const std::string path = directory_ + "/" + name;
+      struct stat found {};
+      if (::access(path.c_str(), R_OK) != 0 || ::stat(path.c_str(), &found) != 0) {
+        parts_.push_back({name, 0, path + " cannot be read"});
+        continue;
+      }
+      raw_.emplace_back(name);
+      parts_.push_back({name, static_cast<std::uint64_t>(found.st_blocks) * 512, {}});
     }
   }
 
@@ -134,10 +170,44 @@ class Bundle {
 
   [[nodiscard]] const std::vector<Part>& parts() const noexcept { return parts_; }
 
+  // Everything into one archive, the instance's files from where they are.
+  Result<void> pack(const std::string& file) const {
+    std::vector<std::string> words{"tar", "--create", "--gzip", "--sparse", "--file", file, "--warning=no-file-changed",
+                                   "--transform=s,^\\(registry\\|cnc\\|loss-report\\)\\.dat$," + folder_.name() + "/&,", "-C", folder_.base(), folder_.name()};
+    if (!raw_.empty()) words.insert(words.end(), {"-C", fs::absolute(directory_).string()});
+    words.insert(words.end(), raw_.begin(), raw_.end());
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    pid_t pid = 0;
+    if (const int error = ::posix_spawnp(&pid, "tar", nullptr, nullptr, arguments.data(), environ); error != 0) return fail_errno(ErrorCode::kGeneric, "start tar", error);
+    constexpr int kChanged = 1;  // files of a live instance change while they are read
+    int status = 0;
+    if (::waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) > kChanged) {
+      return fail(ErrorCode::kIo, "tar could not write " + file, "its message above says why; -o names another place");
+    }
+    return {};
+  }
+
  private:
+  struct Answer {
+    std::string text;
+    std::string remark;
+  };
+  [[nodiscard]] Answer ask_verb(std::vector<std::string> arguments) const {
+    std::ostringstream out;
+    std::ostringstream err;
+    Context context{Output{out, err, {}}, {}, Exit::kOk};
+    arguments.insert(arguments.end(), {"--json", "--directory", directory_});
+    const int code = run(context, arguments);
+    const bool is_answer = code == static_cast<int>(Exit::kOk) || code == static_cast<int>(Exit::kProblems);
+    return {out.str() + err.str(), is_answer ? "" : fmt::format("exit {}", code)};
+  }
+
   const Folder& folder_;
   std::string directory_;
   std::vector<Part> parts_;
+  std::vector<std::string> raw_;  // files of the instance directory
 };
 
 std::string listing(const std::string& directory) {
@@ -151,23 +221,6 @@ std::string listing(const std::string& directory) {
   return text;
 }
 
-Result<void> pack(const Folder& folder, const std::string& file) {
-  std::string path = file;
-  std::string base = folder.base();
-  std::string name = folder.name();
-  std::string command = "tar";
-  std::string make = "-czf";
-  std::string there = "-C";
-  char* const arguments[] = {command.data(), make.data(), path.data(), there.data(), base.data(), name.data(), nullptr};
-  pid_t pid = 0;
-  if (const int error = ::posix_spawnp(&pid, "tar", nullptr, nullptr, arguments, environ); error != 0) return fail_errno(ErrorCode::kGeneric, "start tar", error);
-  int status = 0;
-  if (::waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    return fail(ErrorCode::kIo, "tar could not write " + file, "its message above says why; -o names another place");
-  }
-  return {};
-}
-
 Exit support_bundle(Context& context, const BundleOptions& options) {
   const std::string name = fmt::format("thalweg-support-{:%Y%m%d-%H%M%S}", fmt::gmtime(std::time(nullptr)));
   const std::string file = fs::absolute(options.file.empty() ? name + ".tar.gz" : options.file).lexically_normal().string();
@@ -178,20 +231,18 @@ Exit support_bundle(Context& context, const BundleOptions& options) {
   bundle.add("version.txt", std::string{"thalweg "} + THALWEG_VERSION + "\n");
   bundle.add("directory.txt", listing(directory));
   bundle.add_control();
-  bundle.add_verb("stream-list.json", {"stream", "list"});
+  bundle.add_streams();
   bundle.add_verb("stat.json", {"stat"});
   bundle.add_verb("drops.json", {"drops", "--all", "--by-lane"});
   bundle.add_verb("errors.json", {"errors"});
   bundle.add_verb("loss.json", {"loss"});
   bundle.add_verb("names.json", {"names"});
   bundle.add_verb("top.json", {"top", "--count", "1", "--interval", "1s"});
-  std::vector<std::string> check{"host", "check", "--probe", "500ms"};
-  if (!options.config.empty()) check.insert(check.end(), {"--config", options.config});
-  bundle.add_verb("host-check.json", check);
-  if (!options.config.empty()) bundle.add_file("thalweg.yaml", options.config);
+  bundle.add_host_check(options.config);
   bundle.add_system();
   bundle.add_processes();
-  if (auto packed = pack(*folder, file); !packed) return context.out.fail("support-bundle", packed.error());
+  bundle.add_instance_files();
+  if (auto packed = bundle.pack(file); !packed) return context.out.fail("support-bundle", packed.error());
   Table table{"parts", {{"name", "PART"}, {"bytes", "SIZE", Unit::kBytes}, {"remark", "REMARK"}}};
   for (const Part& part : bundle.parts()) table.add({part.name, part.bytes, part.remark.empty() ? Cell{} : Cell{part.remark}.styled(Style::kWarn)});
   context.out.print(table);

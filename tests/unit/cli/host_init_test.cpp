@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "tests/unit/cli/instance_fixture.hpp"
 
@@ -157,6 +158,23 @@ TEST_F(HostInit, a_step_that_fails_half_way_is_taken_back) {
   EXPECT_EQ(read("/sys/bus/pci/devices/0000:01:00.0/driver_override"), "");
 }
 
+// A file of the kernel that keeps only the first 15 bytes of what it is told: this thread's name.
+TEST_F(HostInit, a_value_that_the_kernel_does_not_take_as_it_is_is_an_error_and_taken_back) {
+  const Host real;
+  std::ifstream in{"/proc/thread-self/comm"};
+  std::string before;
+  std::getline(in, before);
+  const HostStep step{"a long name", {{"/proc/thread-self/comm", "longer than the kernel keeps"}}, {{"/proc/thread-self/comm", before}}};
+  const auto applied = apply(step, real);
+  ASSERT_FALSE(applied);
+  EXPECT_EQ(applied.error().code, ErrorCode::kNoSpace);
+  EXPECT_NE(applied.error().message.find("the kernel made it longer than the"), std::string::npos) << applied.error().message;
+  std::ifstream again{"/proc/thread-self/comm"};
+  std::string after;
+  std::getline(again, after);
+  EXPECT_EQ(after, before);
+}
+
 TEST_F(HostInit, what_was_done_is_remembered_until_it_is_undone) {
   EXPECT_TRUE(load_steps(host_)->empty());
   const auto steps = plan();
@@ -175,7 +193,63 @@ TEST_F(HostInit, what_was_done_is_remembered_until_it_is_undone) {
   EXPECT_TRUE(load_steps(host_)->empty());
 }
 
-TEST(HostVerbs, init_prints_its_commands_and_wants_a_yes_where_nobody_can_answer) {
+// The verbs, on files that are no machine's.
+class HostVerbs : public HostInit {
+ protected:
+  test::Outcome host_verb(const std::string& verb, std::vector<std::string> arguments = {"--yes"}) const {
+    arguments.insert(arguments.begin(), {"host", verb, "--json", "--root", host_.root});
+    if (verb == "init") arguments.insert(arguments.end(), {"--set", "dataplane.hugepages=off"});
+    return test::thalweg(arguments);
+  }
+  // Everything that a machine's files say.
+  std::map<std::string, std::string> files() const {
+    std::map<std::string, std::string> all;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator{host_.root}) {
+      if (entry.is_regular_file()) all[entry.path().string()] = read(entry.path().string().substr(host_.root.size()));
+    }
+    return all;
+  }
+};
+
+TEST_F(HostVerbs, init_changes_undo_restores_and_neither_does_anything_twice) {
+  const auto before = files();
+  const test::Outcome first = host_verb("init");
+  ASSERT_EQ(first.exit, 0) << first.err;
+  ASSERT_FALSE(first.json()["steps"].empty());
+  for (const auto& step : first.json()["steps"]) EXPECT_EQ(step["result"], "done");
+  const auto changed = files();
+  EXPECT_EQ(read(kThp), "madvise");
+  const test::Outcome again = host_verb("init");
+  EXPECT_EQ(again.exit, 0) << again.err;
+  EXPECT_TRUE(again.json()["steps"].empty()) << again.out;
+  EXPECT_EQ(files(), changed);
+  const test::Outcome back = host_verb("undo");
+  EXPECT_EQ(back.exit, 0) << back.err;
+  EXPECT_EQ(back.json()["steps"].size(), first.json()["steps"].size());
+  write(kThp, "[always] madvise never");  // a kernel would say it this way
+  EXPECT_EQ(files(), before);
+  EXPECT_TRUE(host_verb("undo").json()["steps"].empty());
+  EXPECT_EQ(files(), before);
+}
+
+TEST_F(HostVerbs, a_dry_run_of_either_changes_nothing) {
+  const auto before = files();
+  EXPECT_FALSE(host_verb("init", {"--dry-run"}).json()["steps"].empty());
+  EXPECT_EQ(files(), before);
+  ASSERT_EQ(host_verb("init").exit, 0);
+  const auto changed = files();
+  EXPECT_FALSE(host_verb("undo", {"--dry-run"}).json()["steps"].empty());
+  EXPECT_EQ(files(), changed);
+}
+
+TEST_F(HostVerbs, where_nothing_can_be_remembered_nothing_is_changed) {
+  const auto before = files();
+  std::filesystem::remove_all(host_.root + "/run");
+  EXPECT_EQ(host_verb("init").exit, 1);
+  EXPECT_EQ(files(), before);
+}
+
+TEST(HostVerbsHere, init_prints_its_commands_and_wants_a_yes_where_nobody_can_answer) {
   const test::Outcome dry = test::thalweg({"host", "init", "--dry-run", "--json"});
   EXPECT_EQ(dry.exit, 0) << dry.err;
   EXPECT_TRUE(dry.json()["steps"].is_array());
