@@ -59,9 +59,24 @@ Result<void> Reader::enter(std::size_t index) {
   return {};
 }
 
-Result<void> Reader::seek(std::uint64_t entry) {
+// A segment may go between the listing and its opening: then the search starts anew.
+template <typename Seek>
+Result<void> Reader::on_current_list(Seek seek) {
   if (auto listed = list_if_changed(); !listed) return tl::unexpected{std::move(listed.error())};
+  for (;;) {
+    auto done = seek();
+    if (done || done.error().code != ErrorCode::kNotFound) return done;
+    segment_.reset();
+    if (auto listed = list_again(); !listed) return listed;
+  }
+}
+
+Result<void> Reader::seek(std::uint64_t entry) {
   broken_.reset();
+  return on_current_list([&] { return seek_in_list(entry); });
+}
+
+Result<void> Reader::seek_in_list(std::uint64_t entry) {
   if (segments_.empty()) {
     point_ = {0, entry, std::numeric_limits<std::int64_t>::min()};
     return {};
@@ -76,7 +91,7 @@ Result<void> Reader::seek(std::uint64_t entry) {
   }
   const auto node = index_of_current().find_entry(entry);
   if (node && node->entry <= entry) start_at(*node);
-  scan_while([entry](const ParsedRecord&, const ScanPoint& to) { return to.entry <= entry; });
+  scan_while([entry](const ParsedRecord&, const ScanPoint& to) { return to.entry <= entry; }, [entry](const ScanPoint& to) { return to.entry <= entry; });
   return {};
 }
 
@@ -95,19 +110,41 @@ void Reader::start_at(const SparseIndex::Node& node) {
   if (next_record(segment_->data(), probe).is_valid()) point_ = at;
 }
 
-// Moves over records for which `is_before(record, point behind it)` holds. What is damaged is next()'s affair.
-template <typename IsBefore>
-void Reader::scan_while(IsBefore is_before) {
+// Whether an unreadable place is where the data ends, and not damage.
+bool Reader::is_end_of_data(const ParsedRecord& parsed) const noexcept {
+  if (segment_->data().size() - point_.offset < kRecordHeaderBytes) return true;
+  if (parsed.fault != RecordFault::kUnwritten) return false;
+  return has_next_segment() ? segments_[index_ + 1].header.base_entry <= point_.entry : !is_durable(point_.entry);
+}
+
+// Moves over records for which `is_before(record, point behind it)` holds, and over damage behind which `may_go_to(next valid record)` holds. false:
+// the data is over. true: at a record, or at damage that next() reports.
+template <typename IsBefore, typename MayGoTo>
+bool Reader::scan_while(IsBefore is_before, MayGoTo may_go_to) {
   const std::span<const std::byte> data = segment_->data();
-  for (ScanPoint probe = point_;; point_ = probe) {
+  std::uint64_t budget = resync_budget(data.size());
+  for (;;) {
+    ScanPoint probe = point_;
     const ParsedRecord parsed = next_record(data, probe);
-    if (!parsed.is_valid() || !is_before(parsed, probe)) return;
+    if (parsed.is_valid()) {
+      if (!is_before(parsed, probe)) return true;
+      point_ = probe;
+      continue;
+    }
+    if (is_end_of_data(parsed)) return false;
+    const Resync resync = find_next_record(data, point_, budget);
+    if (!resync.found || !may_go_to(*resync.found)) return true;
+    point_ = *resync.found;
   }
 }
 
 Result<void> Reader::seek_time(std::int64_t timestamp_ns) {
-  if (auto listed = list_if_changed(); !listed) return tl::unexpected{std::move(listed.error())};
-  if (segments_.empty()) return seek(0);
+  broken_.reset();
+  return on_current_list([&] { return seek_time_in_list(timestamp_ns); });
+}
+
+Result<void> Reader::seek_time_in_list(std::int64_t timestamp_ns) {
+  if (segments_.empty()) return seek_in_list(0);
   // No record of a segment is newer than what the next one starts with.
   std::size_t index = 0;
   while (index + 1 < segments_.size() && segments_[index + 1].header.base_timestamp_ns < timestamp_ns) ++index;
@@ -115,30 +152,31 @@ Result<void> Reader::seek_time(std::int64_t timestamp_ns) {
     if (auto entered = enter(index); !entered) return entered;
     const auto node = index_of_current().find_time(timestamp_ns);
     if (node && node->timestamp_ns < timestamp_ns) start_at(*node);
-    bool is_found = false;
-    scan_while([&](const ParsedRecord& parsed, const ScanPoint&) {
-      is_found = !is_pad(parsed.header) && parsed.header.timestamp_ns >= timestamp_ns;
-      return !is_found;
-    });
+    const bool is_found = scan_while([&](const ParsedRecord& parsed, const ScanPoint&) { return is_pad(parsed.header) || parsed.header.timestamp_ns < timestamp_ns; },
+                                     [&](const ScanPoint& to) { return to.timestamp_ns < timestamp_ns; });
     if (is_found || index + 1 >= segments_.size()) return {};
   }
 }
 
 Result<void> Reader::seek_position(std::uint64_t position) {
-  if (auto listed = list_if_changed(); !listed) return tl::unexpected{std::move(listed.error())};
+  broken_.reset();
+  return on_current_list([&] { return seek_position_in_list(position); });
+}
+
+Result<void> Reader::seek_position_in_list(std::uint64_t position) {
   const auto invalid = [&] { return fail(ErrorCode::kInvalidArgument, directory_ + ": no record starts at position " + std::to_string(position)); };
-  for (std::size_t index = 0; index < segments_.size(); ++index) {
-    const SegmentInfo& info = segments_[index];
-    if (position < info.header.base_position || position >= info.end_position()) continue;
-    const std::uint64_t offset = position - info.header.base_position;
-    if (auto entered = enter(index); !entered) return entered;
-    const auto node = index_of_current().find_offset(offset);
-    if (node && node->offset <= offset) start_at(*node);
-    scan_while([offset](const ParsedRecord&, const ScanPoint& to) { return to.offset <= offset; });
-    if (point_.offset != offset) return invalid();
-    return {};
-  }
-  return invalid();
+  const auto behind = std::upper_bound(segments_.begin(), segments_.end(), position, [](std::uint64_t p, const SegmentInfo& info) { return p < info.header.base_position; });
+  if (behind == segments_.begin()) return invalid();
+  const auto index = static_cast<std::size_t>(behind - segments_.begin()) - 1;
+  const std::uint64_t offset = position - segments_[index].header.base_position;
+  if (offset > segments_[index].header.segment_bytes) return invalid();
+  if (auto entered = enter(index); !entered) return entered;
+  const auto node = index_of_current().find_offset(offset);
+  if (node && node->offset <= offset) start_at(*node);
+  const bool is_at_record = scan_while([offset](const ParsedRecord&, const ScanPoint& to) { return to.offset <= offset; }, [offset](const ScanPoint& to) { return to.offset <= offset; });
+  const bool is_behind_last = !is_at_record && offset == segment_->data().size() && offset - point_.offset < kRecordHeaderBytes;  // too little is left for one
+  if (point_.offset != offset && !is_behind_last) return invalid();
+  return {};
 }
 
 Result<Read> Reader::next() {

@@ -56,12 +56,13 @@ class Reader {
 
   // The next record or event. Records come in the order of their numbers, none twice, none left out without an event. Errors: kIo.
   [[nodiscard]] Result<Read> next();
-  // Goes to an entry. Below the lowest one: the next call reports the gap. At or above the end: kEnd until it is there. Errors: kIo.
+  // Goes to an entry. Below the lowest one: the next call reports the gap. At or above the end: kEnd until it is there. Damage before the entry is
+  // passed over, damage that hides it is what next() reports. Errors: kIo.
   [[nodiscard]] Result<void> seek(std::uint64_t entry);
-
-  // Goes to the first entry that is not older than this; to the end when there is none. Errors: kIo.
+  // Goes to the first entry that is not older than this; to the end when there is none. Where damage may hide it, to the damage. Errors: kIo.
   [[nodiscard]] Result<void> seek_time(std::int64_t timestamp_ns);
-  // Goes to the entry at a position in the shard's log (RecordView::position). Errors: kInvalidArgument when no record starts there; kIo.
+  // Goes to the entry at a position in the shard's log (RecordView::position, Appended::end_position). Errors: kInvalidArgument when no record
+  // starts there; kIo.
   [[nodiscard]] Result<void> seek_position(std::uint64_t position);
   [[nodiscard]] std::uint64_t next_entry() const noexcept { return point_.entry; }  // what next() looks for
   // Numbers below it may be read now.
@@ -73,8 +74,14 @@ class Reader {
   [[nodiscard]] Result<void> list_again();
   [[nodiscard]] Result<bool> list_if_changed();
   [[nodiscard]] Result<void> enter(std::size_t index);
-  template <typename IsBefore>
-  void scan_while(IsBefore is_before);
+  template <typename Seek>
+  [[nodiscard]] Result<void> on_current_list(Seek seek);
+  [[nodiscard]] Result<void> seek_in_list(std::uint64_t entry);
+  [[nodiscard]] Result<void> seek_time_in_list(std::int64_t timestamp_ns);
+  [[nodiscard]] Result<void> seek_position_in_list(std::uint64_t position);
+  template <typename IsBefore, typename MayGoTo>
+  bool scan_while(IsBefore is_before, MayGoTo may_go_to);
+  [[nodiscard]] bool is_end_of_data(const ParsedRecord& parsed) const noexcept;
   void start_at(const SparseIndex::Node& node);
   [[nodiscard]] SparseIndex index_of_current();
   [[nodiscard]] Result<std::optional<Read>> step();

@@ -112,16 +112,18 @@ class Recovery {
     if (!opened) return tl::unexpected{std::move(opened.error())};
     const auto content_end = (*opened)->content_end(0);
     if (!content_end) return tl::unexpected{content_end.error()};
-    const Scan scan = scan_from_checkpoint(**opened, *content_end);
+    const bool is_active = is_newest && !info.seal;
+    const Scan scan = is_active ? scan_from_checkpoint(**opened, *content_end) : scan_whole(**opened, *content_end);
     note(info, scan);
     known.summary = scan.summary;
     next_ = ScanPoint{0, scan.end.entry, scan.end.timestamp_ns};
-    if (is_newest && !info.seal) {
+    if (is_active) {
       out_.active = *opened;
       out_.tail = scan.end;
       if (auto zeroed = zero_behind(**opened, scan.end.offset, *content_end); !zeroed) return zeroed;
     } else if (!info.seal) {
-      if (auto closed = close(**opened, *content_end); !closed) return closed;
+      if (auto closed = close(**opened, scan.summary, *content_end); !closed) return closed;
+      known.info = (*opened)->info();
       known.is_closed = true;
     } else if (auto synced = (*opened)->file().sync(); !synced) {  // sealed by a process that did not sync; everything is durable afterwards
       return synced;
@@ -136,8 +138,6 @@ class Recovery {
   // From the checkpoint when it lies in this segment and the record there bears its number, otherwise from the start.
   Scan scan_from_checkpoint(Segment& segment, std::uint64_t content_end) {
     const SegmentHeader& header = segment.header();
-    const ScanPoint start{0, header.base_entry, header.base_timestamp_ns};
-    ++report().segments_scanned;
     if (checkpoint_.position > header.base_position && checkpoint_.position < header.base_position + header.segment_bytes && checkpoint_.entry >= header.base_entry) {
       ScanPoint point{checkpoint_.position - header.base_position, checkpoint_.entry, header.base_timestamp_ns};
       ScanPoint probe = point;
@@ -147,13 +147,19 @@ class Recovery {
         Scan scan = scan_segment(segment.data(), point, content_end, durable_entry());
         if (scan.summary.record_count == 0) scan.end.timestamp_ns = std::max(scan.end.timestamp_ns, newest);
         out_.counted_from = point.offset;
+        ++report().segments_scanned;
         report().bytes_scanned += content_end > point.offset ? content_end - point.offset : 0;
         return scan;
       }
       report().findings.push_back(segment.info().path + ": checkpoint at offset " + std::to_string(kDataOffset + point.offset) + " is not at its record; read from the start");
     }
+    return scan_whole(segment, content_end);
+  }
+
+  Scan scan_whole(Segment& segment, std::uint64_t content_end) {
+    ++report().segments_scanned;
     report().bytes_scanned += content_end;
-    return scan_segment(segment.data(), start, content_end, durable_entry());
+    return scan_segment(segment.data(), {0, segment.header().base_entry, segment.header().base_timestamp_ns}, content_end, durable_entry());
   }
 
   void note(const SegmentInfo& info, const Scan& scan) {
@@ -173,10 +179,10 @@ class Recovery {
   }
 
   // The process died between the birth of the next segment and the seal of this one.
-  Result<void> close(Segment& segment, std::uint64_t content_end) {
+  Result<void> close(Segment& segment, const SegmentSummary& summary, std::uint64_t content_end) {
     if (auto synced = segment.file().sync(); !synced) return synced;
     const ScanPoint start{0, segment.header().base_entry, segment.header().base_timestamp_ns};
-    if (auto sealed = segment.seal(scan_segment(segment.data(), start, content_end).summary, true, clock_.epoch_ns()); !sealed) return sealed;
+    if (auto sealed = segment.seal(summary, true, clock_.epoch_ns()); !sealed) return sealed;
     static_cast<void>(save_index(files_, directory_, segment.header().ordinal, SparseIndex::build(segment.data(), start, content_end)));  // a help only
     return {};
   }
@@ -200,9 +206,12 @@ class Recovery {
 
   Result<void> give_up_active() {
     if (!out_.active) return {};
-    if (auto closed = close(*out_.active, out_.tail.offset); !closed) return closed;
-    out_.segments.back().is_closed = true;
-    out_.segments.back().info = out_.active->info();
+    KnownSegment& known = out_.segments.back();
+    if (out_.counted_from != 0) known.summary = scan_whole(*out_.active, out_.tail.offset).summary;
+    if (auto closed = close(*out_.active, known.summary, out_.tail.offset); !closed) return closed;
+    known.is_closed = true;
+    known.info = out_.active->info();
+    out_.counted_from = 0;
     out_.active.reset();
     return {};
   }

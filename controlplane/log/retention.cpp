@@ -7,7 +7,10 @@ namespace {
 
 enum class Verdict : std::uint8_t { kMust, kMay, kHeld };
 
-bool is_older(std::int64_t then_ns, std::int64_t age_ns, std::int64_t now_ns) noexcept { return now_ns > then_ns && now_ns - then_ns > age_ns; }
+// Times of entries are the user's and may be any: the difference is taken where it cannot overflow.
+bool is_older(std::int64_t then_ns, std::int64_t age_ns, std::int64_t now_ns) noexcept {
+  return now_ns > then_ns && static_cast<std::uint64_t>(now_ns) - static_cast<std::uint64_t>(then_ns) > static_cast<std::uint64_t>(age_ns);
+}
 
 class Planner {
  public:

@@ -202,6 +202,72 @@ TEST_F(DamagedTest, finds_its_way_behind_a_flipped_bit_in_every_field_of_the_hea
     }
 }
 
+// Whether there is an index must not change what a search finds.
+TEST_F(DamagedTest, a_search_goes_over_damage_before_what_it_looks_for) {
+  flip(1, 41);
+  auto reader = Reader::open(files, kDirectory, {.on_corrupt = OnCorrupt::kSkip});
+  ASSERT_TRUE(reader->seek(4));
+  EXPECT_EQ(reader->next()->record.entry(), 4U);
+  ASSERT_TRUE(reader->seek_position(3 * 48));
+  EXPECT_EQ(reader->next()->record.entry(), 3U);
+}
+
+TEST_F(DamagedTest, a_search_for_what_is_damaged_reports_the_damage) {
+  flip(2, 41);
+  auto reader = Reader::open(files, kDirectory, {.on_corrupt = OnCorrupt::kSkip});
+  ASSERT_TRUE(reader->seek(2));
+  const auto read = reader->next();
+  EXPECT_EQ(read->status, ReadStatus::kCorrupt);
+  EXPECT_EQ(read->lost.from_entry, 2U);
+  EXPECT_EQ(reader->next()->record.entry(), 3U);
+}
+
+TEST_F(ShardTest, a_search_for_a_time_leaves_nothing_out_behind_damage) {
+  open();
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(shard->append(Entry{.payload = bytes_of("entry--" + std::to_string(i)), .timestamp_ns = 100 * i}));
+  }
+  ASSERT_TRUE(shard->rotate());
+  ASSERT_TRUE(shard->append(Entry{.payload = bytes_of("behind"), .timestamp_ns = 600}));
+  ASSERT_TRUE(shard->sync());
+  damage(0, kDataOffset + 48 + 41, bytes_of("?"));
+  auto reader = Reader::open(files, kDirectory, {.on_corrupt = OnCorrupt::kSkip});
+  ASSERT_TRUE(reader->seek_time(300));
+  EXPECT_EQ(reader->next()->record.entry(), 3U);
+  ASSERT_TRUE(reader->seek_time(200));  // nobody knows how old the damaged one was
+  EXPECT_EQ(reader->next()->lost.from_entry, 1U);
+  EXPECT_EQ(reader->next()->record.entry(), 2U);
+  damage(0, kDataOffset + 48, std::vector<std::byte>(4 * 48, std::byte{0x11}));
+  ASSERT_TRUE(reader->seek_time(300));
+  EXPECT_EQ(reader->next()->status, ReadStatus::kCorrupt);
+}
+
+TEST_F(ReaderTest, told_to_go_into_a_segment_that_somebody_removed_reports_the_gap) {
+  auto reader = Reader::open(files, kDirectory, {.from_entry = 4});
+  ASSERT_TRUE(files.remove(path_of(0)));
+  ASSERT_TRUE(files.remove(path_of(1)));
+  ASSERT_TRUE(reader->seek(0));
+  EXPECT_EQ(reader->next()->status, ReadStatus::kGap);
+  EXPECT_EQ(reader->next()->record.entry(), 4U);
+  ASSERT_TRUE(files.remove(path_of(2)));
+  ASSERT_TRUE(reader->seek_time(0));
+  EXPECT_EQ(reader->next()->status, ReadStatus::kEnd);
+}
+
+TEST_F(ShardTest, a_position_at_the_very_end_of_a_full_segment_is_that_of_the_next_entry) {
+  auto options = small_options();
+  options.payload_max_bytes = 1U << 20;
+  open(options);
+  append_bytes(30000);
+  append_bytes(kSegmentBytesMin - record_span(30000) - kRecordHeaderBytes);
+  ASSERT_EQ(shard->end_position(), kSegmentBytesMin);
+  auto reader = Reader::open(files, kDirectory, {.is_uncommitted = true});
+  ASSERT_TRUE(reader->seek_position(shard->end_position()));
+  EXPECT_EQ(reader->next()->status, ReadStatus::kEnd);
+  append("next");
+  EXPECT_EQ(reader->next()->record.entry(), 2U);
+}
+
 TEST_F(DamagedTest, reports_zeros_where_durable_entries_were) {
   damage(0, kDataOffset + 48, std::vector<std::byte>(96));
   EXPECT_EQ(read_all({.on_corrupt = OnCorrupt::kSkip}), (Lines{"0:entry--0", "corrupt 1-3", "3:entry--3", "4:entry--4", "5:behind"}));

@@ -116,6 +116,28 @@ TEST_F(ShardTest, seals_with_the_sums_of_the_whole_segment_after_recovery_in_its
   for (const std::uint32_t stream : {7U, 8U, 9U}) EXPECT_TRUE(may_have_stream(summary.streams, stream)) << stream;
 }
 
+// What retention decides by must not depend on where recovery began to read: too old, and a segment goes too early.
+TEST_F(ShardTest, knows_times_and_sums_of_a_segment_that_recovery_closed) {
+  open();
+  append("abc");
+  clock.advance(kSecond_ns);
+  append("de");
+  ASSERT_TRUE(shard->sync());
+  const std::int64_t newest = clock.epoch;
+  clock.advance(kSecond_ns);
+  ASSERT_TRUE(shard->rotate());
+  files.kill_all();
+  shard.reset();
+  damage(0, kSealOffset, std::vector<std::byte>(kPageBytes));  // as if killed between the birth of the next segment and the seal
+  clock.advance(kSecond_ns);
+  open();
+  const RetentionShard state = shard->retention_state(std::nullopt);
+  ASSERT_EQ(state.closed.size(), 1U);
+  EXPECT_EQ(state.closed[0].newest_ns, newest);
+  EXPECT_EQ(state.closed[0].closed_ns, clock.epoch);
+  EXPECT_EQ(state.closed[0].end_entry, 2U);
+}
+
 TEST_F(ShardTest, without_its_coordination_page_is_read_from_the_segments) {
   open(small_options(SyncPolicy::kEverySegment));
   for (int i = 0; i < 10; ++i) append_bytes(20000);

@@ -91,6 +91,16 @@ TEST(Retention, deletes_no_more_when_the_clock_was_set_back) {
   EXPECT_EQ(plan(rules, five(), kRoomy, kNow - 10'000).delete_count, 0U);
 }
 
+TEST(Retention, takes_any_times) {
+  RetentionRules rules = none();
+  rules.age_max_ns = 100;
+  RetentionShard shard = five();
+  shard.closed[0].newest_ns = INT64_MIN;
+  shard.closed[1].newest_ns = INT64_MAX;
+  EXPECT_EQ(plan(rules, shard).delete_count, 1U);
+  EXPECT_EQ(plan(rules, shard, kRoomy, INT64_MIN).delete_count, 0U);
+}
+
 TEST(Retention, takes_the_oldest_of_all_shards_for_the_total_size) {
   RetentionShard shards[]{five(), five()};
   for (auto& segment : shards[1].closed) segment.newest_ns -= 250;  // ages 750, 650, 550, 450, 350
