@@ -90,6 +90,8 @@ class FileSystem {
 // Replaces `path` by a file with these bytes so that after a crash either the old or the new content is there, whole (temporary file, sync,
 // rename, sync of the directory). Errors: kNoSpace, kIo, kPermission.
 [[nodiscard]] Result<void> write_file_atomically(FileSystem& files, const std::string& path, std::span<const std::byte> content);
+// The same without a sync: after a power failure the file may have the old content, the new one or neither. Errors: the same; nothing half made stays.
+[[nodiscard]] Result<void> replace_file(FileSystem& files, const std::string& path, std::span<const std::byte> content);
 // All of a file. Errors: kNotFound, kIo; kInvalidArgument when it is longer than `limit_bytes`.
 [[nodiscard]] Result<std::vector<std::byte>> read_file(FileSystem& files, const std::string& path, std::uint64_t limit_bytes);
 // "a/b" of "a/b/c"; "." without a slash.

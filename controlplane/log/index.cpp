@@ -112,11 +112,7 @@ SparseIndex SparseIndex::build(std::span<const std::byte> data, ScanPoint from, 
 }
 
 Result<void> save_index(FileSystem& files, const std::string& directory, std::uint64_t ordinal, const SparseIndex& index) {
-  const std::string path = directory + "/" + index_name(ordinal);
-  auto file = files.open(path + ".tmp", OpenMode::kCreate);
-  if (!file) return tl::unexpected{std::move(file.error())};
-  if (auto written = (*file)->write_at(index.encode(ordinal), 0); !written) return written;
-  return files.rename(path + ".tmp", path);
+  return replace_file(files, directory + "/" + index_name(ordinal), index.encode(ordinal));
 }
 
 std::optional<SparseIndex> load_index(FileSystem& files, const std::string& directory, std::uint64_t ordinal, std::uint64_t segment_bytes) {

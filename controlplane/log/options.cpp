@@ -1,5 +1,6 @@
 #include "controlplane/log/options.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <string>
 
@@ -7,6 +8,28 @@
 #include "dataplane/base/units.hpp"
 
 namespace thalweg::log {
+
+ShardOptions high_throughput_options() {
+  ShardOptions options;
+  options.index_interval = 1000;
+  options.sync_interval_ns = 5 * kSecond_ns;
+  options.prepare_bytes = 64U << 20;
+  return options;
+}
+
+ShardOptions shared_options() {
+  ShardOptions options;
+  options.sync_interval_ns = 100 * kMillisecond_ns;
+  return options;
+}
+
+ShardOptions sized_options(std::uint32_t shards, std::uint64_t memory_bytes) {
+  constexpr std::uint64_t kSmallest = 8U << 20;
+  constexpr std::uint32_t kShardsDefault = 16;
+  ShardOptions options;
+  options.segment_bytes = std::bit_floor(std::clamp<std::uint64_t>(memory_bytes / (shards == 0 ? kShardsDefault : shards), kSmallest, kSegmentBytesMax));
+  return options;
+}
 
 Result<void> validate(const ShardOptions& options) {
   const auto bad = [](const std::string& what) { return fail(ErrorCode::kInvalidArgument, what); };

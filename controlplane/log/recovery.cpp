@@ -101,6 +101,10 @@ class Recovery {
 
   Result<void> examine(const SegmentInfo& info, bool is_newest) {
     if (info.header.kind != SegmentKind::kRecords) return fail(ErrorCode::kUnsupported, info.path + ": holds frames, not records");
+    if (!out_.segments.empty() && next_.entry < info.header.base_entry) {
+      report().lost_entries += info.header.base_entry - next_.entry;
+      report().findings.push_back(info.path + ": begins with entry " + std::to_string(info.header.base_entry) + "; " + std::to_string(next_.entry) + " and those behind it are nowhere");
+    }
     KnownSegment known{.info = info, .summary = {}, .is_closed = info.seal.has_value()};
     if (is_vouched_for(info)) {
       known.summary = info.seal->summary;
@@ -116,6 +120,7 @@ class Recovery {
     const Scan scan = is_active ? scan_from_checkpoint(**opened, *content_end) : scan_whole(**opened, *content_end);
     note(info, scan);
     known.summary = scan.summary;
+    known.is_damaged = scan.corrupt_ranges > 0;
     next_ = ScanPoint{0, scan.end.entry, scan.end.timestamp_ns};
     if (is_active) {
       out_.active = *opened;

@@ -19,7 +19,7 @@ struct RecoveryReport {
   std::uint64_t bytes_scanned{};
   std::uint64_t torn_bytes{};           // behind the last record of the newest segment, zeroed
   std::uint32_t corrupt_ranges{};       // damage with valid records behind it: kept, readers are told
-  std::uint64_t lost_entries{};         // entry numbers inside corrupt ranges
+  std::uint64_t lost_entries{};         // entry numbers inside corrupt ranges and between segments
   std::uint32_t headers_rebuilt{};      // segment headers made anew from the records and the neighbours
   std::uint32_t temporaries_removed{};
   bool is_coordination_rebuilt{};       // it was missing, or moved aside
@@ -32,6 +32,7 @@ struct KnownSegment {
   SegmentInfo info;
   SegmentSummary summary;
   bool is_closed{};
+  bool is_damaged{};  // as far as recovery read it, this time or an earlier one
 };
 
 struct Recovered {

@@ -43,8 +43,18 @@ enum class RetentionHold : std::uint8_t { kNone, kPinned, kSegmentsMin, kUnconsu
 struct RetentionPlan {
   std::size_t delete_count{};           // of the oldest closed segments
   std::uint64_t bytes{};                // that they take
-  std::size_t forced_count{};           // of them, by force_after_ns alone
+  std::size_t forced_count{};           // of them, older than force_after_ns
   RetentionHold hold{RetentionHold::kNone};
+};
+
+// What a run did to one shard, for its statistics.
+struct RetentionRun {
+  std::uint64_t segments{};
+  std::uint64_t bytes{};
+  std::uint64_t forced{};
+  std::int64_t duration_ns{};
+  bool is_held{};
+  bool is_failed{};
 };
 
 // One plan for each shard. Precedence: pinned, force_after_ns, segments_min, is_unconsumed_kept, grace_ns, and then age and sizes. Every rule counts

@@ -9,12 +9,8 @@ namespace {
 void count(SegmentSummary& summary, const RecordHeader& header, const ScanPoint& behind) noexcept {
   summary.end_entry = behind.entry;
   if (is_pad(header)) return;
-  if (summary.record_count == 0) summary.first_timestamp_ns = header.timestamp_ns;
-  summary.last_timestamp_ns = header.timestamp_ns;
-  ++summary.record_count;
-  summary.payload_bytes += static_cast<std::uint32_t>(header.length);
+  count_record(summary, header);
   summary.end_offset = behind.offset;
-  add_stream(summary.streams, header.stream);
 }
 
 // Whether the writer died between writing a batch and showing it: the word of the first record is stored last, so it alone is missing, and all

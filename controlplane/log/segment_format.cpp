@@ -53,6 +53,16 @@ bool may_have_stream(const StreamSet& set, std::uint32_t stream) noexcept {
   return true;
 }
 
+void count_record(SegmentSummary& summary, const RecordHeader& header) noexcept {
+  if (summary.record_count == 0) summary.first_timestamp_ns = header.timestamp_ns;
+  ++summary.record_count;
+  summary.payload_bytes += static_cast<std::uint32_t>(header.length);
+  summary.original_bytes += header.original_length;
+  summary.codecs |= 1U << header.codec;
+  summary.last_timestamp_ns = header.timestamp_ns;
+  add_stream(summary.streams, header.stream);
+}
+
 Page encode(SegmentHeader header) noexcept {
   header.magic = kSegmentMagic;
   header.version = kFormatVersion;

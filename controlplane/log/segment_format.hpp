@@ -58,7 +58,13 @@ struct SegmentSummary {
   std::int64_t first_timestamp_ns{};
   std::int64_t last_timestamp_ns{};
   StreamSet streams{};
+  std::uint64_t original_bytes{};  // of the records before compression
+  std::uint32_t codecs{};          // bit n: there is a record of codec n
+  std::uint32_t reserved{};
+  [[nodiscard]] bool operator==(const SegmentSummary&) const = default;
 };
+// One record more; pads are none. `end_entry` and `end_offset` are the caller's.
+void count_record(SegmentSummary& summary, const RecordHeader& header) noexcept;
 
 // Second page: written when the segment is closed (the specification's trailer). Without one the segment was not closed cleanly.
 struct SegmentSeal {

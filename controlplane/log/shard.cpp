@@ -66,7 +66,8 @@ Result<void> Shard::start() {
     active_ = std::move(*created);
     tail_.offset = 0;
     summary_ = SegmentSummary{.end_entry = tail_.entry};
-    segments_.push_back({active_->info(), summary_, false});
+    segments_.push_back({.info = active_->info(), .summary = summary_});
+    statistics_.add(Statistic::kSegmentsCreated);
     if (auto synced = files_.sync_directory(parent_directory(directory_)); !synced) return synced;
   }
   prepared_to_ = tail_.offset;
@@ -75,6 +76,12 @@ Result<void> Shard::start() {
   coordination_.page().active_ordinal = active_->header().ordinal;
   coordination_.reset_durable({tail_.entry, active_->header().base_position + tail_.offset}, tail_.timestamp_ns, clock_.epoch_ns());
   coordination_.count_change();
+  auto page = StatisticsPage::open_or_create(files_, directory_);
+  if (!page) return tl::unexpected{std::move(page.error())};
+  statistics_page_ = std::move(*page);
+  count_recovery();
+  remember_damage();
+  save_catalog_locked();
   return {};
 }
 
@@ -98,20 +105,41 @@ Result<void> Shard::check_open() const {
 Result<Appended> Shard::append(const Entry& entry) { return append(std::span{&entry, 1}); }
 
 Result<Appended> Shard::append(std::span<const Entry> batch) {
-  for (const Entry& entry : batch)
-    if (auto checked = check(entry); !checked) return tl::unexpected{std::move(checked.error())};
   bool is_sync_due = false;
   Result<Appended> appended;
   {
     const std::lock_guard guard{mutex_};
-    appended = append_locked(batch);
-    if (!appended) return appended;
+    appended = checked_append_locked(batch);
+    if (!appended) {
+      statistics_.add(Statistic::kAppendsRefused);
+      return appended;
+    }
     is_sync_due = is_sync_due_locked();
   }
   if (is_sync_due && !batch.empty()) {
     const std::uint64_t end = appended->first_entry + appended->count;
     if (auto durable = make_durable(end); !durable) return tl::unexpected{std::move(durable.error())};
     appended->is_durable = true;
+  }
+  return appended;
+}
+
+Result<Appended> Shard::checked_append_locked(std::span<const Entry> batch) {
+  for (const Entry& entry : batch)
+    if (auto checked = check(entry); !checked) return tl::unexpected{std::move(checked.error())};
+  constexpr std::uint64_t kSampleEvery = 256;  // two readings of the clock cost half an append
+  const bool is_sample = statistics_[Statistic::kBatches] % kSampleEvery == 0;
+  const std::int64_t begin_ns = is_sample ? clock_.monotonic_ns() : 0;
+  auto appended = append_locked(batch);
+  if (!appended || batch.empty()) return appended;
+  statistics_.add(Statistic::kBatches);
+  statistics_.add(Statistic::kEntries, batch.size());
+  statistics_.raise(Statistic::kBatchEntriesMax, batch.size());
+  if (is_sample) {
+    const auto took_ns = static_cast<std::uint64_t>(clock_.monotonic_ns() - begin_ns);
+    statistics_.add(Statistic::kAppendSamples);
+    statistics_.add(Statistic::kAppendSampleNs, took_ns);
+    statistics_.raise(Statistic::kAppendSampleNsMax, took_ns);
   }
   return appended;
 }
@@ -152,14 +180,6 @@ Result<void> Shard::make_room(std::uint64_t bytes) {
   return rotate_locked();
 }
 
-void Shard::count(const RecordHeader& header, std::uint32_t stored) noexcept {
-  if (summary_.record_count == 0) summary_.first_timestamp_ns = header.timestamp_ns;
-  ++summary_.record_count;
-  summary_.payload_bytes += stored;
-  summary_.last_timestamp_ns = header.timestamp_ns;
-  add_stream(summary_.streams, header.stream);
-}
-
 // Writes records one behind the other and shows them all at once: the first one's word is stored last. Precondition: there is room.
 void Shard::put_run(std::span<const Entry> run, bool begins, bool ends) {
   std::byte* const first = active_->data().data() + tail_.offset;
@@ -167,6 +187,7 @@ void Shard::put_run(std::span<const Entry> run, bool begins, bool ends) {
   RecordWord first_word = 0;
   std::int64_t timestamp_ns = tail_.timestamp_ns;
   std::optional<std::int64_t> clock_ns;
+  std::uint64_t payload_bytes = 0;
   for (std::size_t i = 0; i < run.size(); ++i) {
     const Entry& entry = run[i];
     if (!entry.timestamp_ns && !clock_ns) clock_ns = clock_.epoch_ns();
@@ -175,12 +196,13 @@ void Shard::put_run(std::span<const Entry> run, bool begins, bool ends) {
     unsigned flags = entry.key.empty() ? 0U : record_flag::kHasKey;
     if (begins && i == 0) flags |= record_flag::kBeginBatch;
     if (ends && i + 1 == run.size()) flags |= record_flag::kEndBatch;
-    const RecordHeader header{.entry = tail_.entry + i, .timestamp_ns = timestamp_ns, .stream = entry.stream, .type = entry.type, .original_length = stored,
+    const RecordHeader header{.length = static_cast<std::int32_t>(stored), .entry = tail_.entry + i, .timestamp_ns = timestamp_ns, .stream = entry.stream, .type = entry.type, .original_length = stored,
                               .flags = static_cast<std::uint8_t>(flags), .key_length = static_cast<std::uint16_t>(entry.key.size())};
     const RecordWord word = put_record(at, header, entry.key, entry.payload);
     if (i == 0) first_word = word;
     else publish_record(at, word);
-    count(header, stored);
+    count_record(summary_, header);
+    payload_bytes += stored;
     index_.add(header, static_cast<std::uint64_t>(at - first) + tail_.offset);
     at += record_span(stored);
   }
@@ -188,6 +210,8 @@ void Shard::put_run(std::span<const Entry> run, bool begins, bool ends) {
   const auto bytes = static_cast<std::uint64_t>(at - first);
   tail_ = {tail_.offset + bytes, tail_.entry + run.size(), timestamp_ns};
   appended_bytes_ += bytes;
+  statistics_.add(Statistic::kPayloadBytes, payload_bytes);
+  statistics_.raise(Statistic::kLastAppendNs, static_cast<std::uint64_t>(timestamp_ns));
   summary_.end_entry = tail_.entry;
   summary_.end_offset = tail_.offset;
 }
@@ -210,15 +234,23 @@ Result<void> Shard::rotate() {
   return rotate_locked();
 }
 
-// Spec: archive-log 3. Until the new segment has its name the old one stays active, whatever fails.
 Result<void> Shard::rotate_locked() {
+  auto rotated = start_next_segment_locked();
+  statistics_.add(rotated ? Statistic::kRotations : Statistic::kRotationsFailed);
+  publish_statistics_locked();
+  return rotated;
+}
+
+// Spec: archive-log 3. Until the new segment has its name the old one stays active, whatever fails.
+Result<void> Shard::start_next_segment_locked() {
   if (options_.segments_max != 0 && segments_.size() >= options_.segments_max)
     return fail(ErrorCode::kNoSpace, directory_ + ": " + std::to_string(segments_.size()) + " segments are there, no more are allowed", "raise segments_max, or let retention delete some");
   auto created = create_segment();
   if (!created) return tl::unexpected{std::move(created.error())};
-  const bool is_synced = options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit;
+  const bool is_synced = is_synced_on_rotation();
   if (is_synced) {
     if (auto synced = active_->file().sync(); !synced) {
+      statistics_.add(Statistic::kSyncErrors);
       broken_ = copy_of(synced.error());
       return synced;
     }
@@ -232,16 +264,17 @@ Result<void> Shard::rotate_locked() {
   index_ = SparseIndex{options_.index_interval};
   counted_from_ = 0;
   prepared_to_ = 0;
-  segments_.push_back({active_->info(), summary_, false});
+  segments_.push_back({.info = active_->info(), .summary = summary_});
   coordination_.page().active_ordinal = active_->header().ordinal;
   coordination_.count_change();
   if (is_synced) coordination_.advance_durable({tail_.entry, active_->header().base_position}, tail_.timestamp_ns, clock_.epoch_ns());
+  statistics_.add(Statistic::kSegmentsCreated);
+  save_catalog_locked();
   return closed;
 }
 
 // A pad to the end of the data, and the seal. The segment was synced before if the policy wants it.
 Result<void> Shard::close_active_locked() {
-  const bool is_synced = options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit;
   const std::uint64_t left = active_->data().size() - tail_.offset;
   if (left >= kRecordHeaderBytes) {
     std::byte* const at = active_->data().data() + tail_.offset;
@@ -255,9 +288,10 @@ Result<void> Shard::close_active_locked() {
   }
   segments_.back().summary = summary_;
   segments_.back().is_closed = true;
-  auto sealed = active_->seal(summary_, is_synced, clock_.epoch_ns());
+  auto sealed = active_->seal(summary_, is_synced_on_rotation(), clock_.epoch_ns());
   segments_.back().info = active_->info();
-  static_cast<void>(save_index(files_, directory_, active_->header().ordinal, index_));  // a help only: without it readers read more
+  const bool is_saved = save_index(files_, directory_, active_->header().ordinal, index_).has_value();  // a help only: without it readers read more
+  statistics_.add(is_saved ? Statistic::kIndexSaves : Statistic::kIndexErrors);
   return sealed;
 }
 
@@ -324,9 +358,15 @@ Result<void> Shard::sync_once() {
   }
   std::vector<File*> files;
   for (const auto& segment : work.segments) files.push_back(&segment->file());
+  const std::int64_t begin_ns = clock_.monotonic_ns();
   auto synced = files_.sync_all(files);
   const std::lock_guard guard{mutex_};
+  const auto took_ns = static_cast<std::uint64_t>(clock_.monotonic_ns() - begin_ns);
+  statistics_.add(Statistic::kSyncs);
+  statistics_.add(Statistic::kSyncNs, took_ns);
+  statistics_.raise(Statistic::kSyncNsMax, took_ns);
   if (!synced) {
+    statistics_.add(Statistic::kSyncErrors);
     broken_ = copy_of(synced.error());
     return synced;
   }
@@ -335,80 +375,15 @@ Result<void> Shard::sync_once() {
   return {};
 }
 
-Result<void> Shard::maintain() {
-  bool is_sync_due = false;
-  std::uint64_t end = 0;
-  std::shared_ptr<Segment> active;
-  std::uint64_t prepare_from = 0;
-  std::uint64_t prepare_bytes = 0;
-  {
-    const std::lock_guard guard{mutex_};
-    if (auto open = check_open(); !open) return open;
-    const bool is_old = options_.segment_age_max_ns != 0 && clock_.epoch_ns() - active_->header().created_ns >= options_.segment_age_max_ns;
-    if (is_old && tail_.offset != 0)
-      if (auto rotated = rotate_locked(); !rotated) return rotated;
-    is_sync_due = options_.sync == SyncPolicy::kPeriodic && is_sync_due_locked();
-    end = tail_.entry;
-    active = active_;
-    prepare_from = std::max(prepared_to_, tail_.offset);
-    const std::uint64_t prepare_to = std::min<std::uint64_t>(tail_.offset + options_.prepare_bytes, active_->data().size());
-    if (prepare_to > prepare_from) {
-      prepare_bytes = prepare_to - prepare_from;
-      prepared_to_ = prepare_to;
-    }
-  }
-  if (prepare_bytes != 0) active->mapping().populate(kDataOffset + prepare_from, prepare_bytes);
-  if (is_sync_due) return make_durable(end);
-  return {};
-}
-
-RetentionShard Shard::retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned) const {
-  const std::lock_guard guard{mutex_};
-  RetentionShard state{.closed = {}, .active_bytes = kDataOffset + active_->header().segment_bytes, .lowest_committed = lowest_committed};
-  for (std::size_t i = 0; i + 1 < segments_.size(); ++i) {
-    const KnownSegment& segment = segments_[i];
-    const SegmentHeader& header = segment.info.header;
-    RetentionSegment closed{.end_entry = segment.summary.end_entry, .bytes = kDataOffset + header.segment_bytes, .newest_ns = header.created_ns};
-    if (segment.summary.record_count > 0) closed.newest_ns = segment.summary.last_timestamp_ns;
-    closed.closed_ns = segment.info.seal ? segment.info.seal->closed_ns : header.created_ns;
-    for (const EntryRange& range : pinned) closed.is_pinned |= range.from < closed.end_entry && header.base_entry < range.to;
-    state.closed.push_back(closed);
-  }
-  return state;
-}
-
-// Spec: archive-log 7, Order. The names go from the oldest on, so that a crash in between leaves no hole.
-Result<std::uint64_t> Shard::delete_oldest(std::size_t count) {
-  const std::lock_guard guard{mutex_};
-  if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
-  std::uint64_t bytes = 0;
-  for (count = std::min(count, segments_.size() - 1); count > 0; --count) {
-    bytes += kDataOffset + segments_.front().info.header.segment_bytes;
-    to_remove_.push_back(segments_.front().info.path);
-    segments_.erase(segments_.begin());
-  }
-  if (to_remove_.empty()) return bytes;
-  coordination_.count_change();
-  while (!to_remove_.empty()) {
-    const std::string& path = to_remove_.front();
-    if (auto removed = files_.remove(path); !removed && removed.error().code != ErrorCode::kNotFound) return tl::unexpected{std::move(removed.error())};
-    const std::string index = directory_ + "/" + index_name(*parse_segment_name(path.substr(path.size() - segment_name(0).size())));
-    if (auto removed = files_.remove(index); !removed && removed.error().code != ErrorCode::kNotFound) return tl::unexpected{std::move(removed.error())};
-    to_remove_.erase(to_remove_.begin());
-  }
-  coordination_.count_change();  // who listed the directory in between looks again
-  if (auto synced = files_.sync_directory(directory_); !synced) return tl::unexpected{std::move(synced.error())};
-  return bytes;
-}
-
 Result<void> Shard::close() {
   {
     const std::lock_guard guard{mutex_};
     if (is_closed_) return {};
   }
   Result<void> synced;
-  if (options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit) synced = sync();
+  if (is_synced_on_rotation()) synced = sync();
   const std::lock_guard guard{mutex_};
+  publish_statistics_locked();
   is_closed_ = true;
   lock_.reset();
   return synced;

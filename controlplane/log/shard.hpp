@@ -9,11 +9,14 @@
 #include <vector>
 
 #include "controlplane/log/clock.hpp"
+#include "controlplane/log/catalog.hpp"
 #include "controlplane/log/coordination.hpp"
+#include "controlplane/log/health.hpp"
 #include "controlplane/log/index.hpp"
 #include "controlplane/log/options.hpp"
 #include "controlplane/log/recovery.hpp"
 #include "controlplane/log/retention.hpp"
+#include "controlplane/log/statistics.hpp"
 
 namespace thalweg::log {
 
@@ -71,6 +74,11 @@ class Shard {
   // are told of the gap. Returns the bytes that were given back. Errors: kIo, kPermission when a file could not be removed: it is
   // no part of the log any more, and tried again with the next call or open. kClosed.
   [[nodiscard]] Result<std::uint64_t> delete_oldest(std::size_t count);
+  // Adds what a run of retention did to the statistics.
+  void count_retention(const RetentionRun& run);
+  // What this process did with the shard since it opened it; all processes since the beginning: read_statistics().
+  [[nodiscard]] Statistics statistics() const;
+  [[nodiscard]] Health health() const;
   // Syncs unless the policy is kNone or kExplicit, and ends: every later call fails. Twice is no error.
   [[nodiscard]] Result<void> close();
 
@@ -91,13 +99,20 @@ class Shard {
   [[nodiscard]] Result<void> start();
   [[nodiscard]] Result<void> check(const Entry& entry) const;
   [[nodiscard]] Result<void> check_open() const;
+  [[nodiscard]] Result<Appended> checked_append_locked(std::span<const Entry> batch);
   [[nodiscard]] Result<Appended> append_locked(std::span<const Entry> batch);
   [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
   void put_run(std::span<const Entry> run, bool begins, bool ends);
-  void count(const RecordHeader& header, std::uint32_t stored) noexcept;
   [[nodiscard]] Result<void> rotate_locked();
+  [[nodiscard]] Result<void> start_next_segment_locked();
   [[nodiscard]] Result<std::shared_ptr<Segment>> create_segment();
   [[nodiscard]] Result<void> close_active_locked();
+  [[nodiscard]] Result<void> remove_files_locked();
+  [[nodiscard]] bool is_synced_on_rotation() const noexcept { return options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit; }
+  void count_recovery() noexcept;
+  void remember_damage();
+  void save_catalog_locked() noexcept;
+  void publish_statistics_locked() noexcept;
   [[nodiscard]] bool is_sync_due_locked() const noexcept;
   [[nodiscard]] Result<void> make_durable(std::uint64_t entry);
   [[nodiscard]] SyncWork take_sync_work();
@@ -126,6 +141,8 @@ class Shard {
   std::int64_t last_sync_ns_{};              // monotonic, of that
   std::uint64_t prepared_to_{};              // offset in the active one up to which pages are ready
   std::vector<std::string> to_remove_;       // paths of segments that are no part of the log any more
+  Statistics statistics_;
+  std::optional<StatisticsPage> statistics_page_;
   bool is_closed_{};
   std::optional<Error> broken_;              // why nothing more is taken
 

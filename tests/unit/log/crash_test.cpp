@@ -31,7 +31,7 @@ class Lives {
     options.sync_every_bytes = 1 + random_.below(5000);
     options.sync_interval_ns = kMillisecond_ns;
     auto opened = Shard::open(files_, clock_, kDirectory, options);
-    if (!opened) return false;
+    if (!opened || files_.has_stopped()) return false;  // it may also stop at what opening can do without
     shard_ = std::move(*opened);
     if (shard_->next_entry() < durable_) fail("is shorter than what was durable: " + std::to_string(shard_->next_entry()) + " < " + std::to_string(durable_));
     if (shard_->next_entry() > appended_.size()) fail("has entries that nobody appended");
@@ -109,6 +109,8 @@ class Lives {
       if (record.entry() >= appended_.size() || text_of(record.payload) != appended_[record.entry()]) return fail("entry " + std::to_string(record.entry()) + " is not what was appended");
       ++expected;
     }
+    const auto catalog = read_catalog(files_, kDirectory);
+    if (!catalog || catalog->entries().size() != shard_->segment_count() || catalog->entries().front().base_entry != shard_->first_entry()) fail("has another catalog than segments");
     if (expected != shard_->next_entry()) fail("ends at " + std::to_string(expected) + " of " + std::to_string(shard_->next_entry()));
   }
 

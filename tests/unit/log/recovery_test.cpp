@@ -205,6 +205,7 @@ TEST_F(ShardTest, sets_a_file_aside_that_is_only_named_like_a_segment) {
   files.set_content(path_of(1), bytes_of("not a segment at all"));
   open();
   EXPECT_EQ(shard->recovery().set_aside.size(), 1U);
+  EXPECT_EQ(shard->recovery().lost_entries, 1U);
   EXPECT_EQ(append("d"), 3U);
   EXPECT_EQ(read_all(), (Lines{"0:a", "gap 1-2", "2:c", "3:d"}));
 }

@@ -1,0 +1,180 @@
+#include "controlplane/log/shard.hpp"
+
+#include <algorithm>
+
+// What a shard does beside appending: what time drives, retention's work, and what it says about itself.
+namespace thalweg::log {
+namespace {
+constexpr std::int64_t kOverdueIntervals = 10;  // of sync_interval_ns; a slow disk may well need a few
+}
+
+Result<void> Shard::maintain() {
+  bool is_sync_due = false;
+  std::uint64_t end = 0;
+  std::shared_ptr<Segment> active;
+  std::uint64_t prepare_from = 0;
+  std::uint64_t prepare_bytes = 0;
+  {
+    const std::lock_guard guard{mutex_};
+    if (auto open = check_open(); !open) return open;
+    const bool is_old = options_.segment_age_max_ns != 0 && clock_.epoch_ns() - active_->header().created_ns >= options_.segment_age_max_ns;
+    if (is_old && tail_.offset != 0)
+      if (auto rotated = rotate_locked(); !rotated) return rotated;
+    is_sync_due = options_.sync == SyncPolicy::kPeriodic && is_sync_due_locked();
+    end = tail_.entry;
+    active = active_;
+    publish_statistics_locked();
+    prepare_from = std::max(prepared_to_, tail_.offset);
+    const std::uint64_t prepare_to = std::min<std::uint64_t>(tail_.offset + options_.prepare_bytes, active_->data().size());
+    if (prepare_to > prepare_from) {
+      prepare_bytes = prepare_to - prepare_from;
+      prepared_to_ = prepare_to;
+    }
+  }
+  if (prepare_bytes != 0) active->mapping().populate(kDataOffset + prepare_from, prepare_bytes);
+  if (is_sync_due) return make_durable(end);
+  return {};
+}
+
+RetentionShard Shard::retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned) const {
+  const std::lock_guard guard{mutex_};
+  RetentionShard state{.closed = {}, .active_bytes = kDataOffset + active_->header().segment_bytes, .lowest_committed = lowest_committed};
+  for (std::size_t i = 0; i + 1 < segments_.size(); ++i) {
+    const KnownSegment& segment = segments_[i];
+    const SegmentHeader& header = segment.info.header;
+    RetentionSegment closed{.end_entry = segment.summary.end_entry, .bytes = kDataOffset + header.segment_bytes, .newest_ns = header.created_ns};
+    if (segment.summary.record_count > 0) closed.newest_ns = segment.summary.last_timestamp_ns;
+    closed.closed_ns = segment.info.seal ? segment.info.seal->closed_ns : header.created_ns;
+    for (const EntryRange& range : pinned) closed.is_pinned |= range.from < closed.end_entry && header.base_entry < range.to;
+    state.closed.push_back(closed);
+  }
+  return state;
+}
+
+// Spec: archive-log 7, Order. The names go from the oldest on, so that a crash in between leaves no hole.
+Result<std::uint64_t> Shard::delete_oldest(std::size_t count) {
+  const std::lock_guard guard{mutex_};
+  if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
+  std::uint64_t bytes = 0;
+  for (count = std::min(count, segments_.size() - 1); count > 0; --count) {
+    bytes += kDataOffset + segments_.front().info.header.segment_bytes;
+    to_remove_.push_back(segments_.front().info.path);
+    segments_.erase(segments_.begin());
+    statistics_.add(Statistic::kSegmentsDeleted);
+  }
+  if (to_remove_.empty()) return bytes;
+  coordination_.count_change();
+  auto removed = remove_files_locked();
+  coordination_.count_change();  // who listed the directory in between looks again
+  save_catalog_locked();
+  if (!removed) return tl::unexpected{std::move(removed.error())};
+  if (auto synced = files_.sync_directory(directory_); !synced) return tl::unexpected{std::move(synced.error())};
+  return bytes;
+}
+
+Result<void> Shard::remove_files_locked() {
+  while (!to_remove_.empty()) {
+    const std::string& path = to_remove_.front();
+    if (auto removed = files_.remove(path); !removed && removed.error().code != ErrorCode::kNotFound) return removed;
+    const std::string index = directory_ + "/" + index_name(*parse_segment_name(path.substr(path.size() - segment_name(0).size())));
+    if (auto removed = files_.remove(index); !removed && removed.error().code != ErrorCode::kNotFound) return removed;
+    to_remove_.erase(to_remove_.begin());
+  }
+  return {};
+}
+
+void Shard::count_retention(const RetentionRun& run) {
+  const std::lock_guard guard{mutex_};
+  statistics_.add(Statistic::kRetentionRuns);
+  statistics_.add(Statistic::kRetentionNs, static_cast<std::uint64_t>(run.duration_ns));
+  statistics_.raise(Statistic::kRetentionLastNs, static_cast<std::uint64_t>(clock_.epoch_ns()));
+  statistics_.add(Statistic::kRetentionSegments, run.segments);
+  statistics_.add(Statistic::kRetentionBytes, run.bytes);
+  statistics_.add(Statistic::kRetentionForced, run.forced);
+  if (run.is_held) statistics_.add(Statistic::kRetentionHeld);
+  if (run.is_failed) statistics_.add(Statistic::kRetentionErrors);
+  publish_statistics_locked();
+}
+
+// A catalog that cannot be saved costs those who want it the reading of all headers: no reason to stop.
+void Shard::save_catalog_locked() noexcept {
+  Catalog catalog;
+  bool is_whole = true;
+  for (const KnownSegment& known : segments_) {
+    CatalogEntry entry = catalog_entry(known.info);
+    if (known.is_closed) {
+      entry.summary = known.summary;
+      entry.state = known.is_damaged ? SegmentState::kDamaged : SegmentState::kClosed;
+    }
+    is_whole = catalog.add(entry) && is_whole;
+  }
+  const bool is_saved = is_whole && save_catalog(files_, directory_, options_.shard, catalog).has_value();
+  statistics_.add(is_saved ? Statistic::kCatalogSaves : Statistic::kCatalogErrors);
+}
+
+// Recovery reads no closed segment again: what an earlier one found in it is known from the catalog alone.
+void Shard::remember_damage() {
+  const auto bytes = read_file(files_, directory_ + "/" + kCatalogName, kCatalogBytesMax);
+  if (!bytes) return;
+  const auto catalog = Catalog::decode(*bytes, kCatalogName);
+  if (!catalog) return;
+  for (KnownSegment& known : segments_) {
+    const CatalogEntry* const entry = catalog->get(known.info.ordinal());
+    if (entry != nullptr && entry->base_entry == known.info.header.base_entry) known.is_damaged |= entry->state == SegmentState::kDamaged;
+  }
+}
+
+void Shard::count_recovery() noexcept {
+  statistics_.add(Statistic::kRecoveries);
+  statistics_.add(Statistic::kTornBytes, report_.torn_bytes);
+  statistics_.add(Statistic::kCorruptRanges, report_.corrupt_ranges);
+  statistics_.add(Statistic::kLostEntries, report_.lost_entries);
+  publish_statistics_locked();
+}
+
+void Shard::publish_statistics_locked() noexcept {
+  if (statistics_page_) statistics_page_->publish(statistics_);
+}
+
+Statistics Shard::statistics() const {
+  const std::lock_guard guard{mutex_};
+  return statistics_;
+}
+
+Health Shard::health() const {
+  const auto space = files_.space(directory_);
+  const std::lock_guard guard{mutex_};
+  Health health{.status = HealthStatus::kGood, .problems = {}, .segments = segments_.size(), .file_bytes = 0, .free_bytes = space ? space->free_bytes : 0,
+                .first_entry = segments_.front().info.header.base_entry, .next_entry = tail_.entry, .durable_entry = coordination_.durable_entry()};
+  for (const KnownSegment& known : segments_) health.file_bytes += kDataOffset + known.info.header.segment_bytes;
+  const auto problem = [&](HealthStatus status, std::string what, std::string advice) {
+    health.status = std::max(health.status, status);
+    health.problems.push_back({std::move(what), std::move(advice)});
+  };
+  if (broken_) problem(HealthStatus::kFailed, broken_->message, "nothing more is taken: look after the disk, then open the log again");
+  if (is_closed_) problem(HealthStatus::kFailed, directory_ + ": the log is closed", "open it again");
+  const std::uint64_t low = options_.low_space_bytes != 0 ? options_.low_space_bytes : kDataOffset + options_.segment_bytes;
+  if (space && space->free_bytes < low)
+    problem(HealthStatus::kDegraded, directory_ + ": only " + std::to_string(space->free_bytes) + " bytes of the file system are free, less than " + std::to_string(low),
+            "let retention delete more (shard_bytes_max, free_fraction_min), or give the file system space");
+  if (options_.segments_max != 0 && segments_.size() >= options_.segments_max)
+    problem(HealthStatus::kDegraded, directory_ + ": " + std::to_string(segments_.size()) + " segments are there, no more are allowed", "raise segments_max, or let retention delete some");
+  if (options_.sync == SyncPolicy::kPeriodic && tail_.entry != synced_entry_ && clock_.monotonic_ns() - last_sync_ns_ > kOverdueIntervals * options_.sync_interval_ns)
+    problem(HealthStatus::kDegraded, directory_ + ": " + std::to_string(tail_.entry - synced_entry_) + " entries wait for a sync that is overdue", "maintain() must be called, or the disk is too slow");
+  if (!to_remove_.empty())
+    problem(HealthStatus::kDegraded, to_remove_.front() + ": could not be removed", "look at the permissions of the directory; it is tried again with each run of retention");
+  if (report_.lost_entries > 0)
+    problem(HealthStatus::kDegraded, directory_ + ": damage hides " + std::to_string(report_.lost_entries) + " entries", "the disk lost them; copy them from a replica if there is one");
+  return health;
+}
+
+const char* to_string(HealthStatus status) noexcept {
+  switch (status) {
+    case HealthStatus::kGood: return "good";
+    case HealthStatus::kDegraded: return "degraded";
+    case HealthStatus::kFailed: return "failed";
+  }
+  return "?";
+}
+
+}  // namespace thalweg::log
