@@ -15,8 +15,8 @@ namespace {
 Result<std::unique_ptr<Port>> make_backend(const PortOptions& options, PortContext& context) {
   switch (options.kind) {
     case shm::PortKind::kPatch: return PatchPort::create(options, context.patches);
-    case shm::PortKind::kLoopback: return LoopbackPort::create(options, context.kernel_sockets, context.pool, context.socket_interval);
-    case shm::PortKind::kKernel: return KernelPort::create(options, context.kernel_sockets, context.pool, context.socket_interval);
+    case shm::PortKind::kLoopback: return LoopbackPort::create(options, context.kernel_sockets, context.pool, context.socket_interval, context.addresses);
+    case shm::PortKind::kKernel: return KernelPort::create(options, context.kernel_sockets, context.pool, context.socket_interval, context.addresses);
     case shm::PortKind::kMemif:
     case shm::PortKind::kAfPacket:
     case shm::PortKind::kAfXdp:

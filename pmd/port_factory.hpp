@@ -14,6 +14,7 @@ namespace thalweg::pmd {
 struct PortContext {
   rte_mempool* pool{};              // received frames; its buffers hold the port's MTU. May be changed between two make_port() calls
   PatchPanel patches;
+  shm::AddressBook* addresses{};    // of the instance; null: no IPv6. May be changed like `pool`
   SocketTable kernel_sockets;       // the kernel port's; the loopback port sends from its wildcard sockets
   SocketInterval socket_interval;
   std::vector<std::string> notes;   // what make_port() found worth a line in the start-up log

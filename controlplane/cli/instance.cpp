@@ -96,9 +96,9 @@ class Links {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> used_;  // target and link slot, or kRelay | publication slot; sorted
 };
 
-std::string name_of_limiting_receiver(const shm::PublicationSlot& slot) {
+std::string name_of_limiting_receiver(const shm::AddressBook& book, const shm::PublicationSlot& slot) {
   const shm::ReceiverState* const receiver = limiting_receiver(slot);
-  return receiver == nullptr ? "receiver" : "receiver " + format_endpoint(receiver->address, receiver->port);
+  return receiver == nullptr ? "receiver" : "receiver " + book.format_endpoint(receiver->address, receiver->port);
 }
 
 StreamView publication_view(const Instance& instance, const Links& links, std::uint32_t index) {
@@ -127,7 +127,7 @@ StreamView publication_view(const Instance& instance, const Links& links, std::u
   view.consumers = is_ipc ? spies.count : state.receiver_count;
   if (!view.is_connected) view.held_by = is_ipc ? "no subscriber" : "no receiver";
   else if (is_ipc && view.position >= state.publisher_limit && view.slowest) view.held_by = view.slowest->name;
-  else if (!is_ipc && is_window_shut(slot, view.backlog_bytes)) view.held_by = name_of_limiting_receiver(slot);
+  else if (!is_ipc && is_window_shut(slot, view.backlog_bytes)) view.held_by = name_of_limiting_receiver(instance.registry().addresses, slot);
   else if (is_relay) return view;   // nobody publishes into its log, so nobody is limited
   else if (!is_ipc && view.position >= state.publisher_limit && view.slowest && view.slowest->position < state.sender_position) view.held_by = view.slowest->name + " (spy)";
   else if (!is_ipc && view.position >= state.publisher_limit) view.held_by = "sender";
@@ -169,7 +169,7 @@ StreamView image_view(const Instance& instance, const Links& links, std::uint32_
   const auto& endpoints = instance.registry().endpoints;
   const std::uint32_t text = wanted.text == shm::kNoSlot && wanted.endpoint < endpoints.size() ? endpoints[wanted.endpoint].desired.text : wanted.text;
   view.channel = instance.text(text);
-  view.source = format_endpoint(wanted.source_address, wanted.source_port);
+  view.source = instance.registry().addresses.format_endpoint(wanted.source_address, wanted.source_port);
   view.state = state_name(slot.observed.ObservedHead::state.load(std::memory_order_relaxed), is_answered(slot), shm::is_quarantined(slot), state.lifecycle);
   view.is_connected = state.lifecycle == shm::Lifecycle::kActive;
   view.position = state.rebuild_position;

@@ -166,7 +166,7 @@ Cause no_receiver(const Instance& instance, const shm::PublicationSlot& slot, st
                                 state.flow_receiver_count, state.receiver_count)};
   }
   if (const shm::ReceiverState* const last = last_heard(state)) {
-    const std::string whom = "receiver " + format_endpoint(last->address, last->port);
+    const std::string whom = "receiver " + instance.registry().addresses.format_endpoint(last->address, last->port);
     return {.kind = "receiver_silent", .whom = whom, .text = fmt::format("{} was the last to send a status message, {} ago", whom, age(now_ns, last->last_sm_ns))};
   }
   if (mode == shm::EndpointMode::kManual) {
@@ -181,7 +181,7 @@ Cause no_receiver(const Instance& instance, const shm::PublicationSlot& slot, st
   if (mode == shm::EndpointMode::kDynamic) return {.kind = "no_receiver", .whom = {}, .text = "no subscriber has registered at its control address"};
   if (mode == shm::EndpointMode::kResponse) return {.kind = "no_receiver", .whom = {}, .text = "the requester it answers has not connected yet"};
   const auto* const wanted = has_endpoint ? &endpoints[slot.desired.endpoint].desired : nullptr;
-  const std::string where = wanted == nullptr || wanted->remote_address == 0 ? "its address" : format_endpoint(wanted->remote_address, wanted->remote_port);
+  const std::string where = wanted == nullptr || wanted->remote_address == 0 ? "its address" : instance.registry().addresses.format_endpoint(wanted->remote_address, wanted->remote_port);
   return {.kind = "no_receiver", .whom = {}, .text = fmt::format("nobody answers at {}: no subscriber is there, or its status messages do not come through", where)};
 }
 
@@ -219,7 +219,7 @@ void add_window(const Instance& instance, const StreamView& stream, const shm::P
   const shm::PublicationState& state = slot.observed.state;
   const shm::ReceiverState* const receiver = limiting_receiver(slot);
   if (receiver == nullptr) return;
-  const std::string whom = "receiver " + format_endpoint(receiver->address, receiver->port);
+  const std::string whom = "receiver " + instance.registry().addresses.format_endpoint(receiver->address, receiver->port);
   const std::vector<StreamView> streams = streams_of(instance);
   const StreamView* const image = image_of(instance, streams, stream, receiver->receiver_id);
   causes.push_back({.kind = "receiver_window", .whom = whom,

@@ -20,47 +20,93 @@ std::optional<T> number(std::string_view text) {
   return value;
 }
 
+// Puts an IPv6 literal in its place: the IPv4 address that it may stand for is answered at once.
+bool read_ipv6(const std::string& literal, std::string& host, std::uint32_t& address, bool& is_resolved) {
+  const auto ipv6 = shm::parse_scoped_ipv6(literal);
+  if (!ipv6) return false;
+  if (const auto ipv4 = wire::mapped_ipv4(ipv6->address)) {
+    host = format_ipv4(*ipv4);
+    address = *ipv4;
+    is_resolved = true;
+  } else {
+    host = literal;
+  }
+  return true;
+}
+
 Outcome<std::optional<ChannelAddress>> read_address(const shm::ChannelUri& uri, std::string_view key) {
   const auto text = uri.get(key);
   if (!text) return std::optional<ChannelAddress>{};
   const auto split = shm::parse_host_port(*text);
   if (!split) return refuse_channel(fmt::format("{}={} is not host:port: channel={}", key, *text, uri.to_string()));
-  if (split->is_ipv6) return refuse(shm::ClientError::kNotSupported, fmt::format("{}={}: IPv6 is not supported yet", key, *text));
   ChannelAddress address{std::string{*text}, split->host, split->port, 0, false};
-  if (const auto literal = host::literal_host(split->host)) {
+  if (split->is_ipv6) {
+    if (!read_ipv6(split->host, address.host, address.address, address.is_resolved)) {
+      return refuse_channel(fmt::format("{}={} holds no IPv6 address (as [2001:db8::1]:40123, or [fe80::1%eth0]:40123 with an interface of this host): channel={}", key,
+                                        *text, uri.to_string()));
+    }
+  } else if (const auto literal = host::literal_host(split->host)) {
     address.address = *literal;
     address.is_resolved = true;
+  }
+  const auto ipv4 = address.is_resolved ? std::optional{address.address} : parse_ipv4(split->host);
+  if (ipv4 && wire::is_reserved_ipv4(*ipv4)) {
+    return refuse_channel(fmt::format("{}={}: no host has an address of 240.0.0.0/4: channel={}", key, *text, uri.to_string()));
   }
   return std::optional{std::move(address)};
 }
 
-// interface=addr[:port][/prefix]
+struct InterfaceText {
+  std::string host;
+  bool is_ipv6{};
+  std::optional<std::uint16_t> port;
+  std::optional<std::uint8_t> prefix;
+};
+
+// addr[:port][/prefix], [v6][:port][/prefix]; nullopt: neither.
+std::optional<InterfaceText> split_interface(std::string_view text) {
+  InterfaceText out;
+  if (text.starts_with('[')) {
+    const auto close = text.find(']');
+    if (close == std::string_view::npos) return std::nullopt;
+    out.host = text.substr(1, close - 1);
+    out.is_ipv6 = true;
+    text.remove_prefix(close + 1);
+  } else {
+    const auto end = std::min(text.find_first_of(":/"), text.size());
+    out.host = text.substr(0, end);
+    text.remove_prefix(end);
+  }
+  if (const auto slash = text.find('/'); slash != std::string_view::npos) {
+    out.prefix = number<std::uint8_t>(text.substr(slash + 1));
+    if (!out.prefix || *out.prefix > (out.is_ipv6 ? 128 : 32)) return std::nullopt;
+    text = text.substr(0, slash);
+  }
+  if (text.empty()) return out;
+  out.port = text.front() == ':' ? number<std::uint16_t>(text.substr(1)) : std::nullopt;
+  return out.port ? std::optional{std::move(out)} : std::nullopt;
+}
+
 Outcome<void> read_interface(const shm::ChannelUri& uri, UdpChannel& channel) {
   const auto text = uri.get("interface");
   if (!text) return {};
-  const auto bad = [&] { return refuse_channel(fmt::format("interface={} is not addr[:port][/prefix]: channel={}", *text, uri.to_string())); };
-  if (text->starts_with('{') || text->starts_with('[')) {
-    return refuse(shm::ClientError::kNotSupported, fmt::format("interface={}: named and IPv6 interfaces are not supported yet", *text));
+  const auto bad = [&] {
+    return refuse_channel(fmt::format("interface={} is not addr[:port][/prefix], as 10.0.0.0/24 or [2001:db8::]/64: channel={}", *text, uri.to_string()));
+  };
+  if (text->starts_with('{')) return refuse(shm::ClientError::kNotSupported, fmt::format("interface={}: named interfaces are not supported yet", *text));
+  const auto split = split_interface(*text);
+  if (!split) return bad();
+  channel.prefix_length = split->prefix.value_or(split->is_ipv6 ? 128 : 32);
+  channel.interface_port = split->port.value_or(0);
+  if (split->is_ipv6) {
+    if (!shm::parse_scoped_ipv6(split->host)) return bad();
+    channel.interface_host = split->host;
+    return {};
   }
-  std::string_view rest = *text;
-  if (const auto slash = rest.find('/'); slash != std::string_view::npos) {
-    const auto prefix = number<std::uint8_t>(rest.substr(slash + 1));
-    if (!prefix || *prefix > 32) return bad();
-    channel.prefix_length = *prefix;
-    rest = rest.substr(0, slash);
-  } else {
-    channel.prefix_length = 32;
-  }
-  if (const auto colon = rest.find(':'); colon != std::string_view::npos) {
-    const auto port = number<std::uint16_t>(rest.substr(colon + 1));
-    if (!port) return bad();
-    channel.interface_port = *port;
-    rest = rest.substr(0, colon);
-  }
-  const auto address = host::literal_host(std::string{rest});
+  const auto address = host::literal_host(split->host);
   if (!address) {
-    if (rest.empty() || rest.find_first_not_of("0123456789.") == std::string_view::npos) return bad();  // a number that is no address
-    channel.interface_host = rest;
+    if (split->host.find_first_not_of("0123456789.") == std::string_view::npos) return bad();  // a number that is no address
+    channel.interface_host = split->host;
     return {};
   }
   channel.interface_address = *address;
@@ -131,6 +177,18 @@ Outcome<void> check_presence(const shm::ChannelUri& uri, const UdpChannel& chann
   return {};
 }
 
+// One socket speaks one of them. What has no address yet counts for neither.
+Outcome<void> check_families(const UdpChannel& channel) {
+  bool has_ipv4 = channel.interface_address != 0 && !wire::is_handle(channel.interface_address);
+  bool has_ipv6 = wire::is_handle(channel.interface_address);
+  for (const auto* address : {&channel.endpoint, &channel.control}) {
+    if (!*address || !(*address)->is_resolved) continue;
+    (wire::is_handle((*address)->address) ? has_ipv6 : has_ipv4) = true;
+  }
+  if (!has_ipv4 || !has_ipv6) return {};
+  return refuse_channel("endpoint, control and interface must be all IPv4 or all IPv6: channel=" + channel.uri);
+}
+
 }  // namespace
 
 Outcome<UdpChannel> parse_udp_channel(const shm::ChannelUri& uri) {
@@ -176,7 +234,7 @@ void set_resolved(UdpChannel& channel, const std::string& host, std::uint32_t ad
   }
   if (channel.interface_host == host) {
     channel.interface_address = address;
-    channel.has_interface = address != 0;
+    channel.has_interface = !wire::is_any(address);
     channel.interface_host.clear();
   }
 }
@@ -194,7 +252,8 @@ void enter_feed(UdpChannel& channel, const std::string& uri) {
 
 Outcome<void> finish_channel(UdpChannel& channel) {
   if (channel.is_feed) return {};
-  channel.is_multicast = channel.endpoint && wire::is_multicast_ipv4(channel.endpoint->address);
+  if (auto checked = check_families(channel); !checked) return checked;
+  channel.is_multicast = channel.endpoint && wire::is_group(channel.endpoint->address);
   if (channel.is_multicast && (channel.endpoint->address & 1U) == 0) {
     return refuse_channel(fmt::format("multicast endpoint={}: the last byte of the data address must be odd (the next address carries control frames): channel={}", channel.endpoint->text, channel.uri));
   }

@@ -13,12 +13,12 @@ namespace thalweg::conductor {
 
 enum class ControlMode : std::uint8_t { kNone, kDynamic, kManual, kResponse };
 
-// One host:port of a channel. `address` is valid once `is_resolved`.
+// One host:port of a channel. `address` is valid once `is_resolved`; IPv6 literals are resolved as names are (Lookup): they need a handle.
 struct ChannelAddress {
   std::string text;             // as written
-  std::string host;
+  std::string host;             // without brackets
   std::uint16_t port{};
-  std::uint32_t address{};      // host order
+  std::uint32_t address{};      // host order, or a handle
   bool is_resolved{};
 };
 
@@ -35,8 +35,8 @@ struct UdpChannel {
   std::optional<ChannelAddress> endpoint;
   std::optional<ChannelAddress> control;
   ControlMode control_mode{ControlMode::kNone};
-  std::uint32_t interface_address{};  // host order, 0 = any
-  std::string interface_host;         // a name that is not resolved yet
+  std::uint32_t interface_address{};  // host order or a handle, 0 = any
+  std::string interface_host;         // a name, or an IPv6 literal, that is not resolved yet
   std::uint16_t interface_port{};
   std::uint8_t prefix_length{};
   bool has_interface{};
@@ -56,8 +56,8 @@ struct UdpChannel {
 // Of a subscription: it takes part in nothing before it is told the session that answers it; of a publication: it answers (5.9).
 [[nodiscard]] inline bool is_response(const UdpChannel& channel) noexcept { return channel.control_mode == ControlMode::kResponse; }
 
-// Parses the addresses and answers literal ones at once; the others wait in unresolved_hosts(). Errors: kInvalidChannel, kNotSupported (IPv6,
-// named interfaces).
+// Parses the addresses and answers IPv4 literals at once; the others wait in unresolved_hosts(). Errors: kInvalidChannel, kNotSupported (named
+// interfaces).
 [[nodiscard]] Outcome<UdpChannel> parse_udp_channel(const shm::ChannelUri& uri);
 // Hosts that still need a resolver, without duplicates.
 [[nodiscard]] std::vector<std::string> unresolved_hosts(const UdpChannel& channel);

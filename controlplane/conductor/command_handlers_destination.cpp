@@ -125,7 +125,7 @@ class AddDestinationOperation final : public DestinationOperation {
         world.report(address->error());
       }
     }
-    if (wire::is_multicast_ipv4(channel_.endpoint->address)) return refuse_channel("a group cannot be a destination, publish to it: channel=" + uri_);
+    if (wire::is_group(channel_.endpoint->address)) return refuse_channel("a group cannot be a destination, publish to it: channel=" + uri_);
     return true;
   }
 

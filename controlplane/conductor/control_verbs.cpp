@@ -61,6 +61,8 @@ Json describe_ports(const World& world) {
                      {"state", name_of(port.state.load(std::memory_order_acquire))},
                      {"address", port.address == 0 ? std::string{} : format_ipv4(port.address)},
                      {"prefix_length", port.prefix_length},
+                     {"address6", port.address6 == 0 ? std::string{} : world.registry->addresses.format(port.address6)},
+                     {"prefix_length6", port.prefix_length6},
                      {"lane", port.lane},
                      {"is_link_up", port.is_link_up.load(std::memory_order_relaxed) != 0}});
   }
@@ -185,8 +187,9 @@ Result<Json> ControlVerbs::on_conductor(std::function<Result<Json>(World&)> task
 Result<Json> ControlVerbs::resolve(const Json& args) {
   const auto host = argument<std::string>(args, "host");
   if (!host || host->empty()) return fail(ErrorCode::kInvalidArgument, "resolve needs a host");
+  shm::AddressBook& book = conductor_->world().registry->addresses;
   const auto answer = [&](std::uint32_t address, const char* source) {
-    return Json::object({{"host", *host}, {"address", format_ipv4(address)}, {"source", source}});
+    return Json::object({{"host", *host}, {"address", book.format(address)}, {"source", source}});
   };
   if (const auto literal = host::literal_host(*host)) return answer(*literal, "literal");
   const auto driver = on_conductor([name = *host](World& world) -> Result<Json> {
@@ -195,7 +198,7 @@ Result<Json> ControlVerbs::resolve(const Json& args) {
   });
   if (!driver) return tl::unexpected{driver.error()};
   if (driver->is_number_unsigned()) return answer(driver->get<std::uint32_t>(), "driver");
-  const auto found = host::resolve_host(*host);
+  const auto found = host::resolve_host(*host, book);
   if (!found) return tl::unexpected{found.error()};
   return answer(*found, "system");
 }

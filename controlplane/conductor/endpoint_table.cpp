@@ -18,7 +18,7 @@ bool has_only_tag(const UdpChannel& channel) noexcept { return !channel.endpoint
 bool is_compatible(const UdpChannel& asked, const UdpChannel& existing) noexcept {
   if (asked.control_mode != ControlMode::kNone && asked.control_mode != existing.control_mode) return false;
   const auto matches = [](const std::optional<ChannelAddress>& a, const std::optional<ChannelAddress>& b) {
-    return !a || (a->address == 0 && a->port == 0) || (b && a->address == b->address && a->port == b->port);
+    return !a || (wire::is_any(a->address) && a->port == 0) || (b && a->address == b->address && a->port == b->port);
   };
   return matches(asked.endpoint, existing.endpoint) && matches(asked.control, existing.control);
 }
@@ -220,7 +220,7 @@ bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
   const bool is_send = wanted.kind == EndpointKind::kSend;
   const std::string& uri = world_->endpoints.record(endpoint).channel.uri;
   const bool has_socket = wanted.mode != shm::EndpointMode::kManual || is_send;
-  const std::string bound = has_socket ? format_endpoint(slot.observed.bound_address, slot.observed.bound_port) : std::string{};
+  const std::string bound = has_socket ? world_->registry->addresses.format_endpoint(slot.observed.bound_address, slot.observed.bound_port) : std::string{};
   if (wanted.parent != shm::kNoSlot) return allocate_address_counter(endpoint, world_->endpoints.slot(wanted.parent).desired.channel_status_id, bound);
   const auto key = shm::channel_key(uri);
   const std::string label = fmt::format("{}: {} {}", is_send ? "snd-channel" : "rcv-channel", uri, bound);

@@ -96,7 +96,7 @@ void ImageService::create(std::uint32_t lane, std::uint32_t index, const std::ve
   ImageRecord& record = world_->images.record(*image);
   record.setup_lane = lane;
   record.setup_index = index;
-  record.source = format_endpoint(setup.source_address, setup.source_port);
+  record.source = world_->registry->addresses.format_endpoint(setup.source_address, setup.source_port);
   endpoints_->add_reference(setup.endpoint);
   fill_slot(*image, setup, subscriptions.front());
   if (!allocate_counters(*image, world_->subscriptions.slot(subscriptions.front()).client_id)) {
@@ -383,7 +383,7 @@ void ImageService::recover() {
     ImageRecord& record = world_->images.record(image);
     const auto& slot = world_->images.slot(image);
     endpoints_->add_reference(slot.desired.endpoint);
-    record.source = format_endpoint(slot.desired.source_address, slot.desired.source_port);
+    record.source = world_->registry->addresses.format_endpoint(slot.desired.source_address, slot.desired.source_port);
     record.gaps_reported = slot.observed.state.gaps_seen;
     record.bytes_reported = slot.observed.state.bytes_lost;
     const bool is_closing = world_->images.desired(image) == shm::Desired::kClosing;

@@ -1,6 +1,7 @@
 #include "controlplane/conductor/lookup.hpp"
 
 #include "controlplane/conductor/name_service.hpp"
+#include "controlplane/host/resolver.hpp"
 #include "dataplane/base/time.hpp"
 
 namespace thalweg::conductor {
@@ -17,6 +18,15 @@ void count_duration(World& world, std::int64_t duration_ns) {
 }  // namespace
 
 Lookup::Lookup(World& world, std::string host, Scope scope) : host_{std::move(host)} {
+  if (const auto literal = shm::parse_scoped_ipv6(host_)) {
+    const std::uint32_t handle = world.registry->addresses.enter(*literal, shm::AddressBook::By::kNamed, world.now.now_ns);
+    if (handle != 0) {
+      result_ = handle;
+    } else {
+      result_ = refuse(shm::ClientError::kGeneric, "the instance knows too many IPv6 addresses");
+    }
+    return;
+  }
   if (scope == Scope::kAll && world.names) {
     if (const auto driver = world.names->find(host_)) {
       result_ = *driver;

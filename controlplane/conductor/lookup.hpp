@@ -8,7 +8,7 @@
 
 namespace thalweg::conductor {
 
-// One host name on its way to an address: drivers' names are known at once, all others are asked of the system's resolver on its worker.
+// One host name on its way to an address: IPv6 literals and drivers' names are known at once, all others are asked of the system's resolver on its worker.
 // Thread: the conductor.
 class Lookup {
  public:
@@ -16,7 +16,7 @@ class Lookup {
   enum class Scope : std::uint8_t { kAll, kSystem };
 
   Lookup(World& world, std::string host, Scope scope = Scope::kAll);
-  // The address, host order, or kUnknownHost; nullopt while the answer is outstanding. The time an answer took is charged to the stock counters
+  // The address, host order or a handle, or kUnknownHost; nullopt while the answer is outstanding. The time an answer took is charged to the stock counters
   // when it is seen first.
   [[nodiscard]] const std::optional<Outcome<std::uint32_t>>& poll(World& world);
   [[nodiscard]] const std::string& host() const noexcept { return host_; }

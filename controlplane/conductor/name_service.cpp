@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstring>
 
 #include "controlplane/conductor/lookup.hpp"
 #include "controlplane/host/resolver.hpp"
@@ -121,7 +122,9 @@ void NameService::finish_lookups() {
   std::erase_if(lookups_, [this](BootstrapLookup& pending) {
     const auto& address = pending.lookup->poll(*world_);
     if (!address) return false;
-    if (*address) {
+    if (*address && wire::is_handle(**address)) {
+      world_->report({shm::ClientError::kUnknownHost, "bootstrap neighbour: " + pending.lookup->host() + " has an IPv6 address only, and drivers' names are told over IPv4"});
+    } else if (*address) {
       set_bootstrap(pending.index, **address, pending.port);
     } else {
       world_->report({address->error().code, "bootstrap neighbour: " + address->error().text});
@@ -162,8 +165,13 @@ void NameService::update_counters() {
 }
 
 std::optional<std::uint32_t> NameService::find(const std::string& name) const {
-  const auto address = gossip_.find(name, wire::ResolutionEntry::kIpv4);
-  return address ? std::optional{address->to_ipv4()} : std::nullopt;
+  if (const auto address = gossip_.find(name, wire::ResolutionEntry::kIpv4)) return address->to_ipv4();
+  const auto address = gossip_.find(name, wire::ResolutionEntry::kIpv6);
+  if (!address) return std::nullopt;
+  shm::ScopedIpv6 ipv6;
+  std::memcpy(ipv6.address.bytes.data(), address->bytes.data(), ipv6.address.bytes.size());
+  const std::uint32_t handle = world_->registry->addresses.enter(ipv6, shm::AddressBook::By::kNamed, world_->now.now_ns);
+  return handle == 0 ? std::nullopt : std::optional{handle};
 }
 
 }  // namespace thalweg::conductor

@@ -26,7 +26,7 @@ class NameService {
 
   // Once in each duty cycle; acts every 10 ms. Returns how many datagrams moved.
   int poll();
-  // IPv4 address of the driver called `name`, host order.
+  // Address of the driver called `name`: its IPv4 one, host order, or else the handle of its IPv6 one.
   [[nodiscard]] std::optional<std::uint32_t> find(const std::string& name) const;
 
   [[nodiscard]] const names::Gossip& gossip() const noexcept { return gossip_; }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "controlplane/conductor/publication_table.hpp"
 #include "dataplane/wire/ip.hpp"
@@ -138,9 +139,15 @@ void PublicationTable::announce_errors(std::uint32_t publication) {
   message.stream_id = slot.desired.stream_id;
   message.receiver_id = slot.observed.error_receiver_id;
   message.group_tag = slot.observed.error_group_tag;
-  message.address_type = 1;
+  const std::uint32_t source = slot.observed.error_source_address;
   message.source_port = slot.observed.error_source_port;
-  store_be32(message.address, slot.observed.error_source_address);
+  if (wire::is_handle(source)) {
+    message.address_type = 2;
+    std::memcpy(message.address, world_->registry->addresses.address(source).address.bytes.data(), sizeof message.address);
+  } else {
+    message.address_type = 1;
+    store_be32(message.address, source);
+  }
   message.code = static_cast<std::int32_t>(error.code);
   message.text = error.text;
   world_->clients_out.publication_error(message);

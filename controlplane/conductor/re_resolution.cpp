@@ -15,7 +15,7 @@ constexpr std::int64_t kSilence_ns = 5 * kSecond_ns;  // wire-protocol 1.12: not
 constexpr std::size_t kLookupsMax = 16;               // at once; the others come with the next checks
 
 const ChannelAddress* if_named(const std::optional<ChannelAddress>& address) {
-  return address && !host::literal_host(address->host) ? &*address : nullptr;
+  return address && !host::literal_host(address->host) && !shm::parse_scoped_ipv6(address->host) ? &*address : nullptr;
 }
 
 std::int64_t last_status_message_ns(const shm::PublicationState& state) noexcept {
@@ -119,8 +119,8 @@ void ReResolution::finish_lookups() {
 void ReResolution::settle(shm::SlotRef ref, const std::string& host, const Outcome<std::uint32_t>& address) {
   if (!address) return world_->report(address.error());
   if (named_remote(ref) == nullptr) return;
-  if (wire::is_multicast_ipv4(*address)) {
-    return world_->report({shm::ClientError::kInvalidChannel, fmt::format("{} has become the group {}: its streams stay where they are", host, format_ipv4(*address))});
+  if (wire::is_group(*address)) {
+    return world_->report({shm::ClientError::kInvalidChannel, fmt::format("{} has become the group {}: its streams stay where they are", host, world_->registry->addresses.format(*address))});
   }
   const bool is_moved = ref.kind == shm::SlotKind::kDestination ? destinations_->change_remote(ref.index, *address) : endpoints_->change_remote(ref.index, *address);
   if (is_moved) world_->system(shm::SystemCounter::kResolutionChanges).add(1);

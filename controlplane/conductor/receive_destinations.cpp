@@ -4,6 +4,8 @@
 
 #include <array>
 
+#include "controlplane/conductor/resolution.hpp"
+
 namespace thalweg::conductor {
 
 using shm::DestinationKind;
@@ -87,6 +89,7 @@ std::uint32_t ReceiveDestinations::find(std::int64_t registration_id) const {
 
 std::vector<std::uint32_t> ReceiveDestinations::find_all(const Request& request) const {
   UdpChannel channel = request.channel;
+  resolve_literals(*world_, channel);
   const bool has_addresses = request.kind == DestinationKind::kReceive && finish_channel(channel) && !channel.canonical.empty();
   std::vector<std::uint32_t> found;
   for (const std::uint32_t index : world_->destinations.used()) {
@@ -129,6 +132,7 @@ void ReceiveDestinations::recover() {
     if (wanted.endpoint != shm::kNoSlot) {
       record.channel = world_->endpoints.record(wanted.endpoint).channel;
     } else if (wanted.kind == DestinationKind::kSpy) {
+      resolve_literals(*world_, record.channel);
       static_cast<void>(finish_channel(record.channel));  // likewise
     }
   }

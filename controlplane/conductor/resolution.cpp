@@ -1,5 +1,7 @@
 #include "controlplane/conductor/resolution.hpp"
 
+#include "controlplane/host/resolver.hpp"
+
 namespace thalweg::conductor {
 
 Outcome<bool> Resolution::poll(World& world, UdpChannel& channel) {
@@ -18,6 +20,14 @@ Outcome<bool> Resolution::poll(World& world, UdpChannel& channel) {
   }
   if (auto finished = finish_channel(channel); !finished) return tl::unexpected{finished.error()};
   return true;
+}
+
+void resolve_literals(World& world, UdpChannel& channel) {
+  for (const std::string& host : unresolved_hosts(channel)) {
+    if (!shm::parse_scoped_ipv6(host)) continue;
+    Lookup lookup{world, host};
+    if (const auto& address = lookup.poll(world); address && *address) set_resolved(channel, host, **address);
+  }
 }
 
 }  // namespace thalweg::conductor

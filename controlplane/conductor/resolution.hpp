@@ -16,4 +16,7 @@ class Resolution {
   std::optional<Lookup> lookup_;
 };
 
+// Settles the IPv6 literals of a channel, whose names stay as they are.
+void resolve_literals(World& world, UdpChannel& channel);
+
 }  // namespace thalweg::conductor

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "controlplane/conductor/receive_destinations.hpp"
+#include "controlplane/conductor/resolution.hpp"
 
 namespace thalweg::conductor {
 
@@ -190,6 +191,7 @@ void SubscriptionTable::recover() {
       if (holds_endpoint(record)) endpoints_->add_reference(slot.endpoint);
     } else if (record.kind == SubscriptionKind::kSpy) {
       if (auto channel = parse_udp_channel(*uri)) {
+        resolve_literals(*world_, *channel);
         if (finish_channel(*channel)) record.channel = std::move(*channel);
       }
     }

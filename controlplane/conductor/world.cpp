@@ -20,7 +20,7 @@ World::World(Settings settings_in, host::InstanceFiles& files_in, host::LogStore
       bells{registry->header},
       worker{worker_in},
       lookups{lookups_in},
-      resolve_host{host::resolve_host},
+      resolve_host{[&book = registry->addresses](const std::string& host) { return host::resolve_host(host, book); }},
       logs{std::move(log_options), registry, bells, worker_in},
       random{settings.random_seed},
       now{start},

@@ -91,6 +91,7 @@ Result<void> Dataplane::make_ports(Cables cables) {
   if (auto made = make_pools(); !made) return made;
   cables_ = cables ? std::move(cables) : std::make_shared<pmd::PortContext>();
   for (const pmd::PortOptions& options : options_.ports) {
+    cables_->addresses = &registry_.addresses;
     cables_->pool = pools_[pmd::pool_for(pool_plans_, options)].get();
     auto port = pmd::make_port(options, *cables_);
     if (!port) return tl::unexpected{port.error()};
@@ -106,6 +107,7 @@ Result<void> Dataplane::make_ports(Cables cables) {
     ports_[i].lanes = (*lanes)[i];
     shared_.lane_of_port.push_back(ports_[i].home());
     routes.push_back({i, o.name, o.kind, o.address, o.prefix_length, o.gateway, o.routes});
+    if (o.kind == shm::PortKind::kLoopback) routes.back().address6 = wire::kLoopbackIpv6, routes.back().prefix_length6 = 128;
     FrameRules rules;
     rules.mac = mac_word(ports_[i].port->mac());
     rules.address = o.kind == shm::PortKind::kLoopback && o.address == 0 ? kLocalhost : o.address;
@@ -115,13 +117,15 @@ Result<void> Dataplane::make_ports(Cables cables) {
     rules.verifies_udp_checksum = uses_checksums(o, *ports_[i].port);
     rules.is_kernel = o.kind == shm::PortKind::kKernel;
     rules.hears_itself = o.kind == shm::PortKind::kLoopback;
+    rules.takes_handles = rules.is_kernel || rules.hears_itself;
+    rules.address6 = routes.back().address6;
     rules.takes_fragments = o.has_ip_fragments;
     shared_.frame_rules.push_back(rules);
     rules.checks_mac = rules.verifies_udp_checksum = rules.hears_itself = false;
     shared_.loop_rules.push_back(rules);
-    publish_port(i);
   }
-  routes_ = RouteTable{std::move(routes)};
+  routes_ = RouteTable{std::move(routes), &registry_.addresses};
+  for (std::uint32_t i = 0; i < ports_.size(); ++i) publish_port(i);
   registry_.header.port_count = static_cast<std::uint32_t>(ports_.size());
   return {};
 }
@@ -167,6 +171,9 @@ void Dataplane::publish_port(std::uint32_t index) {
   slot.address = o.address;
   slot.prefix_length = o.prefix_length;
   slot.gateway = o.gateway;
+  slot.address6 = routes_.port(index).address6;
+  slot.prefix_length6 = routes_.port(index).prefix_length6;
+  slot.gateway6 = routes_.port(index).gateway6;
   slot.route_count = static_cast<std::uint32_t>(std::min<std::size_t>(o.routes.size(), shm::kRoutesMax));
   std::copy_n(o.routes.begin(), slot.route_count, slot.routes.begin());
   slot.mtu = o.mtu;
@@ -213,6 +220,7 @@ Result<void> Dataplane::make_lanes() {
       port.index = p;
       port.address = o.address;
       port.prefix_length = o.prefix_length;
+      port.address6 = routes_.port(p).address6;
       port.route = &routes_.port(p);
       port.mtu = o.mtu;
       port.has_ip_fragments = o.has_ip_fragments;

@@ -14,6 +14,7 @@ namespace thalweg::core {
 struct FrameRules {
   std::uint64_t mac{};               // our MAC as the first six bytes of a little-endian word
   std::uint32_t address{};           // host order
+  std::uint32_t address6{};          // handle; 0: no IPv6
   std::uint16_t vlan{};              // 0: untagged
   std::uint8_t port{};               // index in the port table
   bool checks_mac{};                 // false on ports without MAC addresses of their own (loopback, kernel)
@@ -21,6 +22,7 @@ struct FrameRules {
   bool is_kernel{};                  // kernel port: where a group's datagram came in is told by the frame (pmd::read_interface)
   bool hears_itself{};               // loopback port: what we send to a group comes back through the kernel
   bool takes_fragments{};            // puts datagrams together that came in pieces
+  bool takes_handles{};              // of our own making: the headers of IPv6 datagrams of sockets are IPv4 with handles
 };
 
 struct Datagram {
@@ -71,6 +73,9 @@ struct Checked {
   const std::byte* const udp = ip_payload.data();
   const std::size_t length = load_be16(udp + 4);
   if (length < wire::kUdpHeaderLength || length > ip_payload.size()) [[unlikely]] return dropped(kDropBadUdpHeader);
+  if ((source | destination) >= wire::kFirstHandle) [[unlikely]] {  // perhaps: nobody may pass for an IPv6 host
+    if (!rules.takes_handles && (wire::is_reserved_ipv4(source) || wire::is_reserved_ipv4(destination))) return dropped(kDropBadIpHeader);
+  }
   const std::uint16_t sent_checksum = load_be16(udp + 6);
   if (rules.verifies_udp_checksum && sent_checksum != 0) {
     // The sum over header, payload and the checksum itself is 0 when all is well, and udp_checksum() answers that as 0xFFFF.

@@ -89,7 +89,7 @@ void Lane::send_crossed(rte_mbuf* frame, std::int64_t now_ns) noexcept {
   }
   const std::size_t tag = context->options().vlan != 0 ? wire::kVlanTagLength : 0;
   const std::uint32_t destination = load_be32(rte_pktmbuf_mtod(frame, const std::byte*) + wire::kEthernetHeaderLength + tag + 16);
-  if (wire::is_multicast_ipv4(destination)) context->loop_to_members(destination, frame);
+  if (wire::is_group(destination)) context->loop_to_members(destination, frame);
   if (!context->needs_arp()) {
     context->push_or_drop(frame);
     return;
@@ -144,7 +144,7 @@ Endpoint* Lane::look_up(const FrameRules& rules, const wire::UdpEndpoint& destin
   if (Endpoint** found = endpoints_.find(address_key(destination))) return *found;
   const bool is_ours = !rules.checks_mac || destination.address == rules.address;
   if (!is_ours) return nullptr;
-  Endpoint** const any = endpoints_.find(address_key({0, destination.port}));
+  Endpoint** const any = endpoints_.find(address_key({wire::is_handle(destination.address) ? wire::kAnyIpv6 : 0, destination.port}));
   return any == nullptr ? nullptr : *any;
 }
 
@@ -153,7 +153,7 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
   const std::uint64_t address =
       std::uint64_t{datagram.destination.address} << 16 | datagram.destination.port | std::uint64_t{rules.port} << 48;
   if (address != cached_address_) {
-    if (wire::is_multicast_ipv4(datagram.destination.address)) {
+    if (wire::is_group(datagram.destination.address)) {
       if (!is_home(rules.port)) return !cross(shared_.lane_of_port[rules.port], rules.port, frame);
       return deliver_to_group(rules, datagram, frame, now_ns);
     }
@@ -175,7 +175,8 @@ bool Lane::deliver(const FrameRules& rules, LanePort* context, const Datagram& d
 // Every member gets it: members of a group are on the lane that polls its port, but for destinations of a stream that another lane has.
 // With one member the flow cache knows the way. False: the frame went to another lane.
 bool Lane::deliver_to_group(const FrameRules& rules, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept {
-  const std::uint32_t interface = rules.is_kernel ? pmd::read_interface(rte_pktmbuf_mtod(frame, const std::byte*)) : rules.address;
+  const std::uint32_t own = wire::is_handle(datagram.destination.address) ? rules.address6 : rules.address;
+  const std::uint32_t interface = rules.is_kernel ? pmd::read_interface(rte_pktmbuf_mtod(frame, const std::byte*)) : own;
   Endpoint** const first = endpoints_.find(group_key(interface, datagram.destination));
   if (first == nullptr) {
     counters_.add(kDropUnknownGroup);

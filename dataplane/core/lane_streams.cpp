@@ -153,7 +153,10 @@ Destination Lane::make_destination(const Endpoint& endpoint, const wire::UdpEndp
     source.address = endpoint.interface_address;
   } else if (source.address == 0) {
     source.address = context->options().address;
+  } else if (source.address == wire::kAnyIpv6 && context->options().address6 != 0) {
+    source.address = context->options().address6;
   }
+  if (wire::is_handle(source.address) != wire::is_handle(remote.address)) return {};   // of two families
   Destination made = context->make_destination(source, remote, endpoint.ttl);
   // The kernel hands status messages and NAKs on loopback to our senders, too: another process there may have the same address and port as
   // our receiver, so that they cannot be told from an echo.

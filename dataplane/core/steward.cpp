@@ -40,6 +40,9 @@ bool has_destinations(const shm::EndpointSlot::Wanted& wanted) noexcept {
   return wanted.kind == shm::EndpointKind::kSend && is_fan_out;
 }
 
+// 0.0.0.0 or ::, whichever family the address is of.
+std::uint32_t any_of(std::uint32_t address) noexcept { return wire::is_handle(address) ? wire::kAnyIpv6 : 0; }
+
 // Who it sends to is not its channel's to say, so that it hears everybody (5.2).
 bool has_no_remote(const shm::EndpointSlot::Wanted& wanted) noexcept {
   return has_destinations(wanted) || (wanted.kind == shm::EndpointKind::kSend && wanted.mode == shm::EndpointMode::kResponse);
@@ -464,7 +467,7 @@ void Steward::make_receiver(Endpoint& endpoint, const shm::EndpointSlot& slot, b
 Result<std::unique_ptr<Endpoint>> Steward::open_parent(std::unique_ptr<Endpoint> endpoint, const shm::EndpointSlot& slot, bool is_resumed) {
   const shm::EndpointSlot::Wanted& wanted = slot.desired;
   if (wanted.is_multicast != 0) {
-    const auto route = shared_.routes->group(wanted.interface_address, wanted.prefix_length, read_host_interfaces());
+    const auto route = route_of_group(wanted);
     if (route) endpoint->lane = ports_[route->port].home();
   } else if (wanted.local_port != 0) {
     const auto ports = shared_.routes->receive(wanted.local_address);
@@ -475,9 +478,15 @@ Result<std::unique_ptr<Endpoint>> Steward::open_parent(std::unique_ptr<Endpoint>
   return endpoint;
 }
 
+Result<GroupRoute> Steward::route_of_group(const shm::EndpointSlot::Wanted& wanted) {
+  const std::uint32_t group = wanted.kind == shm::EndpointKind::kSend ? wanted.remote_address : wanted.local_address;
+  const std::uint32_t interface = wanted.interface_address != 0 ? wanted.interface_address : any_of(group);
+  return shared_.routes->group(interface, wanted.prefix_length, read_host_interfaces(&registry_.addresses));
+}
+
 Result<void> Steward::join_group(Endpoint& endpoint, const shm::EndpointSlot::Wanted& wanted) {
   const bool is_send = wanted.kind == shm::EndpointKind::kSend;
-  auto route = shared_.routes->group(wanted.interface_address, wanted.prefix_length, read_host_interfaces());
+  auto route = route_of_group(wanted);
   if (!route) return tl::unexpected{route.error()};
   endpoint.ports = {route->port};
   endpoint.interface_address = route->interface_address;
@@ -525,7 +534,11 @@ Result<void> Steward::bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot&
   if (!is_receive && !has_no_remote(wanted)) {
     bind.remote = endpoint.remote;
     bind.interface_address = endpoint.interface_address;
-    if (bind.local.address == 0 && port.options.kind != shm::PortKind::kKernel) bind.local.address = port.options.address;
+    if (wire::is_any(bind.local.address)) bind.local.address = any_of(endpoint.remote.address);
+    if (wire::is_any(bind.local.address) && port.options.kind != shm::PortKind::kKernel) {
+      const shm::PortSlot& own = registry_.ports[endpoint.ports.front()];
+      bind.local.address = bind.local.address == 0 ? port.options.address : own.address6;
+    }
     if (endpoint.group.port != 0) bind.local.address = endpoint.interface_address;
   }
   if (is_answered(slot, shm::Observed::kActive)) bind.local = {slot.observed.bound_address, slot.observed.bound_port};
@@ -747,6 +760,7 @@ void Steward::on_capture(std::uint32_t index) {
 void Steward::watch(std::int64_t now_ns) {
   registry_.header.data_plane.heartbeat_ns.store(now_ns, std::memory_order_release);
   for (std::uint32_t i = 0; i < ports_.size(); ++i) watch_port(i);
+  if (registry_.addresses.is_half_full() && now_ns - last_recycle_ns_ >= kSecond_ns) forget_addresses(now_ns);
   for (std::uint32_t i = 0; i < shm::kCapturesMax; ++i) {
     if (captures_.watch(i)) ring(shm::SlotKind::kCapture, i);
   }

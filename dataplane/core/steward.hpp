@@ -67,6 +67,7 @@ class Steward {
   [[nodiscard]] bool has_child(const Endpoint* parent) const;
   void make_receiver(Endpoint& endpoint, const shm::EndpointSlot& slot, bool is_resumed);
   [[nodiscard]] bool wants_arrivals(const Endpoint& endpoint, const shm::EndpointSlot::Wanted& wanted) const noexcept;
+  [[nodiscard]] Result<GroupRoute> route_of_group(const shm::EndpointSlot::Wanted& wanted);
   [[nodiscard]] Result<void> join_group(Endpoint& endpoint, const shm::EndpointSlot::Wanted& wanted);
   [[nodiscard]] Result<void> check_room_for_group(const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot& slot);
@@ -89,6 +90,7 @@ class Steward {
   void ring(shm::SlotKind kind, std::uint32_t index);
   void watch(std::int64_t now_ns);
   void watch_port(std::uint32_t index);
+  void forget_addresses(std::int64_t now_ns);
 
   static constexpr std::uint8_t kNoLane = 0xFF;
   Options options_;
@@ -120,6 +122,7 @@ class Steward {
   std::uint32_t open_endpoints_{};
   std::uint32_t mapped_logs_{};
   std::int64_t last_watch_ns_{};
+  std::int64_t last_recycle_ns_{};
   bool has_rung_{};
 };
 

@@ -4,7 +4,8 @@
 
 #include "dataplane/shm/commands.hpp"
 
-// Endpoints whose far side moved, because a name in their channel came to mean another address (wire-protocol 5.12).
+// Endpoints whose far side moved, because a name in their channel came to mean another address (wire-protocol 5.12), and addresses that are no
+// longer anybody's.
 namespace thalweg::core {
 
 // Local address, port, lane and streams stay. A slot's error says what kept us from following, 0: nothing.
@@ -49,6 +50,16 @@ Result<void> Steward::reconnect(const Endpoint& endpoint, const wire::UdpEndpoin
   bind.remote = {endpoint.wanted_remote.load(std::memory_order_relaxed), wanted.remote_port};
   if (auto restored = port.bind(bind); !restored) return tl::unexpected{std::move(restored.error()).with_context("its socket is lost")};
   return tl::unexpected{std::move(bound).error()};
+}
+
+// Of IPv6, those that nothing refers to. Where groups are joined is our own knowledge, so it is looked up to be kept.
+void Steward::forget_addresses(std::int64_t now_ns) {
+  last_recycle_ns_ = now_ns;
+  shm::AddressBook& book = registry_.addresses;
+  for (const std::unique_ptr<Endpoint>& endpoint : endpoints_) {
+    if (endpoint != nullptr && wire::is_handle(endpoint->interface_address)) static_cast<void>(book.find(book.address(endpoint->interface_address), now_ns));
+  }
+  shm::recycle_addresses(registry_, now_ns);
 }
 
 }  // namespace thalweg::core

@@ -75,7 +75,7 @@ LanePort::LanePort(const Options& options, FramePool& frames, proto::LaneCounter
 }
 
 Destination LanePort::make_destination(const wire::UdpEndpoint& source, const wire::UdpEndpoint& remote, std::uint8_t ttl) noexcept {
-  const bool is_group = wire::is_multicast_ipv4(remote.address);
+  const bool is_group = wire::is_group(remote.address);
   wire::UdpFrameTemplate::Options header;
   header.source_mac = options_.port->mac();
   header.source = source;

@@ -207,6 +207,7 @@ class LanePort final : public IpHost::Output, private Reassembly::Buffers {
     std::uint16_t queue_count{1};  // of the port
     std::uint32_t address{};
     std::uint32_t prefix_length{};
+    std::uint32_t address6{};      // handle; 0: no IPv6
     const RoutePort* route{};      // next hops
     std::uint32_t mtu{1500};
     bool has_ip_fragments{};       // datagrams beyond the mtu are cut, and such ones put together
@@ -238,7 +239,7 @@ class LanePort final : public IpHost::Output, private Reassembly::Buffers {
   void tick(std::int64_t now_ns) noexcept;      // IP host timers, counters
   // Whose MAC a frame to `destination` carries: its own, or that of a way to it.
   [[nodiscard]] std::uint32_t next_hop(std::uint32_t destination) const noexcept {
-    return wire::is_multicast_ipv4(destination) ? destination : options_.route->next_hop(destination);
+    return wire::is_group(destination) ? destination : options_.route->next_hop(destination);
   }
   [[nodiscard]] pmd::Port& received_from() const noexcept { return *options_.received_from; }
   // The receive queue whose turn it is: of several another one each time.

@@ -1,5 +1,8 @@
 #include "dataplane/shm/address_book.hpp"
 
+#include <net/if.h>
+
+#include <charconv>
 #include <vector>
 
 #include "dataplane/base/units.hpp"
@@ -25,6 +28,20 @@ std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
 }
 
 }  // namespace
+
+std::optional<ScopedIpv6> parse_scoped_ipv6(const std::string& text) noexcept {
+  const std::size_t percent = text.find('%');
+  const auto address = wire::parse_ipv6(std::string_view{text}.substr(0, percent));
+  if (!address) return std::nullopt;
+  ScopedIpv6 scoped{*address, 0};
+  if (percent == std::string::npos) return scoped;
+  const char* const name = text.c_str() + percent + 1;
+  scoped.scope = ::if_nametoindex(name);
+  if (scoped.scope != 0) return scoped;
+  const auto [end, error] = std::from_chars(name, text.c_str() + text.size(), scoped.scope);
+  if (error != std::errc{} || end != text.c_str() + text.size() || scoped.scope == 0) return std::nullopt;
+  return scoped;
+}
 
 AddressBook::Key AddressBook::key_of(const ScopedIpv6& address) noexcept {
   Key key;
@@ -108,30 +125,21 @@ std::uint32_t AddressBook::search(Table<kSize>& table, const Key& key, bool ente
   return kNone;
 }
 
-std::uint32_t AddressBook::enter(const ScopedIpv6& address, By by, std::int64_t now_ns) noexcept {
-  if (address.address.is_unspecified()) return wire::kAnyIpv6;
-  if (address.address == kLoopback) return wire::kLoopbackIpv6;
-  const Key key = key_of(address);
-  if (!address.address.is_multicast()) {
-    const std::uint32_t place = search(addresses_, key, true, by, seconds(now_ns));
-    return place == kNone ? 0 : kFirstPlaceHandle + place;
-  }
-  if (address.address.bytes[15] % 2 == 0) return 0;
-  const std::uint32_t place = search(groups_, key, true, by, seconds(now_ns));
-  return place == kNone ? 0 : wire::kFirstGroupHandle + (place << kGroupShift) + kDataGroup;
-}
+std::uint32_t AddressBook::enter(const ScopedIpv6& address, By by, std::int64_t now_ns) noexcept { return handle_of(address, true, by, now_ns); }
 
-std::uint32_t AddressBook::find(const ScopedIpv6& address, std::int64_t now_ns) noexcept {
+std::uint32_t AddressBook::find(const ScopedIpv6& address, std::int64_t now_ns) noexcept { return handle_of(address, false, By::kLearned, now_ns); }
+
+std::uint32_t AddressBook::handle_of(const ScopedIpv6& address, bool enters, By by, std::int64_t now_ns) noexcept {
   if (address.address.is_unspecified()) return wire::kAnyIpv6;
   if (address.address == kLoopback) return wire::kLoopbackIpv6;
   if (!address.address.is_multicast()) {
-    const std::uint32_t place = search(addresses_, key_of(address), false, By::kLearned, seconds(now_ns));
+    const std::uint32_t place = search(addresses_, key_of(address), enters, by, seconds(now_ns));
     return place == kNone ? 0 : kFirstPlaceHandle + place;
   }
   ScopedIpv6 data = address;
   const bool is_control = data.address.bytes[15] % 2 == 0;
   if (is_control) --data.address.bytes[15];
-  const std::uint32_t place = search(groups_, key_of(data), false, By::kLearned, seconds(now_ns));
+  const std::uint32_t place = search(groups_, key_of(data), enters, by, seconds(now_ns));
   return place == kNone ? 0 : wire::kFirstGroupHandle + (place << kGroupShift) + (is_control ? kControlGroup : kDataGroup);
 }
 

@@ -24,6 +24,10 @@ struct ScopedIpv6 {
   friend bool operator==(const ScopedIpv6&, const ScopedIpv6&) = default;
 };
 
+// An IPv6 literal without brackets: "2001:db8::1", "fe80::1%eth0" (the name or number of an interface of this host). nullopt: none, or no such
+// interface. Any thread.
+[[nodiscard]] std::optional<ScopedIpv6> parse_scoped_ipv6(const std::string& text) noexcept;
+
 class AddressBook {
  public:
   enum class By : std::uint8_t { kNamed, kLearned };   // by command or configuration; by a datagram
@@ -37,10 +41,10 @@ class AddressBook {
 
   // Makes it hard to choose addresses that collide. Before the book is shared.
   void seed(std::uint64_t random) noexcept { seed_ = random; }
-  // The handle of an address, entered if it is new; 0: no place is left for it. A group is the data group (its last byte is odd) and cannot be
-  // learned. `now_ns` is monotonic. Any thread; no system call.
+  // The handle of an address, entered if it is new; 0: no place is left for it. A control group (its last byte is even) is entered as its data
+  // group; groups cannot be learned. `now_ns` is monotonic. Any thread; no system call.
   [[nodiscard]] std::uint32_t enter(const ScopedIpv6& address, By by, std::int64_t now_ns) noexcept;
-  // The same for one that is known already, else 0. A control group (its last byte is even) is known when its data group is.
+  // The same for one that is known already, else 0.
   [[nodiscard]] std::uint32_t find(const ScopedIpv6& address, std::int64_t now_ns) noexcept;
   // What a handle stands for. Precondition: is_handle(), and enter() or find() gave it.
   [[nodiscard]] ScopedIpv6 address(std::uint32_t handle) const noexcept;
@@ -93,6 +97,7 @@ class AddressBook {
   static constexpr std::uint32_t kProbesMax = 128;     // of a search
   static constexpr std::int64_t kRefresh_s = 5;        // how exact `seen_s` is
 
+  [[nodiscard]] std::uint32_t handle_of(const ScopedIpv6& address, bool enters, By by, std::int64_t now_ns) noexcept;
   [[nodiscard]] static Key key_of(const ScopedIpv6& address) noexcept;
   template <std::uint32_t kSize>
   [[nodiscard]] std::uint32_t search(Table<kSize>& table, const Key& key, bool enters, By by, std::uint32_t now_s) noexcept;

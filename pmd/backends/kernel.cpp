@@ -9,7 +9,8 @@
 namespace thalweg::pmd {
 
 Result<std::unique_ptr<Port>> KernelPort::create(const PortOptions& options, SocketTable& table, rte_mempool* pool,
-                                                 const SocketInterval& interval) {
+                                                 const SocketInterval& interval, shm::AddressBook* addresses) {
+  table.use(addresses);
   const auto count = std::max<std::uint16_t>(options.queues, 1);
   if (auto opened = table.open_queues(count); !opened) return tl::unexpected<Error>{std::move(opened.error())};
   return std::unique_ptr<Port>{new KernelPort{count, table, pool, interval}};
@@ -59,7 +60,7 @@ PortStatistics KernelPort::statistics() noexcept {
 }
 
 Result<wire::UdpEndpoint> KernelPort::bind(const BindOptions& options) {
-  if (wire::is_multicast_ipv4(options.local.address)) return fail(ErrorCode::kInvalidArgument, "a group is joined, not bound");
+  if (wire::is_group(options.local.address)) return fail(ErrorCode::kInvalidArgument, "a group is joined, not bound");
   return table_.bind(options);
 }
 

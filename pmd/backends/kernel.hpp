@@ -9,10 +9,11 @@ namespace thalweg::pmd {
 
 class KernelPort final : public Port {
  public:
-  // `table` is the instance's: the loopback port looks its wildcard sockets up too. `pool` holds received datagrams.
+  // `table` is the instance's: the loopback port looks its wildcard sockets up too. `pool` holds received datagrams. Without `addresses` there is
+  // no IPv6.
   // Errors: kIo.
   [[nodiscard]] static Result<std::unique_ptr<Port>> create(const PortOptions& options, SocketTable& table, rte_mempool* pool,
-                                                            const SocketInterval& interval = {});
+                                                            const SocketInterval& interval = {}, shm::AddressBook* addresses = nullptr);
 
   std::uint16_t rx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override;
   // Each frame leaves through the socket bound to its source address and port, or to the wildcard with that port; what a group's receivers

@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::uint32_t kLocalhost = 0x7F000001;
 
+std::uint32_t localhost_of(std::uint32_t address) noexcept { return wire::is_handle(address) ? wire::kLoopbackIpv6 : kLocalhost; }
+
 // Room of one ring. What waits in the rings may take half of the packet buffers and no more: with all of them in there, none would be left
 // to receive with, on any port, and a sender would find the pool empty before it finds the ring full.
 std::uint32_t ring_room(const PortOptions& options, const rte_mempool* pool, std::size_t rings) noexcept {
@@ -24,8 +26,9 @@ std::uint32_t ring_room(const PortOptions& options, const rte_mempool* pool, std
 }  // namespace
 
 Result<std::unique_ptr<Port>> LoopbackPort::create(const PortOptions& options, const SocketTable& kernel_sockets, rte_mempool* pool,
-                                                   const SocketInterval& interval) {
+                                                   const SocketInterval& interval, shm::AddressBook* addresses) {
   std::unique_ptr<LoopbackPort> port{new LoopbackPort{options, kernel_sockets, pool, interval}};
+  port->table_.use(addresses);
   if (auto opened = port->table_.open_queues(port->capabilities_.rx_queue_count); !opened)
     return tl::unexpected<Error>{std::move(opened.error())};
   static std::atomic<unsigned> next_id{};  // ring names are unique in the process
@@ -81,15 +84,16 @@ std::uint16_t LoopbackPort::rx_burst(std::uint16_t queue, rte_mbuf** frames, std
 LoopbackPort::Target LoopbackPort::classify(rte_mbuf* frame) const noexcept {
   UdpFrame view;
   if (!UdpFrame::parse(frame, view)) return {};
-  if (wire::is_multicast_ipv4(view.destination.address)) {
+  if (wire::is_group(view.destination.address)) {
     const std::uint32_t slot = table_.find_sender(view.source, view.destination);
     if (slot == SocketTable::kNone || table_.fd(slot) < 0) return {};
     return {.kind = Target::Kind::kSocket, .fd = table_.fd(slot), .remote = table_.remote(slot)};
   }
   if (const std::uint32_t slot = table_.find_or_wildcard(view.destination); slot != SocketTable::kNone) {
-    if (view.source.address == 0) {  // sent from a wildcard endpoint: the kernel would have put this in
-      rewrite_source(frame, 0, kLocalhost);
-      view.source.address = kLocalhost;
+    if (wire::is_any(view.source.address)) {  // sent from a wildcard endpoint: the kernel would have put this in
+      const std::uint32_t localhost = localhost_of(view.source.address);
+      rewrite_source(frame, view.source.address, localhost);
+      view.source.address = localhost;
     }
     // A connected socket hears its peer only (wire-protocol 5.2); in memory we have to see to that.
     const wire::UdpEndpoint peer = table_.remote(slot);
@@ -98,7 +102,7 @@ LoopbackPort::Target LoopbackPort::classify(rte_mbuf* frame) const noexcept {
   }
   if (const std::uint32_t slot = table_.find(view.source); slot != SocketTable::kNone && table_.fd(slot) >= 0)
     return {.kind = Target::Kind::kSocket, .fd = table_.fd(slot), .remote = table_.remote(slot)};
-  if (const std::uint32_t slot = kernel_sockets_.find({0, view.source.port}); slot != SocketTable::kNone)
+  if (const std::uint32_t slot = kernel_sockets_.find(SocketTable::wildcard_of(view.source)); slot != SocketTable::kNone)
     return {.kind = Target::Kind::kSocket, .fd = kernel_sockets_.fd(slot), .remote = kernel_sockets_.remote(slot)};
   return {};
 }
@@ -151,14 +155,14 @@ PortStatistics LoopbackPort::statistics() noexcept {
 
 Result<wire::UdpEndpoint> LoopbackPort::bind(const BindOptions& options) {
   const std::uint32_t address = options.local.address;
-  if (address != 0 && !wire::is_loopback_ipv4(address))
-    return fail(ErrorCode::kInvalidArgument,
-                "the loopback port does not own " + format_ipv4(address), "it owns 127.0.0.0/8; see `thalweg route get`");
+  if (!wire::is_any(address) && !wire::is_loopback(address))
+    return fail(ErrorCode::kInvalidArgument, "the loopback port does not own " + table_.format(address),
+                "it owns 127.0.0.0/8 and ::1; see `thalweg route get`");
   BindOptions wanted = options;
-  if (address == 0 && !options.is_receive && options.remote.port != 0) wanted.local.address = kLocalhost;
-  if (wanted.local.address != 0) return table_.bind(wanted);
+  if (wire::is_any(address) && !options.is_receive && options.remote.port != 0) wanted.local.address = localhost_of(address);
+  if (!wire::is_any(wanted.local.address)) return table_.bind(wanted);
   if (wanted.local.port == 0)
-    return fail(ErrorCode::kInvalidArgument, "0.0.0.0 without a port number on the loopback port",
+    return fail(ErrorCode::kInvalidArgument, table_.format(address) + " without a port number on the loopback port",
                 "bind the kernel port first and use the number it gives");
   return table_.reserve(wanted);
 }

@@ -7,16 +7,16 @@
 
 struct rte_ring;
 
-// The loopback port owns 127.0.0.0/8. A frame to an address bound here goes through a ring in memory to the queue of its receiver; an
+// The loopback port owns 127.0.0.0/8 and ::1. A frame to an address bound here goes through a ring in memory to the queue of its receiver; an
 // endpoint nevertheless holds a really bound socket, so that a port in use is an error and another process on this host is reachable: frames
 // to addresses that are not bound here leave through the socket of their source, datagrams that others send arrive on it.
 namespace thalweg::pmd {
 
 class LoopbackPort final : public Port {
  public:
-  // `kernel_sockets` are the kernel port's: endpoints on the wildcard address have their socket there.
+  // `kernel_sockets` are the kernel port's: endpoints on the wildcard address have their socket there. Without `addresses` there is no IPv6.
   [[nodiscard]] static Result<std::unique_ptr<Port>> create(const PortOptions& options, const SocketTable& kernel_sockets, rte_mempool* pool,
-                                                            const SocketInterval& interval = {});
+                                                            const SocketInterval& interval = {}, shm::AddressBook* addresses = nullptr);
   ~LoopbackPort() override;
 
   std::uint16_t rx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override;
@@ -26,7 +26,7 @@ class LoopbackPort final : public Port {
   wire::MacAddress mac() const noexcept override { return {}; }
   bool is_link_up() noexcept override { return true; }
   PortStatistics statistics() noexcept override;
-  // An address in 127/8 binds a socket. The wildcard with a remote becomes 127.0.0.1, as the kernel would choose; without one it is
+  // An address of the port's binds a socket. The wildcard with a remote becomes 127.0.0.1 or ::1, as the kernel would choose; without one it is
   // taken in memory only, because the kernel port holds its socket (bind there first when the port number is 0).
   Result<wire::UdpEndpoint> bind(const BindOptions& options) override;
   void unbind(const wire::UdpEndpoint& local) override { table_.unbind(local); }

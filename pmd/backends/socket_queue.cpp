@@ -14,15 +14,8 @@ namespace {
 
 static_assert(CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_SPACE(sizeof(timespec)) <= 64, "of SocketQueue::kControlLength");
 
+constexpr std::int64_t kSourceKept_ns = kSecond_ns;  // far less than what a handle lives
 constexpr std::uint32_t kSegmentsMax = 4;  // of one frame: header, and a payload that wraps nowhere
-
-sockaddr_in to_sockaddr(const wire::UdpEndpoint& endpoint) noexcept {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(endpoint.address);
-  address.sin_port = htons(endpoint.port);
-  return address;
-}
 
 // The payload of a frame as the kernel wants it. 0: more segments than we ever build.
 std::uint32_t gather(const rte_mbuf* frame, std::uint32_t payload_length, iovec* vectors) noexcept {
@@ -135,10 +128,31 @@ std::uint16_t SocketQueue::read_socket(std::uint32_t slot, rte_mbuf** frames, st
   return kept;
 }
 
-// Puts headers in front of message `index`. False: the datagram was longer than a buffer.
+// Port 0: of nobody we could answer.
+wire::UdpEndpoint SocketQueue::source_of(const SocketAddress& from, socklen_t length) noexcept {
+  if (length >= sizeof from.v4 && from.any.sa_family == AF_INET) [[likely]] {
+    const wire::UdpEndpoint source{ntohl(from.v4.sin_addr.s_addr), ntohs(from.v4.sin_port)};
+    return wire::is_reserved_ipv4(source.address) ? wire::UdpEndpoint{} : source;   // it would pass for a handle
+  }
+  if (length < sizeof from.v6 || from.any.sa_family != AF_INET6 || table_.book() == nullptr) return {};
+  const shm::ScopedIpv6 address = ipv6_of(from.v6);
+  if (source_handle_ == 0 || address != source_ || looked_ns_ - source_seen_ns_ > kSourceKept_ns) {
+    std::uint32_t handle = table_.book()->find(address, looked_ns_);
+    if (handle == 0 && budget_.take(looked_ns_)) handle = table_.book()->enter(address, shm::AddressBook::By::kLearned, looked_ns_);
+    if (handle == 0) return {};
+    source_ = address;
+    source_handle_ = handle;
+    source_seen_ns_ = looked_ns_;
+  }
+  return {source_handle_, ntohs(from.v6.sin6_port)};
+}
+
+// Puts headers in front of message `index`. False: the datagram was longer than a buffer, or its sender is none of those we know or learn.
 bool SocketQueue::dress(std::size_t index, rte_mbuf& frame, const wire::UdpEndpoint& local, std::uint32_t interface) noexcept {
   msghdr& header = messages_[index].msg_hdr;
-  if ((header.msg_flags & MSG_TRUNC) != 0 || header.msg_namelen < sizeof(sockaddr_in)) return false;
+  if ((header.msg_flags & MSG_TRUNC) != 0) return false;
+  const wire::UdpEndpoint source = source_of(addresses_[index], header.msg_namelen);
+  if (source.port == 0) return false;
   wire::UdpEndpoint destination = local;
   for (cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr; control = CMSG_NXTHDR(&header, control)) {
     if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
@@ -151,7 +165,6 @@ bool SocketQueue::dress(std::size_t index, rte_mbuf& frame, const wire::UdpEndpo
       set_arrival(frame, time.tv_sec * kSecond_ns + time.tv_nsec);
     }
   }
-  const wire::UdpEndpoint source{ntohl(addresses_[index].sin_addr.s_addr), ntohs(addresses_[index].sin_port)};
   auto* const payload = static_cast<std::byte*>(vectors_[index].iov_base);
   std::byte* const headers = payload - wire::kUdpFrameHeaderLength;
   write_udp_headers(headers, source, destination, messages_[index].msg_len);
@@ -172,9 +185,8 @@ std::uint16_t SocketQueue::send(int fd, const wire::UdpEndpoint& remote, rte_mbu
     if (!UdpFrame::parse(frames[prepared], view) || (header.msg_iovlen = gather(frames[prepared], view.payload_length, own)) == 0) break;
     header.msg_iov = own;
     if (view.destination == remote) continue;  // connected: the kernel has the route at hand
-    addresses_[prepared] = to_sockaddr(view.destination);
     header.msg_name = &addresses_[prepared];
-    header.msg_namelen = sizeof addresses_[prepared];
+    header.msg_namelen = to_sockaddr(table_.book(), view.destination, addresses_[prepared]);
   }
   while (done < prepared) {
     const int sent = ::sendmmsg(fd, messages_.data() + done, prepared - done, MSG_DONTWAIT);

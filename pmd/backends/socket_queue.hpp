@@ -1,9 +1,9 @@
 #pragma once
 #include <array>
-#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "pmd/backends/socket_address.hpp"
 #include "pmd/backends/socket_table.hpp"
 #include "pmd/queue_counters.hpp"
 
@@ -39,6 +39,7 @@ class SocketQueue {
   [[nodiscard]] bool refill_reserve() noexcept;
   [[nodiscard]] std::uint16_t read_socket(std::uint32_t slot, rte_mbuf** frames, std::uint16_t count, bool& is_drained) noexcept;
   [[nodiscard]] bool dress(std::size_t index, rte_mbuf& frame, const wire::UdpEndpoint& local, std::uint32_t interface) noexcept;
+  [[nodiscard]] wire::UdpEndpoint source_of(const SocketAddress& from, socklen_t length) noexcept;
 
   SocketTable& table_;
   rte_mempool* pool_;
@@ -54,7 +55,12 @@ class SocketQueue {
   std::array<rte_mbuf*, kBurstMax> reserve_{};
   std::array<mmsghdr, kBurstMax> messages_{};
   std::array<iovec, kBurstMax> vectors_{};
-  std::array<sockaddr_in, kBurstMax> addresses_{};
+  std::array<SocketAddress, kBurstMax> addresses_{};
+  // IPv6: who sent the last datagram, its handle, and when that was looked up.
+  shm::ScopedIpv6 source_;
+  std::uint32_t source_handle_{};
+  std::int64_t source_seen_ns_{};
+  shm::LearnBudget budget_;
   alignas(8) std::array<std::array<std::byte, kControlLength>, kBurstMax> controls_{};
 };
 

@@ -30,10 +30,11 @@ struct BoundSocket {
   Fd fd;
   wire::UdpEndpoint local;
 };
-[[nodiscard]] Result<BoundSocket> open_udp_socket(const Port::BindOptions& options);
+// `book` has what handles stand for; null: there is no IPv6.
+[[nodiscard]] Result<BoundSocket> open_udp_socket(const Port::BindOptions& options, shm::AddressBook* book = nullptr);
 // A socket bound to a group's address and port and joined to it on one interface; it hears nothing else. Other sockets of this host may do
 // the same. Errors: kInUse (a socket without address reuse holds the port), kInvalidArgument (no such interface), kNoSpace, kIo.
-[[nodiscard]] Result<Fd> open_group_socket(const Port::GroupOptions& options);
+[[nodiscard]] Result<Fd> open_group_socket(const Port::GroupOptions& options, const shm::AddressBook* book = nullptr);
 
 // Lookups (find, fd, remote, queue) are lock-free and belong to any lane; bind and unbind to the steward. Unbinding swaps a dead file under
 // the descriptor number before the number can be used again, so a lane in the middle of a system call meets an error, never a stranger's
@@ -48,6 +49,11 @@ class SocketTable {
   SocketTable(const SocketTable&) = delete;
   SocketTable& operator=(const SocketTable&) = delete;
 
+  // Where the addresses of IPv6 sockets are; null: there are none. Before anything else.
+  void use(shm::AddressBook* book) noexcept { book_ = book; }
+  [[nodiscard]] shm::AddressBook* book() const noexcept { return book_; }
+  // Of an address or a handle, for messages.
+  [[nodiscard]] std::string format(std::uint32_t address) const;
   // Makes an epoll set for each queue below `count`. Before lanes use the table. Errors: kIo, kNoSpace.
   [[nodiscard]] Result<void> open_queues(std::uint16_t count);
   // Binds a socket and puts it under the epoll set of its queue. Errors as open_udp_socket().
@@ -64,7 +70,7 @@ class SocketTable {
   // The socket that frames of `source` to `destination` leave through: for the control frames of a group's receivers, which go to an even
   // address, the socket of the data group (wire-protocol 5.3); else the one of the source address, or the wildcard's.
   [[nodiscard]] std::uint32_t find_sender(const wire::UdpEndpoint& source, const wire::UdpEndpoint& destination) const noexcept {
-    if (wire::is_multicast_ipv4(destination.address) && (destination.address & 1U) == 0) {
+    if (wire::is_group(destination.address) && (destination.address & 1U) == 0) {
       const std::uint32_t slot = find_group({wire::data_group(destination.address), destination.port}, source.address);
       if (slot != kNone) return slot;
     }
@@ -78,7 +84,11 @@ class SocketTable {
   // The entry of this address, or else the wildcard's with this port.
   [[nodiscard]] std::uint32_t find_or_wildcard(const wire::UdpEndpoint& local) const noexcept {
     const std::uint32_t slot = find(local);
-    return slot != kNone ? slot : find({0, local.port});
+    return slot != kNone ? slot : find(wildcard_of(local));
+  }
+  // 0.0.0.0 or :: with the same port.
+  [[nodiscard]] static constexpr wire::UdpEndpoint wildcard_of(const wire::UdpEndpoint& local) noexcept {
+    return {wire::is_handle(local.address) ? wire::kAnyIpv6 : 0, local.port};
   }
   [[nodiscard]] int fd(std::uint32_t slot) const noexcept { return entries_[slot].fd.load(std::memory_order_relaxed); }  // -1: reserved only
   // Datagrams of this socket come with the kernel's receive time.
@@ -151,6 +161,7 @@ class SocketTable {
   void remove(std::uint32_t slot);
   [[nodiscard]] bool collides(const wire::UdpEndpoint& local) const noexcept;
 
+  shm::AddressBook* book_{};
   std::unique_ptr<std::array<Entry, kSlots>> storage_;
   Entry* entries_{};
   std::uint32_t size_{};

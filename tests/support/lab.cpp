@@ -120,7 +120,7 @@ void Switch::query(rte_mempool* pool, std::uint8_t max_response, bool is_v2) {
 }
 
 Lab::Lab(const Options& options) {
-  ethernet = std::make_unique<Switch>(options.nodes, cables_->patches);
+  ethernet = std::make_unique<Switch>(options.is_on_sockets ? 0 : options.nodes, cables_->patches);
   for (std::size_t i = 0; i < options.nodes; ++i) {
     Appliance::Options o;
     o.packet_buffers = options.packet_buffers;
@@ -139,9 +139,12 @@ Lab::Lab(const Options& options) {
     loopback.kind = shm::PortKind::kLoopback;
     loopback.address = 0x7F000001;
     loopback.prefix_length = 8;
-    o.ports = {cable, loopback};
+    pmd::PortOptions kernel;
+    kernel.name = "kernel" + std::to_string(i);
+    kernel.kind = shm::PortKind::kKernel;
+    o.ports = options.is_on_sockets ? std::vector{loopback, kernel} : std::vector{cable, loopback};
     if (options.adjust) options.adjust(o, i);
-    nodes_.push_back(std::make_unique<Appliance>(std::move(o), cables_, now_ns));
+    nodes_.push_back(std::make_unique<Appliance>(std::move(o), options.is_on_sockets ? std::make_shared<pmd::PortContext>() : cables_, now_ns));
   }
 }
 

@@ -52,6 +52,7 @@ class Lab {
     pmd::ImpairmentOptions impairment;   // of what each node receives, its seed plus the node's number
     std::uint32_t packet_buffers{1023};
     std::function<void(Appliance::Options&, std::size_t)> adjust;
+    bool is_on_sockets{};                // no switch: each has a loopback and a kernel port of its own, as on different hosts
   };
   explicit Lab(const Options& options);
   ~Lab();

@@ -191,7 +191,49 @@ INSTANTIATE_TEST_SUITE_P(
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|media-rcv-ts-offset=x", "media-rcv-ts-offset"},          // proves 5.11/6
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|media-rcv-ts-offset=0|channel-rcv-ts-offset=7", "8 bytes apart"},  // proves 5.11/5
                       BadAddress{"aeron:udp?endpoint=10.0.0.1:5|channel-snd-ts-offset=reserved|channel-rcv-ts-offset=reserved", "8 bytes apart"},  // proves 5.11/5
+                      BadAddress{"aeron:udp?endpoint=[::1:5", "endpoint=[::1:5"},                    // proves 5.13/1
+                      BadAddress{"aeron:udp?endpoint=[10.0.0.1]:5", "holds no IPv6 address"},
+                      BadAddress{"aeron:udp?control=[fe80::1%nosuchif]:5", "control=[fe80::1%nosuchif]:5 holds no IPv6 address"},
+                      BadAddress{"aeron:udp?endpoint=240.0.0.1:5", "endpoint=240.0.0.1:5: no host has an address of 240.0.0.0/4"},
+                      BadAddress{"aeron:udp?endpoint=[::ffff:241.0.0.1]:5", "240.0.0.0/4"},
+                      BadAddress{"aeron:udp?endpoint=[::1]:5|interface=[::1]/129", "interface=[::1]/129 is not"},
+                      BadAddress{"aeron:udp?endpoint=[::1]:5|interface=[::1]x", "interface=[::1]x is not"},
+                      BadAddress{"aeron:udp?endpoint=[::1]:5|interface=[localhost]", "interface=[localhost] is not"},
                       BadAddress{"aeron:udp?endpoint=224.10.9.8:5", "odd"}));
+
+// The address book gives them handles, as lookups of names do.
+TEST(Addresses, of_ipv6_wait_for_their_handles) {
+  auto c = parse_udp_channel(*shm::ChannelUri::parse("aeron:udp?endpoint=[ff02::9]:5|control=[ff02::a]:5|interface=[2001:db8::1]:7/64"));
+  ASSERT_TRUE(c) << c.error().text;
+  EXPECT_EQ(unresolved_hosts(*c), (std::vector<std::string>{"ff02::9", "ff02::a", "2001:db8::1"}));
+  EXPECT_EQ(c->prefix_length, 64);
+  EXPECT_EQ(c->interface_port, 7);
+  shm::AddressBook book;
+  for (const std::string& host : unresolved_hosts(*c)) set_resolved(*c, host, book.enter(*shm::parse_scoped_ipv6(host), shm::AddressBook::By::kNamed, 0));
+  ASSERT_TRUE(finish_channel(*c));
+  EXPECT_TRUE(c->is_multicast);
+  EXPECT_TRUE(c->has_interface);
+  EXPECT_EQ(c->control->address, wire::control_group(c->endpoint->address));
+}
+
+TEST(Addresses, of_ipv6_groups_are_odd) {
+  auto c = parse_udp_channel(*shm::ChannelUri::parse("aeron:udp?endpoint=[ff02::a]:5"));
+  ASSERT_TRUE(c);
+  shm::AddressBook book;
+  set_resolved(*c, "ff02::a", book.enter(*shm::parse_scoped_ipv6("ff02::a"), shm::AddressBook::By::kNamed, 0));
+  const auto finished = finish_channel(*c);
+  ASSERT_FALSE(finished);
+  EXPECT_NE(finished.error().text.find("endpoint=[ff02::a]:5: the last byte of the data address must be odd"), std::string::npos) << finished.error().text;
+}
+
+TEST(Addresses, of_ipv4_in_ipv6_clothes_are_ipv4) { EXPECT_EQ(channel("aeron:udp?endpoint=[::ffff:10.0.0.1]:5")->endpoint->address, 0x0A000001U); }
+
+TEST(Addresses, of_both_families_do_not_go_together) {
+  auto c = parse_udp_channel(*shm::ChannelUri::parse("aeron:udp?endpoint=[::1]:5|interface=127.0.0.1"));
+  ASSERT_TRUE(c);
+  set_resolved(*c, "::1", wire::kLoopbackIpv6);
+  EXPECT_NE(finish_channel(*c).error().text.find("all IPv4 or all IPv6"), std::string::npos);
+}
 
 // proves 5.11/6
 TEST(Addresses, say_where_times_are_written) {

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "controlplane/conductor/name_service.hpp"
+#include "controlplane/host/resolver.hpp"
 #include "dataplane/base/units.hpp"
 #include "dataplane/wire/resolution_frame.hpp"
 #include "tests/unit/controlplane/fixture.hpp"
@@ -22,10 +23,11 @@ class Peer {
  public:
   explicit Peer(std::uint32_t address) : socket_{std::move(*host::UdpSocket::open({address, 0}))} {}
   [[nodiscard]] const host::UdpSocket::Peer& bound() const { return socket_.bound(); }
-  void tell(const names::Address& to, const std::string& name) {
+  void tell(const names::Address& to, const std::string& name) { tell(to, name, names::Address::ipv4(bound().address, bound().port)); }
+  void tell(const names::Address& to, const std::string& name, const names::Address& ours) {
     wire::ResolutionEntry entry;
     entry.is_self = true;
-    const auto ours = names::Address::ipv4(bound().address, bound().port);
+    entry.address_type = ours.type;
     entry.port = ours.port;
     std::copy(ours.bytes.begin(), ours.bytes.end(), entry.address);
     const std::size_t length = name.size();
@@ -91,6 +93,30 @@ TEST_F(Names, a_driver_that_told_its_name_is_found_without_asking_the_system) {
   EXPECT_EQ(only_endpoint().desired.remote_address, 0x7F000002U);
   EXPECT_EQ(only_endpoint().desired.remote_port, 24325) << "the port is the channel's, not the resolver's";
   EXPECT_TRUE(asked.empty());
+}
+
+TEST_F(Names, a_driver_may_have_told_an_ipv6_address) {
+  start_with_names();
+  Peer bravo{0x7F000002};
+  names::Address ipv6{.type = wire::ResolutionEntry::kIpv6, .port = 8050};
+  const auto bytes = wire::parse_ipv6("2001:db8::7")->bytes;
+  std::memcpy(ipv6.bytes.data(), bytes.data(), bytes.size());
+  bravo.tell(bound(), "bravo", ipv6);
+  advance(20 * kMillisecond_ns);
+  add_publication("aeron:udp?endpoint=bravo:24325");
+  EXPECT_EQ(response_types().back(), static_cast<std::int32_t>(Response::kPublicationReady));
+  EXPECT_EQ(registry().addresses.format(only_endpoint().desired.remote_address), "2001:db8::7");
+  EXPECT_TRUE(asked.empty());
+}
+
+TEST(Resolver, prefers_ipv4_and_enters_ipv6) {
+  shm::AddressBook book;
+  EXPECT_EQ(*host::resolve_host("10.0.0.1", book), 0x0A000001U);
+  EXPECT_EQ(*host::resolve_host("::1", book), wire::kLoopbackIpv6);
+  const auto other = host::resolve_host("2001:db8::1", book);
+  ASSERT_TRUE(other);
+  EXPECT_EQ(book.format(*other), "2001:db8::1");
+  EXPECT_EQ(host::resolve_host("240.0.0.1", book).error().code, ErrorCode::kUnknownHost) << "it would pass for a handle";
 }
 
 TEST_F(Names, whoever_speaks_to_us_is_answered_with_our_name_and_those_we_know) {

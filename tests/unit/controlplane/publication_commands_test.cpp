@@ -375,10 +375,26 @@ TEST_F(PublicationCommands, error_frames_of_receivers_reach_clients_once) {
   EXPECT_EQ(error.destination_registration_id, -1);
   EXPECT_EQ(error.receiver_id, 0x3188'4B81'AD1E'0FAD);
   EXPECT_EQ(error.source_port, 24888);
+  EXPECT_EQ(error.address_type, 1);
   EXPECT_EQ(load_be32(error.address), 0x7F000001U);
   EXPECT_EQ(error.text, "reason");
   tick();
   expect_nothing();
+}
+
+TEST_F(PublicationCommands, error_frames_may_come_from_ipv6_addresses) {
+  add_publication(kUdp);
+  skip_all();
+  const std::uint32_t index = world().publications.used().front();
+  auto& observed = registry().publications[index].observed;
+  const wire::Ipv6Address source = *wire::parse_ipv6("2001:db8::7");
+  observed.error_source_address = registry().addresses.enter({source, 0}, shm::AddressBook::By::kLearned, now.now_ns);
+  ++observed.error_frames;
+  registry().lanes[0].to_control.ring({shm::SlotKind::kPublication, index});
+  run();
+  const auto error = expect<shm::OnPublicationError>(Response::kPublicationError);
+  EXPECT_EQ(error.address_type, 2);
+  EXPECT_EQ(std::memcmp(error.address, source.bytes.data(), source.bytes.size()), 0);
 }
 
 TEST_F(PublicationCommands, a_flood_of_error_frames_is_told_in_part_and_then_its_latest) {

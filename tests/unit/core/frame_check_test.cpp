@@ -78,6 +78,21 @@ TEST(FrameCheck, ip_options_take_the_general_path_to_the_same_datagram) {
   EXPECT_EQ(datagram.payload.data(), frame.data() + 46);
 }
 
+// Handles of IPv6 addresses are numbers of 240.0.0.0/4: on a wire nobody may use them.
+TEST(FrameCheck, nobody_passes_for_an_ipv6_host) {
+  for (const std::size_t at : {std::size_t{26}, std::size_t{30}}) {   // source, destination
+    Frame frame = make_frame(64);
+    store_be32(frame.data() + at, wire::kLoopbackIpv6);
+    store_be16(frame.data() + 24, 0);
+    store_be16(frame.data() + 24, wire::checksum_fold(wire::checksum_add({frame.data() + 14, 20}, 0)));
+    FrameRules sockets = rules();
+    sockets.verifies_udp_checksum = false;
+    EXPECT_EQ(check(sockets, frame).reason, shm::LaneCounter::kDropBadIpHeader);
+    sockets.takes_handles = true;
+    EXPECT_EQ(check(sockets, frame).verdict, Verdict::kDatagram) << "the port made it";
+  }
+}
+
 TEST(FrameCheck, a_tag_must_be_the_ports) {
   FrameRules tagged = rules();
   tagged.vlan = 5;

@@ -26,6 +26,55 @@ TEST(Route, the_longest_matching_subnet_carries_a_destination) {
   EXPECT_EQ(make_table().send(ip(10, 1, 3, 77))->port, 0U);
 }
 
+// The same rules for IPv6, whose addresses are handles.
+class Ipv6Route : public ::testing::Test {
+ protected:
+  std::uint32_t at(const char* text) { return book->enter(*shm::parse_scoped_ipv6(text), shm::AddressBook::By::kNamed, 0); }
+  RouteTable table() {
+    std::vector<RoutePort> ports{{.index = 0, .name = "wide", .kind = PortKind::kPci, .address = ip(10, 0, 0, 1), .prefix_length = 8},
+                                 {.index = 1, .name = "narrow", .kind = PortKind::kPci},
+                                 {.index = 2, .name = "lo", .kind = PortKind::kLoopback, .address = ip(127, 0, 0, 1), .prefix_length = 8},
+                                 {.index = 3, .name = "kernel", .kind = PortKind::kKernel}};
+    ports[0].address6 = at("2001:db8::1"), ports[0].prefix_length6 = 32, ports[0].gateway6 = at("2001:db8::ff");
+    ports[1].address6 = at("2001:db8:1::1"), ports[1].prefix_length6 = 64;
+    ports[1].routes = {{at("2001:db8:9::"), 48, at("2001:db8:1::9")}};
+    ports[2].address6 = wire::kLoopbackIpv6, ports[2].prefix_length6 = 128;
+    return RouteTable{ports, book.get()};
+  }
+  std::unique_ptr<shm::AddressBook> book = std::make_unique<shm::AddressBook>();
+};
+
+TEST_F(Ipv6Route, longest_prefix_then_gateway) {
+  const RouteTable routes = table();
+  EXPECT_EQ(routes.send(at("2001:db8:1::7"))->port, 1U);
+  EXPECT_EQ(routes.send(at("2001:db8:1::7"))->next_hop, at("2001:db8:1::7"));
+  EXPECT_EQ(routes.send(at("2001:db8:1::7"))->source, at("2001:db8:1::1"));
+  EXPECT_EQ(routes.send(at("2001:db8:2::7"))->port, 0U);
+  EXPECT_EQ(routes.send(at("2001:db8:9::7"))->next_hop, at("2001:db8:1::9"));
+  EXPECT_EQ(routes.send(at("2001:db8:9::7"))->why, "longest matching route: 2001:db8:9::/48 via 2001:db8:1::9 of port narrow");
+  EXPECT_EQ(routes.send(at("fd00::1"))->next_hop, at("2001:db8::ff"));
+  EXPECT_EQ(routes.send(at("::1"))->port, 2U);
+  EXPECT_EQ(routes.send(ip(10, 1, 1, 1))->port, 0U) << "IPv4 goes its own way";
+}
+
+TEST_F(Ipv6Route, receivers_listen_where_their_address_is) {
+  const RouteTable routes = table();
+  EXPECT_EQ(*routes.receive(at("2001:db8:1::1")), std::vector<std::uint32_t>{1});
+  EXPECT_EQ(*routes.receive(wire::kLoopbackIpv6), std::vector<std::uint32_t>{2});
+  EXPECT_EQ(*routes.receive(at("fd00::1")), std::vector<std::uint32_t>{3}) << "the kernel's";
+  EXPECT_EQ(*routes.receive(wire::kAnyIpv6), (std::vector<std::uint32_t>{0, 1, 2, 3}));
+}
+
+TEST_F(Ipv6Route, groups_take_the_network_asked_for) {
+  const RouteTable routes = table();
+  EXPECT_EQ(routes.group(at("2001:db8:1::"), 64, {})->port, 1U);
+  EXPECT_EQ(routes.group(wire::kAnyIpv6, 0, {})->port, 1U) << "the longest netmask";
+  EXPECT_EQ(routes.group(wire::kLoopbackIpv6, 128, {})->interface_address, wire::kLoopbackIpv6);
+  const auto nowhere = routes.group(at("fd00::"), 8, {});
+  ASSERT_FALSE(nowhere);
+  EXPECT_NE(nowhere.error().message.find("interface=fd00::/8"), std::string::npos) << nowhere.error().message;
+}
+
 TEST(Route, what_no_subnet_holds_goes_to_a_gateway) {
   const auto far = make_table().send(ip(192, 168, 1, 1));
   ASSERT_TRUE(far);

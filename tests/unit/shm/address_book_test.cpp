@@ -46,6 +46,13 @@ TEST_F(AddressBookTest, link_local_addresses_of_two_interfaces_are_two) {
   EXPECT_EQ(book_->address(second).scope, 2U);
 }
 
+TEST_F(AddressBookTest, a_scope_is_the_name_or_number_of_an_interface) {
+  EXPECT_EQ(parse_scoped_ipv6("fe80::1%lo"), address("fe80::1", 1));
+  EXPECT_EQ(parse_scoped_ipv6("fe80::1%7"), address("fe80::1", 7));
+  EXPECT_EQ(parse_scoped_ipv6("::1"), address("::1"));
+  for (const char* wrong : {"fe80::1%", "fe80::1%nosuchif", "fe80::1%0", "%lo", "localhost"}) EXPECT_FALSE(parse_scoped_ipv6(wrong)) << wrong;
+}
+
 TEST_F(AddressBookTest, any_and_loopback_have_handles_in_every_book) {
   EXPECT_EQ(book_->enter(address("::"), kNamed, 0), wire::kAnyIpv6);
   EXPECT_EQ(book_->find(address("::1"), 0), wire::kLoopbackIpv6);
@@ -61,7 +68,10 @@ TEST_F(AddressBookTest, the_handles_of_a_group_and_its_control_group_are_neighbo
   EXPECT_EQ(book_->find(address("ff02::9:2"), 0), control);
   EXPECT_EQ(wire::data_group(control), data);
   EXPECT_EQ(data % 2, 1U);
-  EXPECT_EQ(book_->enter(address("ff02::9:2"), kNamed, 0), 0U) << "it is no data group";
+  EXPECT_EQ(book_->enter(address("ff02::9:2"), kNamed, 0), control);
+  const std::uint32_t wrapped = book_->enter(address("ff02::a:0"), kNamed, 0);
+  EXPECT_EQ(wire::data_group(wrapped), book_->find(address("ff02::a:ff"), 0));
+  EXPECT_EQ(book_->group_count(), 2U);
   EXPECT_EQ(book_->enter(address("ff02::9:3"), kLearned, 0), 0U) << "nobody sends from a group";
 }
 

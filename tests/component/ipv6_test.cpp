@@ -1,0 +1,186 @@
+// IPv6 from end to end over the kernel's sockets: real clients, conductors and data planes that share nothing but the host, with simulated time.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/component/many_receivers.hpp"
+#include "tests/support/network_namespace.hpp"
+#include "tests/support/two_nodes.hpp"
+
+namespace thalweg::test {
+namespace {
+
+using shm::LaneCounter;
+
+// A host with IPv6 on loopback, a way to groups there, and a wire that leads nowhere.
+constexpr const char* kHost =
+    "sysctl -qw net.ipv6.conf.default.accept_dad=0 && ip link set lo up && ip -6 route add local ff00::/8 dev lo table local && "
+    "ip link add d0 type veth peer name d1 && ip link set d0 up && ip link set d1 up && "
+    "ip -6 addr add fd00:77::1/64 dev d0 nodad && ip -6 addr add fd00:77::2/64 dev d0 nodad";
+
+class Ipv6 : public ManyReceivers {
+ protected:
+  void SetUp() override {
+    if (!host.is_there()) GTEST_SKIP() << "no network namespace can be made here";
+    lab = std::make_unique<Lab>(Lab::Options{.nodes = 2, .impairment = {}, .adjust = {}, .is_on_sockets = true});
+  }
+  void expect_to_arrive(std::size_t count = 300) {
+    ASSERT_TRUE(connect());
+    const auto messages = make_messages(count);
+    ASSERT_TRUE(transfer(messages));
+    for (const auto& r : receivers) EXPECT_EQ(r->received, messages);
+  }
+  // The label of a counter that begins so.
+  std::string label(std::size_t node, const std::string& begin) {
+    for (const std::string& each : lab->node(node).labels()) {
+      if (each.starts_with(begin)) return each;
+    }
+    return {};
+  }
+
+  NetworkNamespace host{kHost};
+};
+
+TEST_F(Ipv6, two_appliances_talk_over_loopback) {
+  receive(1, "aeron:udp?endpoint=[::1]:40456");
+  publish_on(0, "aeron:udp?endpoint=[::1]:40456");
+  expect_to_arrive();
+  EXPECT_EQ(label(1, "rcv-channel"), "rcv-channel: aeron:udp?endpoint=[::1]:40456 [::1]:40456");
+  EXPECT_TRUE(label(0, "snd-channel").starts_with("snd-channel: aeron:udp?endpoint=[::1]:40456 [::1]:"));
+  ASSERT_EQ(receivers[0]->subscription.image_count(), 1U);
+  const auto image = receivers[0]->subscription.images().front();
+  EXPECT_TRUE(image->source_identity().starts_with("[::1]:")) << image->source_identity();
+}
+
+TEST_F(Ipv6, one_appliance_talks_to_itself_without_the_kernel) {
+  receive(0, "aeron:udp?endpoint=[::1]:40456");
+  publish_on(0, "aeron:udp?endpoint=[::1]:40456");
+  expect_to_arrive();
+}
+
+TEST_F(Ipv6, other_addresses_of_the_host_are_the_kernels) {
+  receive(1, "aeron:udp?endpoint=[fd00:77::1]:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:77::1]:40456|interface=[fd00:77::2]");
+  expect_to_arrive();
+  EXPECT_TRUE(label(0, "snd-channel").find("[fd00:77::2]:") != std::string::npos) << label(0, "snd-channel");
+}
+
+TEST_F(Ipv6, a_wildcard_hears_all_ports_and_ipv4_may_have_the_same_port) {
+  receive(1, "aeron:udp?endpoint=[::]:40456");
+  receive(1, "aeron:udp?endpoint=0.0.0.0:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:77::1]:40456");
+  ASSERT_TRUE(lab->run_until([&] { return publication.is_connected() && receivers[0]->subscription.is_connected(); }, 5 * kSecond_ns));
+  EXPECT_FALSE(receivers[1]->subscription.is_connected());
+  receivers.pop_back();
+  expect_to_arrive();
+}
+
+TEST_F(Ipv6, a_link_local_address_has_the_interface_beside_it) {
+  receive(1, "aeron:udp?endpoint=[::]:40456");
+  std::string link_local;
+  for (const core::HostInterface& interface : core::read_host_interfaces(&lab->node(0).registry().addresses)) {
+    const std::string text = lab->node(0).registry().addresses.format(interface.address);
+    if (text.starts_with("fe80:")) link_local = text.substr(0, text.find('%')) + "%d0";
+  }
+  ASSERT_FALSE(link_local.empty());
+  publish_on(0, "aeron:udp?endpoint=[" + link_local + "]:40456");
+  expect_to_arrive();
+}
+
+// proves 5.3/2
+TEST_F(Ipv6, a_group_on_loopback_has_members_in_every_process) {
+  const std::string channel = "aeron:udp?endpoint=[ff02::9:1]:40456|interface=[::1]";
+  receive(0, channel);
+  receive(1, channel);
+  publish_on(0, channel + "|fc=min,g:/2");
+  expect_to_arrive();
+}
+
+TEST_F(Ipv6, a_group_on_an_interface_of_the_kernels) {
+  const std::string channel = "aeron:udp?endpoint=[ff05::9:1]:40456|interface=[fd00:77::]/64|ttl=3";
+  receive(0, channel);
+  receive(1, channel);
+  publish_on(1, channel + "|fc=min,g:/2");
+  expect_to_arrive();
+}
+
+TEST_F(Ipv6, destinations_of_a_publication_are_learned) {
+  receive(0, "aeron:udp?endpoint=[::1]:40457|control=[::1]:40456");
+  receive(1, "aeron:udp?endpoint=[fd00:77::1]:40458|control=[fd00:77::2]:40456");
+  publish_on(0, "aeron:udp?control=[::]:40456|control-mode=dynamic|fc=min,g:/2");
+  expect_to_arrive();
+}
+
+TEST_F(Ipv6, destinations_of_a_publication_are_named) {
+  receive(0, "aeron:udp?endpoint=[::1]:40457");
+  receive(1, "aeron:udp?endpoint=[fd00:77::1]:40458");
+  publish_on(0, "aeron:udp?control=[::]:40456|control-mode=manual|fc=min,g:/2");
+  ASSERT_TRUE(publish->add_destination(publication, "aeron:udp?endpoint=[::1]:40457"));
+  ASSERT_TRUE(publish->add_destination(publication, "aeron:udp?endpoint=[fd00:77::1]:40458"));
+  const auto other = publish->add_destination(publication, "aeron:udp?endpoint=127.0.0.1:40459");
+  ASSERT_FALSE(other);
+  EXPECT_NE(other.error().message.find("no port reaches"), std::string::npos) << other.error().message;
+  expect_to_arrive();
+}
+
+TEST_F(Ipv6, streams_go_on_when_a_data_plane_is_restarted) {
+  receive(1, "aeron:udp?endpoint=[fd00:77::1]:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:77::1]:40456");
+  expect_to_arrive();
+  for (const std::size_t node : {0, 1}) lab->restart_data_plane(node);
+  lab->node(1).restart_control_plane();
+  const auto more = make_messages(100, 300);
+  ASSERT_TRUE(transfer(more));
+  EXPECT_EQ(receivers[0]->received.size(), 400U);
+}
+
+// What an attacker on the link can send: datagrams from addresses without end.
+TEST_F(Ipv6, made_up_sources_fill_no_more_than_their_part_of_the_book) {
+  receive(1, "aeron:udp?endpoint=[fd00:77::1]:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:77::1]:40456");
+  expect_to_arrive(20);
+  ASSERT_EQ(std::system("ip -6 route add local fd00:66::/64 dev lo"), 0);
+  const int on = 1;
+  sockaddr_in6 to{};
+  to.sin6_family = AF_INET6;
+  to.sin6_port = htons(40456);
+  ASSERT_EQ(::inet_pton(AF_INET6, "fd00:77::1", &to.sin6_addr), 1);
+  for (std::uint32_t i = 1; i <= 3000; ++i) {
+    const int one = ::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ASSERT_EQ(::setsockopt(one, IPPROTO_IPV6, IPV6_FREEBIND, &on, sizeof on), 0);
+    sockaddr_in6 from{};
+    from.sin6_family = AF_INET6;
+    ASSERT_EQ(::inet_pton(AF_INET6, ("fd00:66::" + std::to_string(i / 1000) + ":" + std::to_string(i % 1000)).c_str(), &from.sin6_addr), 1);
+    ASSERT_EQ(::bind(one, reinterpret_cast<const sockaddr*>(&from), sizeof from), 0);
+    ::sendto(one, "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+    ::close(one);
+    if (i % 16 == 0) lab->turn();
+  }
+  lab->run_for(10 * kMillisecond_ns);
+  shm::AddressBook& book = lab->node(1).registry().addresses;
+  EXPECT_GE(book.learned(), 500U);
+  EXPECT_LE(book.learned(), shm::LearnBudget::kBurst + shm::LearnBudget::kPerSecond);
+  const auto more = make_messages(50, 20);
+  ASSERT_TRUE(transfer(more)) << "who is known is not disturbed";
+}
+
+TEST_F(Ipv6, what_cannot_be_is_refused_by_name) {
+  publish = lab->connect(0);
+  const auto error_of = [&](const std::string& channel) {
+    const auto refused = publish->add_publication(channel, kStream);
+    return refused ? "it was not refused" : refused.error().message;
+  };
+  for (const auto& [channel, named] : {std::pair{"aeron:udp?endpoint=[ff02::2]:40456|interface=[::1]", "must be odd"},
+                                       {"aeron:udp?endpoint=[::1]:40456|control=127.0.0.1:0", "all IPv4 or all IPv6"},
+                                       {"aeron:udp?endpoint=[::1%nosuch]:40456", "endpoint=[::1%nosuch]:40456 holds no IPv6 address"},
+                                       {"aeron:udp?endpoint=[ff02::1]:40456|interface=[fd00:99::]/64", "matches no port"},
+                                       {"aeron:udp?endpoint=[::1]:40456|interface=[::1]/129", "interface=[::1]/129"},
+                                       {"aeron:udp?endpoint=240.0.0.1:40456", "240.0.0.0/4"}}) {
+    EXPECT_NE(error_of(channel).find(named), std::string::npos) << channel << ": " << error_of(channel);
+  }
+}
+
+}  // namespace
+}  // namespace thalweg::test
+
+int main(int argc, char** argv) { return thalweg::test::run_tests_with_eal(argc, argv); }
