@@ -191,6 +191,12 @@ Outcome<void> check_families(const UdpChannel& channel) {
 
 }  // namespace
 
+UdpChannel parse_ipc_channel(const shm::ChannelUri& uri) {
+  UdpChannel channel;
+  if (read_mode(uri) == ControlMode::kResponse) channel.control_mode = ControlMode::kResponse;
+  return channel;
+}
+
 Outcome<UdpChannel> parse_udp_channel(const shm::ChannelUri& uri) {
   UdpChannel channel;
   channel.uri = uri.to_string();

@@ -56,6 +56,8 @@ struct UdpChannel {
 // Of a subscription: it takes part in nothing before it is told the session that answers it; of a publication: it answers (5.9).
 [[nodiscard]] inline bool is_response(const UdpChannel& channel) noexcept { return channel.control_mode == ControlMode::kResponse; }
 
+// Of an IPC channel only the response mode counts: it has no addresses.
+[[nodiscard]] UdpChannel parse_ipc_channel(const shm::ChannelUri& uri);
 // Parses the addresses and answers IPv4 literals at once; the others wait in unresolved_hosts(). Errors: kInvalidChannel, kNotSupported (named
 // interfaces).
 [[nodiscard]] Outcome<UdpChannel> parse_udp_channel(const shm::ChannelUri& uri);

@@ -72,7 +72,10 @@ class AddPublicationOperation final : public Operation {
     uri_ = std::move(*uri);
     if (uri_.is_spy()) return refuse_channel("a spy cannot publish: channel=" + request_.uri);
     request_.is_ipc = uri_.media() == shm::ChannelUri::Media::kIpc;
-    if (request_.is_ipc) return parse_params();
+    if (request_.is_ipc) {
+      request_.channel = parse_ipc_channel(uri_);
+      return parse_params();
+    }
     auto channel = parse_udp_channel(uri_);
     if (!channel) return tl::unexpected{channel.error()};
     request_.channel = std::move(*channel);

@@ -80,7 +80,10 @@ class AddSubscriptionOperation final : public Operation {
     auto params = parse_subscription_params(*uri, services_->world.settings.streams);
     if (!params) return tl::unexpected{params.error()};
     request_.params = std::move(*params);
-    if (is_ipc) return {};
+    if (is_ipc) {
+      request_.channel = parse_ipc_channel(*uri);
+      return {};
+    }
     auto channel = parse_udp_channel(*uri);
     if (!channel) return tl::unexpected{channel.error()};
     request_.channel = std::move(*channel);

@@ -180,7 +180,10 @@ bool PublicationTable::accepts_subscriptions(std::uint32_t publication) const no
 
 bool PublicationTable::matches(std::uint32_t publication, std::uint32_t subscription) const {
   const SubscriptionRecord& subscribed = world_->subscriptions.record(subscription);
-  return matches(publication, Wish{subscribed.kind, world_->subscriptions.slot(subscription).stream_id, subscribed.params.session_id, &subscribed.channel});
+  const auto& slot = world_->subscriptions.slot(subscription);
+  if (slot.has_session == 0 && is_response(subscribed.channel)) return false;
+  const auto session = slot.has_session != 0 ? std::optional{slot.session_id} : std::nullopt;
+  return matches(publication, Wish{subscribed.kind, slot.stream_id, session, &subscribed.channel});
 }
 
 bool PublicationTable::matches_destination(std::uint32_t publication, std::uint32_t destination) const {

@@ -147,6 +147,11 @@ bool SubscriptionTable::holds_endpoint(const SubscriptionRecord& record) noexcep
 
 void SubscriptionTable::bind_session(std::uint32_t subscription, std::int32_t session_id) {
   auto& slot = world_->subscriptions.slot(subscription);
+  if (static_cast<SubscriptionKind>(slot.kind) == SubscriptionKind::kIpc) {
+    slot.session_id = session_id;
+    slot.has_session = 1;
+    return;
+  }
   const SubscriptionRecord& record = world_->subscriptions.record(subscription);
   const bool is_bound = slot.interest != shm::kNoSlot && slot.has_session != 0 && slot.session_id == session_id;
   if (!is_bound) {
@@ -189,6 +194,8 @@ void SubscriptionTable::recover() {
     if (is_on_wire(record.kind)) {
       record.channel = world_->endpoints.record(slot.endpoint).channel;
       if (holds_endpoint(record)) endpoints_->add_reference(slot.endpoint);
+    } else if (record.kind == SubscriptionKind::kIpc) {
+      record.channel = parse_ipc_channel(*uri);
     } else if (record.kind == SubscriptionKind::kSpy) {
       if (auto channel = parse_udp_channel(*uri)) {
         resolve_literals(*world_, *channel);

@@ -41,7 +41,7 @@ class SubscriptionTable {
   [[nodiscard]] bool wants(std::uint32_t subscription, std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const;
 
   // A response subscription is told the session that answers it (wire-protocol 5.9), for the first time or again: its lane asks the control
-  // address for a SETUP. A failure goes to the error log. Precondition: is_response() of its channel.
+  // address for a SETUP; over IPC there is nobody to ask. A failure goes to the error log. Precondition: is_response() of its channel.
   void bind_session(std::uint32_t subscription, std::int32_t session_id);
 
   // The lane answered for an interest.

@@ -287,7 +287,7 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   entry.index = static_cast<std::uint32_t>(&entry - tables_.publications.get());
   entry.slot = &slot;
   entry.endpoint = endpoint;
-  entry.destination = (slot.desired.flags & shm::PublicationFlags::kIsResponse) != 0 ? &entry.peer : is_ipc ? nullptr : &endpoint->destination;
+  entry.destination = is_ipc ? nullptr : (slot.desired.flags & shm::PublicationFlags::kIsResponse) != 0 ? &entry.peer : &endpoint->destination;
   entry.generation = slot.desired.generation;
   entry.is_used = true;
   entry.stream = proto::Publication{proto::Publication::Context{

@@ -32,7 +32,7 @@ Publication::Publication(const Context& context) noexcept
   window_ = configured > 0 && configured < term_length_ / 2 ? configured : term_length_ / 2;
   longest_claim_ = wire::longest_claim(term_length_, mtu_);
   growth_threshold_ = c_.growth == nullptr ? shm::LogGrowth::kAll : 0;
-  is_mute_ = is_response() && !planted(Bug::kResponseSpeaksFirst);
+  is_mute_ = is_response() && !is_ipc() && !planted(Bug::kResponseSpeaksFirst);
   is_rtt_measured_ = c_.desired->is_retransmit_linger_auto != 0 && !has_flag(PublicationFlags::kGroup);
   if (c_.desired->is_retransmit_linger_auto) {
     first_heartbeat_ns_ = heartbeat_interval_ns_ = kRetransmitLingerFloor_ns;

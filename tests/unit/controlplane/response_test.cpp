@@ -178,13 +178,87 @@ INSTANTIATE_TEST_SUITE_P(
                       Refused{kRequests + "|response-correlation-id=prototype", ClientError::kInvalidChannel, "needs control-mode=response"},
                       Refused{kRequests + "|response-correlation-id=-3", ClientError::kInvalidChannel, "response-correlation-id=-3"},
                       Refused{kRequests + "|response-correlation-id=x", ClientError::kInvalidChannel, "response-correlation-id"},
-                      Refused{"aeron:ipc?response-correlation-id=4711", ClientError::kNotSupported, "over IPC"}));
+                      Refused{"aeron:ipc?response-correlation-id=4711", ClientError::kGeneric, "is no subscription"},
+                      Refused{"aeron:ipc?response-correlation-id=PLAIN", ClientError::kGeneric, "without control-mode=response"},
+                      Refused{"aeron:ipc?control-mode=response", ClientError::kInvalidChannel, "needs a response-correlation-id"},
+                      Refused{"aeron:ipc?control-mode=response|response-correlation-id=4711", ClientError::kGeneric, "is no IPC image"}));
 
 // proves 5.9/3
 TEST_F(Responses, an_image_whose_sender_asked_for_nothing_cannot_be_answered) {
   const std::uint32_t image = request_image(0);
   const std::int64_t id = add_publication(correlated(kAnswers, registry().images[image].desired.correlation_id));
   EXPECT_NE(expect_error(id, ClientError::kGeneric).text.find("asked for no response"), std::string::npos);
+}
+
+class IpcResponses : public Responses {
+ protected:
+  static constexpr const char* kAnswersByIpc = "aeron:ipc?control-mode=response";
+  // A requester: its subscription for answers and its publication.
+  struct Requester {
+    std::int64_t subscription;
+    std::int64_t publication;
+  };
+  Requester a_requester() {
+    const std::int64_t waiting = add_subscription(kAnswersByIpc, 11);
+    const std::int64_t asks = add_publication("aeron:ipc?response-correlation-id=" + std::to_string(waiting), 10, true);
+    skip_all();
+    return {waiting, asks};
+  }
+  // A service answers the image of `request`. Returns the session of its publication.
+  std::int32_t answer(std::int64_t request) {
+    const std::int64_t id = add_publication(correlated(kAnswersByIpc, request), 11);
+    const auto ready = expect<shm::OnPublicationReady>(Response::kPublicationReady);
+    EXPECT_EQ(ready.correlation_id, id);
+    return ready.session_id;
+  }
+};
+
+TEST_F(IpcResponses, each_requester_hears_its_own_answers_and_no_others) {
+  const Requester first = a_requester();
+  const Requester second = a_requester();
+  add_publication("aeron:ipc", 11);  // anybody else on the stream of the answers
+  EXPECT_EQ(expect<shm::OnPublicationReady>(Response::kPublicationReady).stream_id, 11);
+  for (const Requester& requester : {second, first}) {
+    const std::int32_t session = answer(requester.publication);
+    const auto image = expect<shm::OnAvailableImage>(Response::kAvailableImage);
+    EXPECT_EQ(image.subscription_registration_id, requester.subscription);
+    EXPECT_EQ(image.session_id, session);
+  }
+  run();
+  expect_nothing();
+}
+
+TEST_F(IpcResponses, a_bound_subscription_knows_its_session_after_a_restart) {
+  const Requester requester = a_requester();
+  const std::int32_t session = answer(requester.publication);
+  expect<shm::OnAvailableImage>(Response::kAvailableImage);
+  crash_and_restart();
+  skip_all();
+  add_publication("aeron:ipc", 11);
+  expect<shm::OnPublicationReady>(Response::kPublicationReady);
+  expect_nothing();
+  EXPECT_EQ(subscription().session_id, session);
+}
+
+TEST_F(IpcResponses, an_unbound_subscription_is_still_one_after_a_restart) {
+  const Requester requester = a_requester();
+  crash_and_restart();
+  skip_all();
+  add_publication("aeron:ipc", 11);
+  expect<shm::OnPublicationReady>(Response::kPublicationReady);
+  answer(requester.publication);
+  EXPECT_EQ(expect<shm::OnAvailableImage>(Response::kAvailableImage).subscription_registration_id, requester.subscription);
+}
+
+TEST_F(IpcResponses, an_image_that_asked_for_nothing_and_a_subscription_on_the_network_are_refused) {
+  const std::int64_t plain = add_publication("aeron:ipc");
+  skip_all();
+  const std::int64_t answers = add_publication(correlated(kAnswersByIpc, plain), 11);
+  EXPECT_NE(expect_error(answers, ClientError::kGeneric).text.find("is no IPC image"), std::string::npos);
+  const std::int64_t waiting = add_subscription(kAnswers);
+  skip_all();
+  const std::int64_t asks = add_publication("aeron:ipc?response-correlation-id=" + std::to_string(waiting));
+  EXPECT_NE(expect_error(asks, ClientError::kGeneric).text.find("on another medium"), std::string::npos);
 }
 
 TEST_F(Responses, a_response_subscription_needs_a_control_address) {
