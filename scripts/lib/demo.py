@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -68,6 +69,14 @@ class Traffic:
             else:
                 self.summary = document
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:  # interrupted, or something else failed
+            self.process.terminate()
+            self.process.wait()
+
     def finish(self, limit_s, what):
         try:
             code = self.process.wait(limit_s)
@@ -125,9 +134,10 @@ def run_stream(sender, receiver, appliances, options):
     subscriber = Traffic(receiver.spawn("sub", "--channel", channel, "--stream", "1001", "--verify", "--until-end", "--wait", "30s", "--interval", "500ms"))
     publisher = Traffic(sender.spawn("pub", "--channel", channel, "--stream", "1001", "--verify", "--rate", "0", "--size", str(options.size),
                                      "--duration", f"{options.seconds}s", "--interval", "500ms"))
-    show_progress(publisher, subscriber, appliances, time.monotonic())
-    sent_code, sent = publisher.finish(options.seconds + 60, "publisher")
-    received_code, received = subscriber.finish(60, "subscriber")
+    with subscriber, publisher:
+        show_progress(publisher, subscriber, appliances, time.monotonic())
+        sent_code, sent = publisher.finish(options.seconds + 60, "publisher")
+        received_code, received = subscriber.finish(60, "subscriber")
     if not sent or not received:
         raise Failure("publisher: " + publisher.errors.get() + "\nsubscriber: " + subscriber.errors.get())
     return sent, received, sent_code == 0 and received_code == 0
@@ -137,8 +147,8 @@ def run_round_trips(sender, receiver):
     there, back = f"aeron:udp?endpoint={RIGHT}:{PING_PORT}", f"aeron:udp?endpoint={LEFT}:{PONG_PORT}"
     pong = receiver.spawn("pong", "--channel", there, "--reply-channel", back)
     try:
-        ping = Traffic(sender.spawn("ping", "--channel", there, "--reply-channel", back, "--rate", "2000", "--warm-up", "500ms", "--duration", "2s"))
-        return ping.finish(60, "ping")[1]
+        with Traffic(sender.spawn("ping", "--channel", there, "--reply-channel", back, "--rate", "2000", "--warm-up", "500ms", "--duration", "2s")) as ping:
+            return ping.finish(60, "ping")[1]
     finally:
         pong.send_signal(signal.SIGINT)
         pong.communicate(timeout=30)
@@ -215,7 +225,15 @@ def run(options):
 
 def main():
     options = parse_arguments()
-    return 0 if options.check else run(options)
+    if options.check:
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the appliances as Ctrl-C does
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        print(f"\n{RED}FAIL{PLAIN}: interrupted")
+        return 130
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """The demo as users see it, shortened: both forms pass, and a link that loses nothing says so."""
+import importlib.util
 import os
+import signal
 import subprocess
 import sys
 
-from harness import check, run_cases
+from harness import Failure, check, ended, run_cases
 
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "lib", "demo.py")
 
@@ -32,8 +34,57 @@ def a_wrong_argument_is_answered_with_the_usage(_):
     check(done.returncode == 2 and "--loss takes 0 to 30" in done.stderr, done.stderr)
 
 
+def ctrl_c_and_a_kill_end_it_in_order(scratch):
+    """No traceback, no process and no directory is left, whoever asks it to end."""
+    for how in (signal.SIGINT, signal.SIGTERM):
+        before = {name for name in os.listdir("/dev/shm") if name.startswith("thalweg-demo-")}
+        with ended(subprocess.Popen([sys.executable, DEMO, "--single", "--seconds", "600"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                    env={**os.environ, "THALWEG_DEMO_TEST": scratch.path})) as demo:
+            lines = []
+            for line in demo.stdout:
+                lines.append(line)
+                if "retransmits" in line and " sent " in line:
+                    break
+            demo.send_signal(how)
+            text = "".join(lines) + demo.communicate(timeout=120)[0]
+        check(demo.returncode == 130 and "FAIL: interrupted" in text and "Traceback" not in text, f"{how!r} ended it with {demo.returncode}:\n{text}")
+        after = {name for name in os.listdir("/dev/shm") if name.startswith("thalweg-demo-")}
+        check(after <= before, f"{how!r} left {after - before}")
+        left = processes_with(f"THALWEG_DEMO_TEST={scratch.path}")
+        check(not left, f"{how!r} left processes: {left}")
+
+
+def processes_with(variable):
+    """Processes that were started with this environment variable, ours and dead ones excepted."""
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                is_one = variable.encode() in file.read().split(b"\0")
+            with open(f"/proc/{name}/comm", encoding="utf-8") as file:
+                command = file.read().strip()
+        except OSError:
+            continue
+        if is_one:
+            found[int(name)] = command
+    return found
+
+
+def a_publisher_that_does_not_end_is_ended_and_named(_):
+    spec = importlib.util.spec_from_file_location("demo_script", DEMO)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with ended(subprocess.Popen(["sleep", "600"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as process:
+        try:
+            script.Traffic(process).finish(0.01, "publisher")
+        except Failure as error:
+            check("the publisher did not end" in str(error), str(error))
+        else:
+            raise Failure("nobody missed it")
+
+
 CASES = [two_appliances_on_memif_deliver_over_a_bad_link, one_appliance_on_a_patch_cable_delivers_over_a_bad_link,
-         a_wrong_argument_is_answered_with_the_usage]
+         a_wrong_argument_is_answered_with_the_usage, ctrl_c_and_a_kill_end_it_in_order, a_publisher_that_does_not_end_is_ended_and_named]
 
 if __name__ == "__main__":
     sys.exit(run_cases(CASES))
