@@ -51,7 +51,10 @@ def check_scripts(path, text):
 
 
 def check_dockerfile(path, known_images):
+    copied = {text.split()[-1] for instruction, text in instructions(path) if instruction == "COPY"}
     for instruction, text in instructions(path):
+        for config in re.findall(r"\"--config\",\s*\"([^\"]+)\"", text):
+            check(config in copied, f"{path}: {instruction} uses {config}, which nothing puts there")
         check(instruction in INSTRUCTIONS, f"{path}: unknown instruction {instruction}")
         if instruction == "FROM":
             check(text.split()[0] in known_images, f"{path}: FROM {text}: nobody builds it")
@@ -76,7 +79,14 @@ def check_compose(path, images):
     return [os.path.join(os.path.dirname(path), file) for file in mounted]
 
 
+# `COPY . /src` must not take a build directory of this machine along: the image would go on with it, at paths that are not there.
+def check_ignored():
+    path = os.path.join(ROOT, ".dockerignore")
+    check(os.path.isfile(path) and "build*/" in read(".dockerignore").split("\n"), ".dockerignore: build*/ is not left out")
+
+
 images = set(BASES)
+check_ignored()
 for dockerfile in ("docker/Dockerfile.build", "docker/Dockerfile.runtime"):
     images.add(check_dockerfile(dockerfile, images))
 for config in check_compose("docker/compose.yaml", images):
