@@ -152,7 +152,7 @@ void Image::set_overrun_threshold(std::int64_t position) noexcept {
   s.overrun_threshold = position + term_length_ / 2;
   if (s.overrun_threshold <= growth_threshold_) return;
   const std::int64_t end = c_.growth->end.load(std::memory_order_acquire);  // pairs with Steward::grow()
-  growth_threshold_ = end == shm::LogGrowth::kAll ? end : end - term_length_ * 3 / 8;
+  growth_threshold_ = shm::LogGrowth::threshold(end, term_length_);
   if (s.overrun_threshold > growth_threshold_) c_.growth->is_wanted.store(1, std::memory_order_relaxed);
   if (end != shm::LogGrowth::kAll) s.overrun_threshold = std::min(s.overrun_threshold, end - longest_claim_);  // gaps are zeroed as far as that behind it
 }

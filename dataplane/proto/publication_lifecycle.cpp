@@ -84,11 +84,8 @@ void Publication::set_publisher_limit(std::int64_t limit) noexcept {
 // A limit at the end of a partition keeps producers within it: a claim that does not fit pads the term, and the next one finds no room.
 std::int64_t Publication::limit_near_end(std::int64_t limit) noexcept {
   const std::int64_t end = c_.growth->end.load(std::memory_order_acquire);  // pairs with Steward::grow()
-  if (end == shm::LogGrowth::kAll) {
-    growth_threshold_ = end;
-    return limit;
-  }
-  growth_threshold_ = end - term_length_ * 3 / 8;   // an eighth of a term before the limit gets there (the window is half of one at most)
+  growth_threshold_ = shm::LogGrowth::threshold(end, term_length_);
+  if (end == shm::LogGrowth::kAll) return limit;
   if (limit > growth_threshold_) c_.growth->is_wanted.store(1, std::memory_order_relaxed);
   return std::min(limit, end);
 }

@@ -11,6 +11,12 @@ struct LogGrowth {
   static constexpr std::int64_t kAll = std::numeric_limits<std::int64_t>::max();
   std::atomic<std::int64_t> end{kAll};         // position up to which there is memory; written by the steward, with release
   std::atomic<std::uint8_t> is_wanted{};       // set by the lane, taken by the steward: the next partition, please
+
+  // The position beyond which a limit makes the lane ask, and look at `end` before it goes on: an eighth of a term before the limit gets to
+  // `end`, as the window is half of one at most. In 64 bits, because three of the longest terms are more than 32 hold.
+  [[nodiscard]] static constexpr std::int64_t threshold(std::int64_t end, std::int64_t term_length) noexcept {
+    return end == kAll ? kAll : end - term_length * 3 / 8;
+  }
 };
 
 }  // namespace thalweg::shm

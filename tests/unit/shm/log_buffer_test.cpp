@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "dataplane/shm/log_growth.hpp"
 #include "dataplane/wire/frames.hpp"
 #include "tests/support/hex.hpp"
 #include "tests/support/shared_memory.hpp"
@@ -13,6 +14,15 @@ namespace {
 
 constexpr std::int32_t kTerm = 65536;
 constexpr std::int32_t kInitial = 5;
+
+// The lane asks for the next partition and looks at the end of this one before the limit gets there, however long the terms are.
+TEST(LogGrowth, is_asked_for_within_the_partition_that_ends) {
+  for (std::int64_t term = 64 << 10; term <= 1 << 30; term *= 2) {
+    EXPECT_EQ(LogGrowth::threshold(term, term), term / 8 * 5) << term;
+    EXPECT_EQ(LogGrowth::threshold(7 * term, term), 7 * term - term / 8 * 3) << term;
+    EXPECT_EQ(LogGrowth::threshold(LogGrowth::kAll, term), LogGrowth::kAll);
+  }
+}
 
 class Log : public testing::Test {
  protected:
