@@ -24,6 +24,8 @@ constexpr std::int32_t kFrameAlignment = 32;
 constexpr std::int32_t kMaxResendMax = 256;
 constexpr std::int32_t kNakMaxMax = 1'000'000;
 constexpr std::int32_t kAimdReceiverWindow = 16 << 20;
+// Longer durations count as this one, 73 years: lanes add them to their clock, and twice that must not wrap.
+constexpr std::int64_t kDurationMax_ns = std::numeric_limits<std::int64_t>::max() / 4;
 
 // Reads typed parameters and remembers the first mistake, so that a parser reads top to bottom and checks once.
 class Reader {
@@ -32,7 +34,10 @@ class Reader {
 
   [[nodiscard]] std::optional<std::int64_t> int64(std::string_view key) { return keep(uri_->get_int64(key)); }
   [[nodiscard]] std::optional<std::int32_t> int32(std::string_view key) { return keep(uri_->get_int32(key)); }
-  [[nodiscard]] std::optional<std::int64_t> duration(std::string_view key) { return keep(uri_->get_duration_ns(key)); }
+  [[nodiscard]] std::optional<std::int64_t> duration(std::string_view key) {
+    const auto value = keep(uri_->get_duration_ns(key));
+    return value ? std::optional{std::min(*value, kDurationMax_ns)} : std::nullopt;
+  }
   [[nodiscard]] std::optional<bool> boolean(std::string_view key) { return keep(uri_->get_bool(key)); }
   // A size that fits an i32.
   [[nodiscard]] std::optional<std::int32_t> size(std::string_view key) {
@@ -136,7 +141,7 @@ class FlowControlReader {
     if (option.starts_with("t:")) {
       const auto timeout = parse_uri_duration_ns(option.substr(2));
       if (!timeout || *timeout <= 0) return reject(option, "a receiver timeout t:<duration> above 0, as in t:5s");
-      params_.receiver_timeout_ns = *timeout;
+      params_.receiver_timeout_ns = std::min(*timeout, kDurationMax_ns);
     } else if (option.starts_with("rrwm:")) {
       const auto multiple = number<std::int32_t>(option.substr(5));
       if (!multiple || *multiple <= 0) return reject(option, "a retransmit window multiple rrwm:<number> from 1 to 2147483647");
@@ -332,9 +337,7 @@ Outcome<SubscriptionParams> parse_subscription_params(const ChannelUri& uri, con
   }
   params.nak_delay_ns = reader.duration("nak-delay").value_or(defaults.nak_delay_ns);
   const std::int64_t ratio = std::max(1, defaults.nak_retry_ratio);
-  params.nak_retry_ns = params.nak_delay_ns > std::numeric_limits<std::int64_t>::max() / ratio
-                            ? std::numeric_limits<std::int64_t>::max()
-                            : params.nak_delay_ns * ratio;
+  params.nak_retry_ns = params.nak_delay_ns > kDurationMax_ns / ratio ? kDurationMax_ns : params.nak_delay_ns * ratio;
   params.nak_backoff_ns = reader.duration("nak-backoff").value_or(defaults.nak_backoff_ns);
   params.nak_max = reader.int32("nak-max").value_or(defaults.nak_max);
   if (params.nak_max < 0 || params.nak_max > kNakMaxMax) {

@@ -1,7 +1,11 @@
 // fc= and its driver defaults (wire-protocol 4.1, 5.13, 7): what is understood, and what the operator reads when it is not.
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <string>
+
 #include "controlplane/conductor/uri_params.hpp"
+#include "dataplane/base/time.hpp"
 
 namespace thalweg::conductor::testing {
 namespace {
@@ -136,6 +140,25 @@ TEST(NakControlParameters, come_from_the_channel_or_the_driver_defaults) {
     ASSERT_FALSE(wrong);
     EXPECT_EQ(wrong.error().code, shm::ClientError::kInvalidChannel);
     EXPECT_TRUE(wrong.error().text.starts_with(std::string{"nak-max="} + text + " is not a number of NAKs from 1 to 1000000, or 0 for no end")) << wrong.error().text;
+  }
+}
+
+// What a channel calls for ever is added to a lane's clock, twice at most, and must not come out as the past.
+TEST(Durations, of_channels_are_never_so_long_that_a_deadline_wraps) {
+  constexpr std::int64_t kCentury_ns = 100LL * 365 * 86'400 * kSecond_ns;
+  const auto is_safe = [](std::int64_t duration_ns) { return duration_ns > kCentury_ns / 2 && duration_ns <= (INT64_MAX - kCentury_ns) / 2; };
+  for (const std::string forever : {"9999999999999s", "9223372036854775807", "99999999999999999999s"}) {
+    EXPECT_TRUE(is_safe(flow_control("min,t:" + forever).receiver_timeout_ns)) << forever;
+    const auto sent = publication("|linger=" + forever + "|retransmit-linger=" + forever + "|untethered-resting-timeout=" + forever);
+    ASSERT_TRUE(sent);
+    EXPECT_TRUE(is_safe(sent->linger_ns)) << forever;
+    EXPECT_TRUE(is_safe(sent->retransmit_linger_ns)) << forever;
+    EXPECT_TRUE(is_safe(sent->untethered.resting_ns)) << forever;
+    const auto received = subscription("|nak-delay=" + forever + "|nak-backoff=" + forever);
+    ASSERT_TRUE(received);
+    EXPECT_TRUE(is_safe(received->nak_delay_ns)) << forever;
+    EXPECT_TRUE(is_safe(received->nak_retry_ns)) << forever;
+    EXPECT_TRUE(is_safe(received->nak_backoff_ns)) << forever;
   }
 }
 
