@@ -23,7 +23,8 @@ struct ChildSpec {
 struct SupervisorOptions {
   std::vector<ChildSpec> children;
   std::int64_t backoff_first_ns{100 * kMillisecond_ns};  // doubled with every crash
-  std::int64_t backoff_max_ns{10 * kSecond_ns};
+  // With the start itself and a heartbeat a second old it must stay well below 10 s: applications give up a driver that shows none for so long.
+  std::int64_t backoff_max_ns{4 * kSecond_ns};
   std::int64_t calm_ns{30 * kSecond_ns};                 // a child that lived this long starts again at backoff_first
   std::int64_t ready_timeout_ns{60 * kSecond_ns};
   std::int64_t stop_timeout_ns{15 * kSecond_ns};         // after SIGTERM; then SIGKILL

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "dataplane/client/context.hpp"
 #include "tests/support/temporary_directory.hpp"
 
 namespace thalweg::cli {
@@ -109,6 +110,11 @@ TEST_F(SupervisorTest, a_child_that_crashes_again_and_again_waits_longer_each_ti
   EXPECT_EQ(lines_with("again in 20ms"), 1);
   EXPECT_EQ(lines_with("again in 40ms"), 1);
   EXPECT_EQ(lines_with("again in 50ms"), 2);
+}
+
+// The control plane's heartbeat is up to a second old when it dies, and starting takes a while, too.
+TEST_F(SupervisorTest, the_longest_back_off_is_well_within_what_applications_wait_for_a_driver) {
+  EXPECT_LE(SupervisorOptions{}.backoff_max_ns, client::Context{}.driver_timeout.count() / 2);
 }
 
 TEST_F(SupervisorTest, a_child_that_lived_long_starts_again_at_the_first_back_off) {
