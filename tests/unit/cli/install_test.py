@@ -43,14 +43,24 @@ def installed_files(destination, prefix):
     return found
 
 
+# What ports that need no kernel interface of their own ask the kernel for: both IP versions, and endpoints below 1024.
+GRANTED = {"RestrictAddressFamilies": {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_XDP"},
+           "AmbientCapabilities": {"CAP_NET_BIND_SERVICE"}, "CapabilityBoundingSet": {"CAP_NET_BIND_SERVICE"}}
+
+
 def verify_units(destination, prefix):
-    """systemd must have nothing to say of the units but that the programs are not installed on this machine."""
+    """systemd must have nothing to say of the units but that the programs are not installed on this machine; and they grant what ports need."""
     check(shutil.which("systemd-analyze") is not None, "systemd-analyze is not there: scripts/install-packages test")
     folder = os.path.join(destination + prefix, "lib/systemd/system")
     for unit in ("thalweg.service", "thalweg@x.service"):
         result = subprocess.run(["systemd-analyze", "verify", "--man=no", os.path.join(folder, unit)], capture_output=True, text=True)
         said = [line for line in result.stderr.splitlines() if "thalweg" in line and "is not executable: No such file" not in line]
         check(not said, "\n".join(said))
+    for unit in ("thalweg.service", "thalweg@.service"):
+        with open(os.path.join(folder, unit), encoding="utf-8") as file:
+            settings = dict(line.strip().split("=", 1) for line in file if "=" in line and not line.startswith("#"))
+        for key, words in GRANTED.items():
+            check(words <= set(settings[key].split()), f"{unit}: {key} lacks {sorted(words - set(settings[key].split()))}")
 
 
 def main():
