@@ -36,8 +36,8 @@ def parse_arguments():
     options = parser.parse_args()
     if not 0.5 <= options.seconds <= 3600:
         parser.error("--seconds takes 0.5 to 3600")
-    if not 16 <= options.size <= 1 << 20:
-        parser.error("--size takes 16 to 1048576")
+    if not 24 <= options.size <= 1 << 20:  # number and checksum need 24
+        parser.error("--size takes 24 to 1048576")
     if not 0 <= options.loss <= 30:
         parser.error("--loss takes 0 to 30")
     return options

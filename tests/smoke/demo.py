@@ -30,8 +30,13 @@ def one_appliance_on_a_patch_cable_delivers_over_a_bad_link(_):
 
 
 def a_wrong_argument_is_answered_with_the_usage(_):
-    done = subprocess.run([sys.executable, DEMO, "--loss", "99"], capture_output=True, text=True, timeout=60, check=False)
-    check(done.returncode == 2 and "--loss takes 0 to 30" in done.stderr, done.stderr)
+    for option, value, answer in (("--loss", "99", "--loss takes 0 to 30"), ("--size", "23", "--size takes 24 to 1048576")):
+        done = subprocess.run([sys.executable, DEMO, option, value], capture_output=True, text=True, timeout=60, check=False)
+        check(done.returncode == 2 and answer in done.stderr, done.stderr)
+
+
+def the_shortest_message_passes(_):
+    run_demo("--single", "--size", "24")
 
 
 def ctrl_c_and_a_kill_end_it_in_order(scratch):
@@ -84,7 +89,7 @@ def a_publisher_that_does_not_end_is_ended_and_named(_):
 
 
 CASES = [two_appliances_on_memif_deliver_over_a_bad_link, one_appliance_on_a_patch_cable_delivers_over_a_bad_link,
-         a_wrong_argument_is_answered_with_the_usage, ctrl_c_and_a_kill_end_it_in_order, a_publisher_that_does_not_end_is_ended_and_named]
+         a_wrong_argument_is_answered_with_the_usage, the_shortest_message_passes, ctrl_c_and_a_kill_end_it_in_order, a_publisher_that_does_not_end_is_ended_and_named]
 
 if __name__ == "__main__":
     sys.exit(run_cases(CASES))
