@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "controlplane/log/compression.hpp"
 #include "controlplane/log/record.hpp"
 #include "dataplane/base/result.hpp"
 #include "dataplane/base/time.hpp"
@@ -30,11 +31,13 @@ struct ShardOptions {
   std::uint64_t sync_every_entries{1000};
   std::uint64_t sync_every_bytes{1U << 20};
   std::uint32_t index_interval{100};              // records from one index node to the next
+  CompressionOptions compression;
   std::uint64_t low_space_bytes{0};               // health() warns when the file system has less; 0 = one segment
   std::uint64_t prepare_bytes{8U << 20};          // pages ahead of the tail that maintain() has ready, so that append() takes no page fault
 };
 
 // Options for a purpose. Spec: archive-log 15.
+[[nodiscard]] ShardOptions high_compression_options(); // zstd from 256 bytes on
 [[nodiscard]] ShardOptions high_throughput_options();  // fewer index nodes, rarer syncs, more pages ahead
 [[nodiscard]] ShardOptions shared_options();           // many processes: durable and visible within 100 ms
 // Segments so that `shards` shards with one active segment each take `memory_bytes`: a power of two, 8 MiB to 1 GiB. 0 shards count as 16.

@@ -198,7 +198,22 @@ Result<std::optional<Read>> Reader::step() {
   const ParsedRecord parsed = next_record(data, point_);
   if (!parsed.is_valid()) return on_fault(parsed);
   if (is_pad(parsed.header)) return std::nullopt;
-  return Read{.status = ReadStatus::kRecord, .record = view_of(data, at, parsed.header, segment_->header().base_position), .lost = {}};
+  return deliver(at, parsed.header);
+}
+
+Result<std::optional<Read>> Reader::deliver(std::uint64_t at, const RecordHeader& header) {
+  Read read{.status = ReadStatus::kRecord, .record = view_of(segment_->data(), at, header, segment_->header().base_position), .lost = {}};
+  if (header.codec == 0 || !options_.is_decompressed) return read;
+  const auto done = decompress(static_cast<Codec>(header.codec), read.record.payload, header.original_length - header.key_length, options_.payload_max_bytes, decompressed_);
+  if (done) {
+    read.record.payload = decompressed_;
+    return read;
+  }
+  // Its length is right, whatever is in it: those behind it are not concerned.
+  read = {.status = ReadStatus::kCorrupt, .record = {}, .lost = {.from_entry = header.entry, .to_entry = header.entry + 1, .path = segment_->info().path, .offset = kDataOffset + at,
+                                                                .bytes = point_.offset - at, .fault = RecordFault::kCodec}};
+  if (options_.on_corrupt == OnCorrupt::kFail) broken_ = Error{ErrorCode::kIo, read.lost.path + ": entry " + std::to_string(header.entry) + ": " + done.error().message, {}};
+  return read;
 }
 
 Result<std::optional<Read>> Reader::on_fault(const ParsedRecord& parsed) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/log/compression.hpp"
 #include "controlplane/log/coordination.hpp"
 #include "controlplane/log/index.hpp"
 #include "controlplane/log/segment.hpp"
@@ -22,6 +23,8 @@ struct ReaderOptions {
   std::uint64_t from_entry{0};
   bool is_uncommitted{false};    // entries that are accepted and not durable, too
   OnCorrupt on_corrupt{OnCorrupt::kNextSegment};
+  bool is_decompressed{true};    // payloads that are stored compressed are delivered as they were appended, out of a buffer of the reader
+  std::uint32_t payload_max_bytes{kPayloadMaxHard};  // what a record says it has beyond that, decompressed, counts as damage
 };
 
 enum class ReadStatus : std::uint8_t {
@@ -47,7 +50,7 @@ struct Read {
   Lost lost;
 };
 
-// Reads a shard from an entry on and follows it as it grows, in any process; without copies: what it returns lies in the mapped segment. Changes
+// Reads a shard from an entry on and follows it as it grows, in any process; without copies: what is not compressed lies in the mapped segment. Changes
 // nothing in the directory. One thread. Spec: archive-log 9, 12.4, 13.
 class Reader {
  public:
@@ -85,6 +88,7 @@ class Reader {
   void start_at(const SparseIndex::Node& node);
   [[nodiscard]] SparseIndex index_of_current();
   [[nodiscard]] Result<std::optional<Read>> step();
+  [[nodiscard]] Result<std::optional<Read>> deliver(std::uint64_t at, const RecordHeader& header);
   [[nodiscard]] Result<std::optional<Read>> on_fault(const ParsedRecord& parsed);
   [[nodiscard]] Result<std::optional<Read>> next_segment(RecordFault fault);
   [[nodiscard]] Result<std::optional<Read>> damaged(RecordFault fault);
@@ -101,6 +105,7 @@ class Reader {
   std::shared_ptr<Segment> segment_;  // current; null: none yet
   ScanPoint point_;
   bool is_segment_over_{};            // damaged, and the rest is left out: waits for the next one
+  std::vector<std::byte> decompressed_;
   std::optional<Error> broken_;
 };
 

@@ -26,11 +26,12 @@ std::uint32_t seal_crc(std::byte* at, std::size_t covered) noexcept {
 RecordFault check_fields(const RecordHeader& header) noexcept {
   if ((header.flags & ~record_flag::kKnown) != 0) return RecordFault::kFields;
   if (is_pad(header)) return RecordFault::kNone;
-  if (header.codec > static_cast<std::uint8_t>(Codec::kBatchZstd)) return RecordFault::kFields;
+  if (header.codec > static_cast<std::uint8_t>(Codec::kZstd)) return RecordFault::kFields;
   const auto stored = static_cast<std::uint32_t>(header.length);
   if (header.key_length > stored || header.key_length > header.original_length) return RecordFault::kFields;
   if (((header.flags & record_flag::kHasKey) != 0) != (header.key_length != 0)) return RecordFault::kFields;
   if (header.codec == 0 && header.original_length != stored) return RecordFault::kFields;
+  if (header.codec != 0 && header.original_length <= stored) return RecordFault::kFields;  // what does not get smaller is not compressed
   return RecordFault::kNone;
 }
 
@@ -45,6 +46,7 @@ const char* to_string(RecordFault fault) noexcept {
     case RecordFault::kChecksum: return "checksum";
     case RecordFault::kSequence: return "sequence";
     case RecordFault::kTime: return "time";
+    case RecordFault::kCodec: return "codec";
   }
   return "?";
 }

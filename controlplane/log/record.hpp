@@ -12,7 +12,7 @@ inline constexpr std::uint32_t kRecordAlignment = 8;
 inline constexpr std::uint32_t kRecordHeaderBytes = 40;
 inline constexpr std::uint32_t kPayloadMaxHard = 128U << 20;  // bytes, the most any configuration allows (archive-log 1.2)
 
-enum class Codec : std::uint8_t { kNone = 0, kLz4 = 1, kZstd = 2, kBatchZstd = 3 };
+enum class Codec : std::uint8_t { kNone = 0, kLz4 = 1, kZstd = 2 };
 
 namespace record_flag {
 inline constexpr std::uint8_t kBeginBatch = 1U << 0;
@@ -52,7 +52,7 @@ static_assert(sizeof(RecordHeader) == kRecordHeaderBytes && alignof(RecordHeader
 struct RecordView {
   RecordHeader header;
   std::span<const std::byte> key;
-  std::span<const std::byte> payload;  // as stored: compressed when header.codec says so
+  std::span<const std::byte> payload;  // as stored: compressed when header.codec says so; Reader undoes that
   std::uint64_t position{};            // of its header in the shard's log, bytes
   [[nodiscard]] std::uint64_t entry() const noexcept { return header.entry; }
 };
@@ -66,6 +66,7 @@ enum class RecordFault : std::uint8_t {
   kChecksum,
   kSequence,    // not the expected entry number: a stale block, or something is missing before it
   kTime,        // older than the record before
+  kCodec,       // it checks, and cannot be decompressed
 };
 [[nodiscard]] const char* to_string(RecordFault fault) noexcept;
 

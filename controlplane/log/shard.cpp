@@ -105,11 +105,21 @@ Result<void> Shard::check_open() const {
 Result<Appended> Shard::append(const Entry& entry) { return append(std::span{&entry, 1}); }
 
 Result<Appended> Shard::append(std::span<const Entry> batch) {
+  for (const Entry& entry : batch) {
+    if (auto checked = check(entry); !checked) {
+      const std::lock_guard guard{mutex_};
+      statistics_.add(Statistic::kAppendsRefused);
+      return tl::unexpected{std::move(checked.error())};
+    }
+  }
+  Statistics compression;
+  const StoredBatch stored = options_.compression.codec == Codec::kNone ? StoredBatch{batch} : compress_batch(batch, options_.compression, compression);
   bool is_sync_due = false;
   Result<Appended> appended;
   {
     const std::lock_guard guard{mutex_};
-    appended = checked_append_locked(batch);
+    appended = counted_append_locked(stored);
+    if (options_.compression.codec != Codec::kNone) statistics_.add(compression);
     if (!appended) {
       statistics_.add(Statistic::kAppendsRefused);
       return appended;
@@ -124,14 +134,12 @@ Result<Appended> Shard::append(std::span<const Entry> batch) {
   return appended;
 }
 
-Result<Appended> Shard::checked_append_locked(std::span<const Entry> batch) {
-  for (const Entry& entry : batch)
-    if (auto checked = check(entry); !checked) return tl::unexpected{std::move(checked.error())};
+Result<Appended> Shard::counted_append_locked(const StoredBatch& batch) {
   constexpr std::uint64_t kSampleEvery = 256;  // two readings of the clock cost half an append
   const bool is_sample = statistics_[Statistic::kBatches] % kSampleEvery == 0;
   const std::int64_t begin_ns = is_sample ? clock_.monotonic_ns() : 0;
   auto appended = append_locked(batch);
-  if (!appended || batch.empty()) return appended;
+  if (!appended || batch.size() == 0) return appended;
   statistics_.add(Statistic::kBatches);
   statistics_.add(Statistic::kEntries, batch.size());
   statistics_.raise(Statistic::kBatchEntriesMax, batch.size());
@@ -144,35 +152,39 @@ Result<Appended> Shard::checked_append_locked(std::span<const Entry> batch) {
   return appended;
 }
 
-Result<Appended> Shard::append_locked(std::span<const Entry> batch) {
+Result<Appended> Shard::append_locked(const StoredBatch& batch) {
   if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
   Appended appended{.first_entry = tail_.entry, .count = batch.size(), .end_position = 0, .is_durable = false};
   std::uint64_t bytes = 0;
-  for (const Entry& entry : batch) bytes += record_span(entry.key.size() + entry.payload.size());
-  const std::uint64_t segment_bytes = active_->data().size();
-  if (bytes <= std::min<std::uint64_t>(segment_bytes, options_.segment_bytes)) {
+  for (std::size_t i = 0; i < batch.size(); ++i) bytes += record_span(batch.stored_bytes(i));
+  if (bytes <= std::min<std::uint64_t>(active_->data().size(), options_.segment_bytes)) {
     if (auto room = make_room(bytes); !room) return tl::unexpected{std::move(room.error())};
-    if (!batch.empty()) put_run(batch, true, true);
-  } else {
-    // In runs that fill a segment each. An error leaves the runs before it: they are there, with their numbers, without an end of the batch.
-    for (std::size_t from = 0; from < batch.size();) {
-      std::size_t to = from;
-      std::uint64_t room = active_->data().size() - tail_.offset;
-      for (; to < batch.size(); ++to) {
-        const std::uint64_t span = record_span(batch[to].key.size() + batch[to].payload.size());
-        if (span > room) break;
-        room -= span;
-      }
-      if (to == from) {
-        if (auto rotated = rotate_locked(); !rotated) return tl::unexpected{std::move(rotated.error())};
-        continue;
-      }
-      put_run(batch.subspan(from, to - from), from == 0, to == batch.size());
-      from = to;
-    }
+    if (batch.size() != 0) put_run(batch, true, true);
+  } else if (auto put = put_in_runs(batch); !put) {
+    return tl::unexpected{std::move(put.error())};
   }
   appended.end_position = active_->header().base_position + tail_.offset;
   return appended;
+}
+
+// Fills a segment with each run. An error leaves the runs before it: they are there, with their numbers, without an end of the batch.
+Result<void> Shard::put_in_runs(const StoredBatch& batch) {
+  for (std::size_t from = 0; from < batch.size();) {
+    std::size_t to = from;
+    std::uint64_t room = active_->data().size() - tail_.offset;
+    for (; to < batch.size(); ++to) {
+      const std::uint64_t span = record_span(batch.stored_bytes(to));
+      if (span > room) break;
+      room -= span;
+    }
+    if (to == from) {
+      if (auto rotated = rotate_locked(); !rotated) return rotated;
+      continue;
+    }
+    put_run(batch.part(from, to - from), from == 0, to == batch.size());
+    from = to;
+  }
+  return {};
 }
 
 Result<void> Shard::make_room(std::uint64_t bytes) {
@@ -181,7 +193,7 @@ Result<void> Shard::make_room(std::uint64_t bytes) {
 }
 
 // Writes records one behind the other and shows them all at once: the first one's word is stored last. Precondition: there is room.
-void Shard::put_run(std::span<const Entry> run, bool begins, bool ends) {
+void Shard::put_run(const StoredBatch& run, bool begins, bool ends) {
   std::byte* const first = active_->data().data() + tail_.offset;
   std::byte* at = first;
   RecordWord first_word = 0;
@@ -189,20 +201,22 @@ void Shard::put_run(std::span<const Entry> run, bool begins, bool ends) {
   std::optional<std::int64_t> clock_ns;
   std::uint64_t payload_bytes = 0;
   for (std::size_t i = 0; i < run.size(); ++i) {
-    const Entry& entry = run[i];
+    const Entry& entry = run.entry(i);
+    const StoredPayload payload = run.payload(i);
     if (!entry.timestamp_ns && !clock_ns) clock_ns = clock_.epoch_ns();
     timestamp_ns = std::max(timestamp_ns, entry.timestamp_ns ? *entry.timestamp_ns : *clock_ns);
-    const auto stored = static_cast<std::uint32_t>(entry.key.size() + entry.payload.size());
+    const auto stored = static_cast<std::uint32_t>(entry.key.size() + payload.bytes.size());
+    const auto original = static_cast<std::uint32_t>(entry.key.size() + entry.payload.size());
     unsigned flags = entry.key.empty() ? 0U : record_flag::kHasKey;
     if (begins && i == 0) flags |= record_flag::kBeginBatch;
     if (ends && i + 1 == run.size()) flags |= record_flag::kEndBatch;
-    const RecordHeader header{.length = static_cast<std::int32_t>(stored), .entry = tail_.entry + i, .timestamp_ns = timestamp_ns, .stream = entry.stream, .type = entry.type, .original_length = stored,
-                              .flags = static_cast<std::uint8_t>(flags), .key_length = static_cast<std::uint16_t>(entry.key.size())};
-    const RecordWord word = put_record(at, header, entry.key, entry.payload);
+    const RecordHeader header{.length = static_cast<std::int32_t>(stored), .entry = tail_.entry + i, .timestamp_ns = timestamp_ns, .stream = entry.stream, .type = entry.type, .original_length = original,
+                              .codec = static_cast<std::uint8_t>(payload.codec), .flags = static_cast<std::uint8_t>(flags), .key_length = static_cast<std::uint16_t>(entry.key.size())};
+    const RecordWord word = put_record(at, header, entry.key, payload.bytes);
     if (i == 0) first_word = word;
     else publish_record(at, word);
     count_record(summary_, header);
-    payload_bytes += stored;
+    payload_bytes += original;
     index_.add(header, static_cast<std::uint64_t>(at - first) + tail_.offset);
     at += record_span(stored);
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "controlplane/log/clock.hpp"
+#include "controlplane/log/batch.hpp"
 #include "controlplane/log/catalog.hpp"
 #include "controlplane/log/coordination.hpp"
 #include "controlplane/log/health.hpp"
@@ -19,15 +20,6 @@
 #include "controlplane/log/statistics.hpp"
 
 namespace thalweg::log {
-
-// One message to append. The spans are read during the call only.
-struct Entry {
-  std::span<const std::byte> payload;
-  std::span<const std::byte> key{};          // at most 65,535 bytes, stored in front of the payload
-  std::uint32_t stream{0};                   // 0 = unspecified
-  std::int32_t type{0};
-  std::optional<std::int64_t> timestamp_ns;  // since 1970 UTC; none: the log's clock. Raised to that of the entry before when it is older
-};
 
 // What append() did.
 struct Appended {
@@ -99,10 +91,11 @@ class Shard {
   [[nodiscard]] Result<void> start();
   [[nodiscard]] Result<void> check(const Entry& entry) const;
   [[nodiscard]] Result<void> check_open() const;
-  [[nodiscard]] Result<Appended> checked_append_locked(std::span<const Entry> batch);
-  [[nodiscard]] Result<Appended> append_locked(std::span<const Entry> batch);
+  [[nodiscard]] Result<Appended> counted_append_locked(const StoredBatch& batch);
+  [[nodiscard]] Result<Appended> append_locked(const StoredBatch& batch);
+  [[nodiscard]] Result<void> put_in_runs(const StoredBatch& batch);
   [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
-  void put_run(std::span<const Entry> run, bool begins, bool ends);
+  void put_run(const StoredBatch& run, bool begins, bool ends);
   [[nodiscard]] Result<void> rotate_locked();
   [[nodiscard]] Result<void> start_next_segment_locked();
   [[nodiscard]] Result<std::shared_ptr<Segment>> create_segment();

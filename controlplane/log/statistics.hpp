@@ -78,6 +78,10 @@ class Statistics {
  public:
   [[nodiscard]] std::uint64_t operator[](Statistic id) const noexcept { return values_[static_cast<std::size_t>(id)]; }
   void add(Statistic id, std::uint64_t amount = 1) noexcept { values_[static_cast<std::size_t>(id)] += amount; }
+  // Adds what another one counted of sums.
+  void add(const Statistics& other) noexcept {
+    for (std::size_t i = 0; i < kStatisticSlots; ++i) values_[i] += other.values_[i];
+  }
   void raise(Statistic id, std::uint64_t value) noexcept {
     if (auto& slot = values_[static_cast<std::size_t>(id)]; slot < value) slot = value;
   }

@@ -1,0 +1,47 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "controlplane/log/compression.hpp"
+#include "controlplane/log/statistics.hpp"
+
+namespace thalweg::log {
+
+// One message to append. The spans are read during the call only.
+struct Entry {
+  std::span<const std::byte> payload;
+  std::span<const std::byte> key{};          // at most 65,535 bytes, stored in front of the payload, never compressed
+  std::uint32_t stream{0};                   // 0 = unspecified
+  std::int32_t type{0};
+  std::optional<std::int64_t> timestamp_ns;  // since 1970 UTC; none: the log's clock. Raised to that of the entry before when it is older
+};
+
+// A payload as it goes into the segment.
+struct StoredPayload {
+  std::span<const std::byte> bytes;
+  Codec codec{Codec::kNone};
+};
+
+// Entries and, where compression made them smaller, their payloads. A view: without compression it costs nothing.
+class StoredBatch {
+ public:
+  explicit StoredBatch(std::span<const Entry> entries, std::span<const StoredPayload> payloads = {}) noexcept : entries_{entries}, payloads_{payloads} {}
+  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  [[nodiscard]] const Entry& entry(std::size_t i) const noexcept { return entries_[i]; }
+  [[nodiscard]] StoredPayload payload(std::size_t i) const noexcept { return payloads_.empty() ? StoredPayload{entries_[i].payload} : payloads_[i]; }
+  [[nodiscard]] std::uint32_t stored_bytes(std::size_t i) const noexcept { return static_cast<std::uint32_t>(entries_[i].key.size() + payload(i).bytes.size()); }
+  [[nodiscard]] StoredBatch part(std::size_t from, std::size_t count) const noexcept {
+    return StoredBatch{entries_.subspan(from, count), payloads_.empty() ? payloads_ : payloads_.subspan(from, count)};
+  }
+
+ private:
+  std::span<const Entry> entries_;
+  std::span<const StoredPayload> payloads_;
+};
+
+// Compresses what is worth it, into memory of the calling thread: the result is valid until the thread's next call. Counts into `statistics`.
+[[nodiscard]] StoredBatch compress_batch(std::span<const Entry> entries, const CompressionOptions& options, Statistics& statistics);
+
+}  // namespace thalweg::log
