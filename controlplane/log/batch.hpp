@@ -32,6 +32,17 @@ class StoredBatch {
   [[nodiscard]] const Entry& entry(std::size_t i) const noexcept { return entries_[i]; }
   [[nodiscard]] StoredPayload payload(std::size_t i) const noexcept { return payloads_.empty() ? StoredPayload{entries_[i].payload} : payloads_[i]; }
   [[nodiscard]] std::uint32_t stored_bytes(std::size_t i) const noexcept { return static_cast<std::uint32_t>(entries_[i].key.size() + payload(i).bytes.size()); }
+  // The header of a record, all but length and checksum, which put_record() computes.
+  [[nodiscard]] RecordHeader header(std::size_t i, std::uint64_t entry, std::int64_t timestamp_ns, bool is_first, bool is_last) const noexcept {
+    const Entry& from = entries_[i];
+    const StoredPayload stored = payload(i);
+    unsigned flags = from.key.empty() ? 0U : record_flag::kHasKey;
+    if (is_first) flags |= record_flag::kBeginBatch;
+    if (is_last) flags |= record_flag::kEndBatch;
+    return {.length = static_cast<std::int32_t>(stored_bytes(i)), .entry = entry, .timestamp_ns = timestamp_ns, .stream = from.stream, .type = from.type,
+            .original_length = static_cast<std::uint32_t>(from.key.size() + from.payload.size()), .codec = static_cast<std::uint8_t>(stored.codec),
+            .flags = static_cast<std::uint8_t>(flags), .key_length = static_cast<std::uint16_t>(from.key.size())};
+  }
   [[nodiscard]] StoredBatch part(std::size_t from, std::size_t count) const noexcept {
     return StoredBatch{entries_.subspan(from, count), payloads_.empty() ? payloads_ : payloads_.subspan(from, count)};
   }

@@ -106,6 +106,10 @@ void Coordination::reset_durable(const DurablePoint& to, std::int64_t timestamp_
 
 std::uint64_t Coordination::change_count() const noexcept { return ref(page().change_count).load(std::memory_order_acquire); }
 
+std::uint64_t Coordination::active_ordinal() const noexcept { return ref(page().active_ordinal).load(std::memory_order_acquire); }
+
+void Coordination::set_active_ordinal(std::uint64_t ordinal) noexcept { ref(page().active_ordinal).store(ordinal, std::memory_order_release); }
+
 void Coordination::count_change() noexcept { ref(page().change_count).fetch_add(1, std::memory_order_acq_rel); }
 
 }  // namespace thalweg::log

@@ -27,11 +27,15 @@ struct alignas(16) DurablePoint {
 // One writer, on its own cache line. It holds the byte lock of its number in `writers.lock` as long as it lives.
 struct alignas(kCacheLine) WriterSlot {
   std::uint64_t in_flight{};       // position + 1 of the reservation that is tried or being filled; 0 = none
-  std::int64_t heartbeat_ns{};     // epoch
+  std::uint64_t entry{};           // number of its first entry
+  std::int64_t timestamp_ns{};     // of the last entry before it
+  std::uint32_t bytes{};
+  std::uint32_t entries{};
   std::uint64_t writer_id{};
   std::uint32_t pid{};             // for people; liveness is the lock
   std::uint32_t reserved{};
 };
+static_assert(sizeof(WriterSlot) == kCacheLine);
 
 struct CoordinationPage {
   // Written once.
@@ -40,10 +44,11 @@ struct CoordinationPage {
   std::uint32_t shard{};
   std::uint64_t reserved0[6]{};
   // Line 1, the writers': where the next reservation starts.
-  alignas(kCacheLine) std::uint64_t tail{};  // packed, see docs/reference/log-format.md
+  alignas(kCacheLine) std::uint64_t tail{};  // packed, see reservation.hpp; both words change together
   std::int64_t tail_timestamp_ns{};
   std::uint64_t active_ordinal{};
-  std::uint64_t reserved1[5]{};
+  std::uint64_t boot_id{};                   // of the machine's run in which the slots were written
+  std::uint64_t reserved1[4]{};
   // Line 2, whoever synced.
   alignas(kCacheLine) DurablePoint durable{};
   std::int64_t durable_timestamp_ns{};  // of the last durable entry, or newer
@@ -80,6 +85,9 @@ class Coordination {
   void reset_durable(const DurablePoint& to, std::int64_t timestamp_ns, std::int64_t now_ns) noexcept;
   [[nodiscard]] std::uint64_t change_count() const noexcept;
   void count_change() noexcept;
+  // The segment that is written to. Acquire and release: whoever sees it finds the file.
+  [[nodiscard]] std::uint64_t active_ordinal() const noexcept;
+  void set_active_ordinal(std::uint64_t ordinal) noexcept;
   [[nodiscard]] File& file() const noexcept { return *file_; }
 
  private:

@@ -78,6 +78,8 @@ class FileSystem {
     std::uint64_t total_bytes{};
   };
   [[nodiscard]] virtual Result<Space> space(const std::string& path) = 0;
+  // Another number when the machine was started anew; 0: not known.
+  [[nodiscard]] virtual std::uint64_t boot_id() const noexcept { return 0; }
 };
 
 // Plain system calls. Works everywhere.

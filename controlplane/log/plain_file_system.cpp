@@ -203,6 +203,18 @@ Result<FileSystem::Space> PlainFileSystem::space(const std::string& path) {
   return Space{static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize, static_cast<std::uint64_t>(info.f_blocks) * info.f_frsize};
 }
 
+// 36 characters of a UUID, as a number: FNV-1a.
+std::uint64_t PlainFileSystem::boot_id() const noexcept {
+  const int fd = ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  char text[64];
+  const ssize_t length = ::read(fd, text, sizeof text);
+  ::close(fd);
+  std::uint64_t number = 0xCBF29CE484222325ULL;
+  for (ssize_t i = 0; i < length; ++i) number = (number ^ static_cast<unsigned char>(text[i])) * 0x100000001B3ULL;
+  return length > 0 ? number : 0;
+}
+
 std::unique_ptr<FileSystem> make_plain_file_system() { return std::make_unique<PlainFileSystem>(); }
 
 }  // namespace thalweg::log

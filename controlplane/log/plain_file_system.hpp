@@ -44,6 +44,7 @@ class PlainFileSystem : public FileSystem {
   [[nodiscard]] Result<void> sync_directory(const std::string& path) override;
   [[nodiscard]] Result<void> sync_all(std::span<File* const> files) override;
   [[nodiscard]] Result<Space> space(const std::string& path) override;
+  [[nodiscard]] std::uint64_t boot_id() const noexcept override;
 
  protected:
   // What open() hands out; the io_uring one makes its own kind.

@@ -223,14 +223,17 @@ Result<std::optional<Read>> Reader::on_fault(const ParsedRecord& parsed) {
     const auto changed = list_if_changed();
     if (!changed) return tl::unexpected{changed.error()};
     if (!has_next_segment()) {
-      if (!is_data_over && is_durable(point_.entry)) return damaged(parsed.fault);  // there must be a record
-      return Read{};
+      if (is_data_over || !is_durable(point_.entry)) return Read{};
+      if (is_written_now()) return std::nullopt;  // and synced, since it was looked at
+      return damaged(parsed.fault);               // there must be a record
     }
-    if (!is_data_over && parse_record(segment_->data(), point_.offset).fault != RecordFault::kUnwritten) return std::nullopt;  // written meanwhile
+    if (!is_data_over && is_written_now()) return std::nullopt;
   }
   if (!is_data_over && segments_[index_ + 1].header.base_entry > point_.entry) return damaged(parsed.fault);
   return next_segment(parsed.fault);
 }
+
+bool Reader::is_written_now() const noexcept { return parse_record(segment_->data(), point_.offset).fault != RecordFault::kUnwritten; }
 
 // Leaves the current segment, or takes the first one. Reports numbers that are nowhere.
 Result<std::optional<Read>> Reader::next_segment(RecordFault fault) {

@@ -92,6 +92,7 @@ class Reader {
   [[nodiscard]] Result<std::optional<Read>> on_fault(const ParsedRecord& parsed);
   [[nodiscard]] Result<std::optional<Read>> next_segment(RecordFault fault);
   [[nodiscard]] Result<std::optional<Read>> damaged(RecordFault fault);
+  [[nodiscard]] bool is_written_now() const noexcept;
   [[nodiscard]] bool is_durable(std::uint64_t entry) const noexcept;
   [[nodiscard]] bool has_next_segment() const noexcept { return index_ + 1 < segments_.size(); }
 

@@ -25,6 +25,12 @@ Result<SegmentInfo> read_info(FileSystem& files, const std::string& path, std::u
 
 }  // namespace
 
+Result<SegmentInfo> read_segment_info(FileSystem& files, const std::string& directory, std::uint64_t ordinal) {
+  return read_info(files, directory + "/" + segment_name(ordinal), ordinal);
+}
+
+std::string temporary_path(const std::string& directory, std::uint64_t ordinal) { return directory + "/" + segment_name(ordinal) + std::string{kTemporarySuffix}; }
+
 Result<SegmentListing> list_segments(FileSystem& files, const std::string& directory) {
   const auto names = files.list(directory);
   if (!names) return tl::unexpected{names.error()};
@@ -52,7 +58,7 @@ Result<std::shared_ptr<Segment>> Segment::open(FileSystem& files, SegmentInfo in
 
 Result<std::shared_ptr<Segment>> Segment::create(FileSystem& files, const std::string& directory, const SegmentHeader& header) {
   const std::string path = directory + "/" + segment_name(header.ordinal);
-  const std::string temporary = path + std::string{kTemporarySuffix};
+  const std::string temporary = temporary_path(directory, header.ordinal);
   auto file = files.open(temporary, OpenMode::kCreateNew);
   if (!file) return tl::unexpected{std::move(file.error())};
   const auto prepare = [&]() -> Result<std::unique_ptr<Mapping>> {
@@ -67,7 +73,15 @@ Result<std::shared_ptr<Segment>> Segment::create(FileSystem& files, const std::s
     static_cast<void>(files.remove(temporary));  // the first error tells more; what stays is removed at the next open
     return tl::unexpected{std::move(mapping.error())};
   }
-  return std::shared_ptr<Segment>{new Segment{SegmentInfo{path, header, std::nullopt}, std::move(*file), std::move(*mapping)}};
+  std::shared_ptr<Segment> segment{new Segment{SegmentInfo{path, header, std::nullopt}, std::move(*file), std::move(*mapping)}};
+  segment->is_published_ = false;
+  return segment;
+}
+
+Result<void> Segment::set_header(const SegmentHeader& header) {
+  if (auto written = file_->write_at(encode(header), 0); !written) return written;
+  info_.header = header;
+  return file_->sync();
 }
 
 Result<void> Segment::publish(FileSystem& files) {
@@ -78,6 +92,7 @@ Result<void> Segment::publish(FileSystem& files) {
   }
   auto synced = files.sync_directory(parent_directory(info_.path));
   if (!synced) static_cast<void>(files.remove(info_.path));  // nothing is in it yet
+  is_published_ = synced.has_value();
   return synced;
 }
 

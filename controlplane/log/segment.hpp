@@ -35,6 +35,11 @@ struct SegmentListing {
 // Reads the first pages of all segments. Changes nothing. Errors: kNotFound (no directory), kIo; kVersion when a newer version wrote one of them.
 [[nodiscard]] Result<SegmentListing> list_segments(FileSystem& files, const std::string& directory);
 
+// One of them. Errors: kNotFound, kVersion, kIo.
+[[nodiscard]] Result<SegmentInfo> read_segment_info(FileSystem& files, const std::string& directory, std::uint64_t ordinal);
+// Where a segment is made before it gets its name.
+[[nodiscard]] std::string temporary_path(const std::string& directory, std::uint64_t ordinal);
+
 // An open, mapped segment. Reading threads share it.
 class Segment {
  public:
@@ -43,6 +48,9 @@ class Segment {
   // Makes a segment under a temporary name: allocated, header written and synced. Nothing refers to it before publish(). Errors: kNoSpace, kIo;
   // what was made is removed then.
   [[nodiscard]] static Result<std::shared_ptr<Segment>> create(FileSystem& files, const std::string& directory, const SegmentHeader& header);
+  // Another header than it was created with, written and synced. Precondition: not published, of the same size. Errors: kIo.
+  [[nodiscard]] Result<void> set_header(const SegmentHeader& header);
+  [[nodiscard]] bool is_published() const noexcept { return is_published_; }
   // Gives a created one its name, and makes the name durable. On an error the temporary file is removed.
   [[nodiscard]] Result<void> publish(FileSystem& files);
 
@@ -62,6 +70,7 @@ class Segment {
   SegmentInfo info_;
   std::unique_ptr<File> file_;
   std::unique_ptr<Mapping> mapping_;
+  bool is_published_{true};
 };
 
 }  // namespace thalweg::log

@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <limits>
 
+#include "controlplane/log/reservation.hpp"
+#include "controlplane/log/shared_lock.hpp"
 #include "dataplane/base/assert.hpp"
 #include "dataplane/base/random.hpp"
 
 namespace thalweg::log {
 namespace {
-
-constexpr const char* kLockName = "writers.lock";
 
 Error copy_of(const Error& error) { return Error{error.code, error.message, error.hint}; }
 
@@ -34,7 +34,7 @@ Shard::Shard(FileSystem& files, const Clock& clock, std::string directory, const
 Result<std::unique_ptr<Shard>> Shard::open(FileSystem& files, const Clock& clock, std::string directory, const ShardOptions& options) {
   if (auto valid = validate(options); !valid) return tl::unexpected{std::move(valid.error())};
   if (auto made = files.create_directory(directory); !made) return tl::unexpected{std::move(made.error())};
-  auto lock = files.open(directory + "/" + kLockName, OpenMode::kCreate);
+  auto lock = files.open(directory + "/" + kWritersLockName, OpenMode::kCreate);
   if (!lock) return tl::unexpected{std::move(lock.error())};
   const auto locked = (*lock)->try_lock(0, kWriterSlots);
   if (!locked) return tl::unexpected{locked.error()};
@@ -50,6 +50,9 @@ Result<std::unique_ptr<Shard>> Shard::open(FileSystem& files, const Clock& clock
 }
 
 Result<void> Shard::start() {
+  const auto filled = fill_all_holes(files_, directory_, coordination_);  // writers that shared it may have been killed
+  if (!filled) return tl::unexpected{filled.error()};
+  statistics_.add(Statistic::kHolesFilled, *filled);
   auto recovered = recover_shard(files_, clock_, directory_, coordination_);
   if (!recovered) return tl::unexpected{std::move(recovered.error())};
   report_ = std::move(recovered->report);
@@ -73,7 +76,7 @@ Result<void> Shard::start() {
   prepared_to_ = tail_.offset;
   synced_entry_ = tail_.entry;
   last_sync_ns_ = clock_.monotonic_ns();
-  coordination_.page().active_ordinal = active_->header().ordinal;
+  coordination_.set_active_ordinal(active_->header().ordinal);
   coordination_.reset_durable({tail_.entry, active_->header().base_position + tail_.offset}, tail_.timestamp_ns, clock_.epoch_ns());
   coordination_.count_change();
   auto page = StatisticsPage::open_or_create(files_, directory_);
@@ -202,23 +205,16 @@ void Shard::put_run(const StoredBatch& run, bool begins, bool ends) {
   std::uint64_t payload_bytes = 0;
   for (std::size_t i = 0; i < run.size(); ++i) {
     const Entry& entry = run.entry(i);
-    const StoredPayload payload = run.payload(i);
     if (!entry.timestamp_ns && !clock_ns) clock_ns = clock_.epoch_ns();
     timestamp_ns = std::max(timestamp_ns, entry.timestamp_ns ? *entry.timestamp_ns : *clock_ns);
-    const auto stored = static_cast<std::uint32_t>(entry.key.size() + payload.bytes.size());
-    const auto original = static_cast<std::uint32_t>(entry.key.size() + entry.payload.size());
-    unsigned flags = entry.key.empty() ? 0U : record_flag::kHasKey;
-    if (begins && i == 0) flags |= record_flag::kBeginBatch;
-    if (ends && i + 1 == run.size()) flags |= record_flag::kEndBatch;
-    const RecordHeader header{.length = static_cast<std::int32_t>(stored), .entry = tail_.entry + i, .timestamp_ns = timestamp_ns, .stream = entry.stream, .type = entry.type, .original_length = original,
-                              .codec = static_cast<std::uint8_t>(payload.codec), .flags = static_cast<std::uint8_t>(flags), .key_length = static_cast<std::uint16_t>(entry.key.size())};
-    const RecordWord word = put_record(at, header, entry.key, payload.bytes);
+    const RecordHeader header = run.header(i, tail_.entry + i, timestamp_ns, begins && i == 0, ends && i + 1 == run.size());
+    const RecordWord word = put_record(at, header, entry.key, run.payload(i).bytes);
     if (i == 0) first_word = word;
     else publish_record(at, word);
     count_record(summary_, header);
-    payload_bytes += original;
+    payload_bytes += header.original_length;
     index_.add(header, static_cast<std::uint64_t>(at - first) + tail_.offset);
-    at += record_span(stored);
+    at += record_span(static_cast<std::uint32_t>(header.length));
   }
   publish_record(first, first_word);
   const auto bytes = static_cast<std::uint64_t>(at - first);
@@ -279,7 +275,7 @@ Result<void> Shard::start_next_segment_locked() {
   counted_from_ = 0;
   prepared_to_ = 0;
   segments_.push_back({.info = active_->info(), .summary = summary_});
-  coordination_.page().active_ordinal = active_->header().ordinal;
+  coordination_.set_active_ordinal(active_->header().ordinal);
   coordination_.count_change();
   if (is_synced) coordination_.advance_durable({tail_.entry, active_->header().base_position}, tail_.timestamp_ns, clock_.epoch_ns());
   statistics_.add(Statistic::kSegmentsCreated);

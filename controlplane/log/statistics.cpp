@@ -23,7 +23,7 @@ constexpr StatisticInfo kInfos[]{
     {kSegmentsCreated, "segments_created", kSum}, {kSegmentsDeleted, "segments_deleted", kSum}, {kRotations, "rotations", kSum}, {kRotationsFailed, "rotations_failed", kSum},
     {kCatalogSaves, "catalog_saves", kSum}, {kCatalogErrors, "catalog_errors", kSum}, {kIndexSaves, "index_saves", kSum}, {kIndexErrors, "index_errors", kSum},
     {kRecoveries, "recoveries", kSum}, {kTornBytes, "torn_bytes", kSum}, {kCorruptRanges, "corrupt_ranges", kSum}, {kLostEntries, "lost_entries", kSum},
-    {kDeadWriters, "dead_writers", kSum}, {kHolesRepaired, "holes_repaired", kSum},
+    {kHolesFilled, "holes_filled", kSum},
     {kRetentionRuns, "retention_runs", kSum}, {kRetentionNs, "retention_ns", kSum}, {kRetentionLastNs, "retention_last_ns", kMax}, {kRetentionSegments, "retention_segments", kSum},
     {kRetentionBytes, "retention_bytes", kSum}, {kRetentionForced, "retention_forced", kSum}, {kRetentionHeld, "retention_held", kSum}, {kRetentionErrors, "retention_errors", kSum}};
 

@@ -50,8 +50,7 @@ enum class Statistic : std::uint8_t {
   kTornBytes,
   kCorruptRanges,
   kLostEntries,
-  kDeadWriters,           // that left a reservation behind in a shared shard
-  kHolesRepaired,
+  kHolesFilled,           // reservations of dead writers in a shared shard
   // retention
   kRetentionRuns = 40,
   kRetentionNs,

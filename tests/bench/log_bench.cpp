@@ -14,6 +14,7 @@
 #include "controlplane/log/crc32c.hpp"
 #include "controlplane/log/reader.hpp"
 #include "controlplane/log/shard.hpp"
+#include "controlplane/log/shared_shard.hpp"
 
 namespace thalweg::log {
 namespace {
@@ -80,6 +81,20 @@ BENCHMARK(append)->ArgNames({"batch", "ready"})->Args({10'000, 1})->Iterations(1
 BENCHMARK(append)->ArgNames({"batch", "ready"})->Args({1, 0})->Iterations(1'000'000);
 BENCHMARK(append)->ArgNames({"batch", "ready"})->Args({100, 0})->Iterations(10'000);
 BENCHMARK(append)->ArgNames({"batch", "ready"})->Args({10'000, 0})->Iterations(100);
+
+// Threads stand for processes: each has its own writer on the shard that all share. One entry a call.
+void append_shared(benchmark::State& state) {
+  static const Directory directory;
+  static const auto files = make_file_system();
+  static const SystemClock clock;
+  auto shard = SharedShard::open(*files, clock, directory.path / "shard", options_with(SyncPolicy::kNone, 64U << 20));
+  if (!shard || !(*shard)->maintain()) stop("open");
+  const auto batch = entries(1);
+  for (auto _ : state)
+    if (!(*shard)->append(batch)) stop("append");
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(append_shared)->Iterations(200'000)->Threads(1)->Threads(2)->Threads(4)->UseRealTime();
 
 // The ceiling: the same bytes copied into memory that is there, without a header or a checksum.
 void copy(benchmark::State& state) {

@@ -176,6 +176,7 @@ void CrashFileSystem::lose_power(Random& random) {
   names_ = durable_names_;
   for (auto& weak : inodes_)
     if (const auto inode = weak.lock()) inode->lose_power(random);
+  ++boots_;
   kill_all();
 }
 

@@ -51,6 +51,7 @@ class CrashFileSystem final : public log::FileSystem {
   Result<void> sync_directory(const std::string& path) override;
   Result<void> sync_all(std::span<log::File* const> files) override;
   Result<Space> space(const std::string& path) override;
+  std::uint64_t boot_id() const noexcept override { return boots_; }
 
  private:
   friend class CrashFile;
@@ -70,6 +71,7 @@ class CrashFileSystem final : public log::FileSystem {
   ErrorCode fail_code_{ErrorCode::kIo};
   bool has_stopped_{false};
   std::uint64_t generation_{1};
+  std::uint64_t boots_{1};
   std::uint64_t space_bytes_{UINT64_MAX};
 };
 
