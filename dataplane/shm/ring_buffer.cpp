@@ -70,8 +70,23 @@ std::size_t ManyToOneRing::readable(std::int64_t head) const noexcept {
 }
 
 void ManyToOneRing::release(std::int64_t head, std::size_t bytes) noexcept {
+  trailer(kReleasing).store(wrapping_add(head, static_cast<std::int64_t>(bytes)), std::memory_order_relaxed);
+  store_fence();  // known before the first byte is gone
   std::memset(data_ + index_of(head), 0, bytes);
   trailer(kHead).store(wrapping_add(head, static_cast<std::int64_t>(bytes)), std::memory_order_release);  // pairs with the acquire in claim()
+}
+
+void ManyToOneRing::finish_release() noexcept {
+  const std::int64_t head = consumer_position();
+  const std::int64_t bytes = wrapping_sub(trailer(kReleasing).load(std::memory_order_relaxed), head);
+  if (bytes > 0 && bytes % static_cast<std::int64_t>(kHeaderLength) == 0 && static_cast<std::size_t>(bytes) <= readable(head)) release(head, static_cast<std::size_t>(bytes));
+}
+
+bool ManyToOneRing::has_written(std::size_t begin, std::size_t end) const noexcept {
+  for (std::size_t i = begin; i < end; i += kHeaderLength) {
+    if (length_at(i).load(std::memory_order_acquire) != 0) return true;
+  }
+  return false;
 }
 
 bool ManyToOneRing::unblock() noexcept {
@@ -92,7 +107,9 @@ bool ManyToOneRing::unblock() noexcept {
   }
   std::size_t next = begin + kHeaderLength;
   while (next < end && length_at(next).load(std::memory_order_acquire) == 0) next += kHeaderLength;
-  if (next >= end) return false;
+  // Nothing as far as the buffer goes: a producer that died before it padded that end would block the ring for good. What others wrote at the
+  // start of the buffer since shows that its claim goes no further than here. The specification has no way out of this one.
+  if (next >= end && (end != capacity_ || !has_written(0, begin))) return false;
   for (std::size_t i = next; i > begin; i -= kHeaderLength) {  // a producer that woke up meanwhile shows here
     if (length_at(i - kHeaderLength).load(std::memory_order_acquire) != 0) return false;
   }

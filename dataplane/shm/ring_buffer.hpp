@@ -28,6 +28,9 @@ class ManyToOneRing {
   template <typename Handler>
   int read(Handler&& handler, int limit) noexcept;
 
+  // Consumer that takes over from one that died: messages that this one had read, and was taking out of the ring, are taken out. What they said
+  // may be gone already, so nobody could read them again or tell how long they were.
+  void finish_release() noexcept;
   // Consumer, every timer tick: frees the ring from a producer that died inside a claim (3.5). True: unblocked, count it.
   bool unblock() noexcept;
 
@@ -45,6 +48,7 @@ class ManyToOneRing {
   static constexpr std::size_t kTail = 128;
   static constexpr std::size_t kHeadCache = 256;
   static constexpr std::size_t kHead = 384;
+  static constexpr std::size_t kReleasing = 392;  // ours, in the padding behind it: where the head is about to be
   static constexpr std::size_t kCorrelationCounter = 512;
   static constexpr std::size_t kConsumerHeartbeat = 640;
 
@@ -60,6 +64,8 @@ class ManyToOneRing {
   }
   // Bytes that may be read from `head` on: claimed by producers, up to the end of the data.
   [[nodiscard]] std::size_t readable(std::int64_t head) const noexcept;
+  // Whether a record begins in these bytes of the data.
+  [[nodiscard]] bool has_written(std::size_t begin, std::size_t end) const noexcept;
   [[nodiscard]] bool claim(std::size_t required, std::size_t& index) noexcept;
   void release(std::int64_t head, std::size_t bytes) noexcept;
 

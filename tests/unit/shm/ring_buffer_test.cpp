@@ -150,15 +150,83 @@ TEST_F(Ring, unblock_leaves_an_empty_ring_and_committed_messages_alone) {
   EXPECT_EQ(read().size(), 1U);
 }
 
-TEST_F(Ring, unblock_looks_to_the_end_of_the_buffer_when_the_tail_has_wrapped) {
-  for (int i = 0; i < 8; ++i) ASSERT_TRUE(ring_.write(1, ByteVector(120)));
-  EXPECT_EQ(read().size(), 8U);  // head and tail at 1024
-  for (int i = 0; i < 7; ++i) ASSERT_TRUE(ring_.write(1, ByteVector(120)));
-  EXPECT_EQ(read().size(), 7U);  // at 896 of the second lap
-  claim_and_die(128, 0);         // up to the end
+// A consumer that dies while it takes messages out of the ring leaves `zeroed` bytes of nothing before the head.
+TEST_F(Ring, whoever_takes_over_from_a_consumer_that_died_over_it_takes_out_what_that_one_had_read) {
+  for (const std::size_t zeroed : {0U, 8U, 16U, 40U, 48U}) {
+    SharedMemory memory{kLength};
+    ManyToOneRing ring{memory.bytes()};
+    ASSERT_TRUE(ring.write(1, to_bytes("before")));
+    EXPECT_EQ(ring.read([](std::int32_t, std::span<const std::byte>) { return true; }, 10), 1);
+    for (const char* const text : {"first", "second", "third"}) ASSERT_TRUE(ring.write(1, to_bytes(text)));
+    const std::int64_t head = ring.consumer_position();
+    EXPECT_EQ(ring.read([](std::int32_t, std::span<const std::byte>) { return true; }, 3), 3);
+    // Back to where it had only begun.
+    ASSERT_TRUE(ring.write(1, to_bytes("behind")));
+    std::fill_n(memory.data() + head, 48, std::byte{0x5A});
+    std::fill_n(memory.data() + head, zeroed, std::byte{});
+    store_le(memory.data() + kHead, head);
+    ring.finish_release();
+    EXPECT_EQ(ring.consumer_position(), head + 48);
+    Messages messages;
+    ring.read([&](std::int32_t, std::span<const std::byte> body) { messages.emplace_back(body.begin(), body.end()); return true; }, 10);
+    EXPECT_EQ(messages, Messages{to_bytes("behind")}) << zeroed;
+    ring.finish_release();
+    EXPECT_EQ(ring.consumer_position(), ring.producer_position()) << "nothing to finish, nothing done";
+  }
+}
+
+TEST_F(Ring, an_impossible_end_of_a_release_is_not_believed) {
+  ASSERT_TRUE(ring_.write(1, to_bytes("message")));
+  for (const std::int64_t end : {std::int64_t{-8}, std::int64_t{4}, std::int64_t{24}, std::int64_t{1} << 40, std::numeric_limits<std::int64_t>::min()}) {
+    store_le(memory_.data() + kHead + 8, end);
+    ring_.finish_release();
+    EXPECT_EQ(ring_.consumer_position(), 0) << end;
+  }
+  EXPECT_EQ(read(), Messages{to_bytes("message")});
+}
+
+class RingAtItsEnd : public Ring {
+ protected:
+  // The next record goes to 896 of the second lap: 128 bytes before the end.
+  void SetUp() override {
+    for (int lap = 0; lap < 2; ++lap) {
+      const int records = lap == 0 ? 8 : 7;
+      for (int i = 0; i < records; ++i) ASSERT_TRUE(ring_.write(1, ByteVector(120)));
+      EXPECT_EQ(read().size(), static_cast<std::size_t>(records));
+    }
+  }
+};
+
+TEST_F(RingAtItsEnd, a_claim_up_to_the_end_of_the_buffer_is_skipped_once_others_wrote_at_its_start) {
+  claim_and_die(128, 0);
+  EXPECT_FALSE(ring_.unblock()) << "nobody waits behind it";
   ASSERT_TRUE(ring_.write(1, to_bytes("wrapped")));
-  EXPECT_FALSE(ring_.unblock()) << "3.5 scans to the end of the buffer only";
+  EXPECT_TRUE(ring_.unblock());
+  EXPECT_TRUE(read().empty()) << "only the end";
+  EXPECT_EQ(read(), Messages{to_bytes("wrapped")});
+  EXPECT_TRUE(is_data_zero());
+}
+
+TEST_F(RingAtItsEnd, a_producer_that_died_before_it_padded_the_end_blocks_the_others_no_longer_than_twice) {
+  claim_and_die(128 + 200, 0);  // the end as padding and 200 bytes at the start
+  EXPECT_FALSE(ring_.unblock());
+  ASSERT_TRUE(ring_.write(1, to_bytes("behind")));
+  EXPECT_TRUE(ring_.unblock());
   EXPECT_TRUE(read().empty());
+  EXPECT_TRUE(ring_.unblock());
+  EXPECT_EQ(read(), Messages{to_bytes("behind")});
+  EXPECT_TRUE(is_data_zero());
+}
+
+TEST_F(RingAtItsEnd, one_that_fills_the_ring_is_skipped_too) {
+  claim_and_die(128 + 200, 0);
+  while (ring_.write(1, ByteVector(120))) {
+  }
+  EXPECT_TRUE(ring_.unblock());
+  EXPECT_TRUE(read().empty());
+  EXPECT_TRUE(ring_.unblock());
+  EXPECT_EQ(read().size(), 5U);
+  EXPECT_EQ(ring_.consumer_position(), ring_.producer_position());
 }
 
 TEST_F(Ring, hostile_lengths_and_positions_never_lead_out_of_the_buffer) {
