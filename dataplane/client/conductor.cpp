@@ -12,11 +12,19 @@ constexpr std::int64_t kDriverIsShutDown = -1;                              // c
 constexpr std::int64_t kConnectPoll_ns = kMillisecond_ns;                   // 1.5
 constexpr auto kPendingPoll = std::chrono::microseconds{200};               // own thread, while an answer is out
 constexpr std::size_t kAbandonedMax = 1024;                                 // forgotten above that; the driver cleans up with the client
+constexpr std::int64_t kKeepalivesPerTimeout = 4;                           // at least: one that comes late is no reason to give us up
+constexpr std::size_t kUnsentMax = 4096;                                    // commands that wait for room in the ring; bounds memory
 constexpr std::size_t kClientNameMax = 100;                                 // 9.1
 
 void sleep_ns(std::int64_t duration_ns) { std::this_thread::sleep_for(std::chrono::nanoseconds{duration_ns}); }
 
 tl::unexpected<Error> closed_error() { return fail(ErrorCode::kClosed, "the client is closed"); }
+tl::unexpected<Error> too_long_error() {
+  return fail(ErrorCode::kInvalidArgument, "the command does not fit into the driver's command ring", "it is longer than an eighth of the ring");
+}
+tl::unexpected<Error> not_read_error() {
+  return fail(ErrorCode::kUnreachable, "the driver reads no commands, and " + std::to_string(kUnsentMax) + " of this client wait for it already");
+}
 
 // The driver's mapping once it is alive, or why not. kNotFound, kUnreachable and kPermission may pass with time.
 Result<shm::CncFile> open_live(const std::string& directory, std::int64_t now_ms, std::int64_t driver_timeout_ms) {
@@ -73,6 +81,7 @@ Conductor::Conductor(Context context, shm::CncFile cnc)
       counters_{cnc_->counter_metadata(), cnc_->counter_values()},
       client_id_{to_driver_.next_correlation_id()},
       inter_service_timeout_ns_{cnc_->layout().client_liveness_timeout_ns} {
+  if (inter_service_timeout_ns_ > 0) context_.keepalive_interval = std::min(context_.keepalive_interval, std::chrono::nanoseconds{inter_service_timeout_ns_ / kKeepalivesPerTimeout});
   if (context_.client_name.size() > kClientNameMax) context_.client_name.resize(kClientNameMax);
   last_turn_ns_ = monotonic();
   next_keepalive_ns_ = last_turn_ns_ + context_.keepalive_interval.count();
@@ -316,22 +325,32 @@ bool Conductor::send(shm::Command type, const M& message) {
   return to_driver_.write(static_cast<std::int32_t>(type), scratch_);
 }
 
+// The ring is full while the driver is away, or while somebody died in the middle of a command: what comes then waits here, in its order.
 template <typename M>
-void Conductor::send_or_keep(shm::Command type, const M& message) {
-  if (!send(type, message)) unsent_.push_back({type, scratch_});
+bool Conductor::send_or_keep(shm::Command type, const M& message) {
+  shm::encode(scratch_, message);
+  if (scratch_.size() > to_driver_.max_message_length()) return false;
+  if (unsent_.empty() && to_driver_.write(static_cast<std::int32_t>(type), scratch_)) return true;
+  unsent_.push_back({type, scratch_});
+  return true;
+}
+
+template <typename M>
+void Conductor::send_removal(shm::Command type, const M& message) {
+  static_cast<void>(send_or_keep(type, message));  // their length is fixed, and fits
 }
 
 bool Conductor::send_add(const AddRequest& request, std::int64_t correlation_id) {
   const shm::CommandHeader header{client_id_, correlation_id};
   switch (request.kind) {
     case ResourceKind::kPublication:
-      return send(shm::Command::kAddPublication, shm::AddPublication{header, request.stream_id, request.channel});
+      return send_or_keep(shm::Command::kAddPublication, shm::AddPublication{header, request.stream_id, request.channel});
     case ResourceKind::kExclusivePublication:
-      return send(shm::Command::kAddExclusivePublication, shm::AddPublication{header, request.stream_id, request.channel});
+      return send_or_keep(shm::Command::kAddExclusivePublication, shm::AddPublication{header, request.stream_id, request.channel});
     case ResourceKind::kSubscription:
-      return send(shm::Command::kAddSubscription, shm::AddSubscription{header, -1, request.stream_id, request.channel});
+      return send_or_keep(shm::Command::kAddSubscription, shm::AddSubscription{header, -1, request.stream_id, request.channel});
     case ResourceKind::kCounter:
-      return send(shm::Command::kAddCounter, shm::AddCounter{header, request.stream_id, request.key, request.label});
+      return send_or_keep(shm::Command::kAddCounter, shm::AddCounter{header, request.stream_id, request.key, request.label});
     case ResourceKind::kCommand: break;
   }
   return false;
@@ -340,11 +359,9 @@ bool Conductor::send_add(const AddRequest& request, std::int64_t correlation_id)
 Result<RegistrationId> Conductor::add(AddRequest request) {
   const std::lock_guard lock{mutex_};
   if (is_closed()) return closed_error();
+  if (unsent_.size() >= kUnsentMax) return not_read_error();
   const std::int64_t correlation_id = to_driver_.next_correlation_id();
-  if (!send_add(request, correlation_id)) {
-    return fail(ErrorCode::kInvalidArgument, "the command does not fit into the driver's command ring",
-                "it is longer than an eighth of the ring, or the driver has stopped reading");
-  }
+  if (!send_add(request, correlation_id)) return too_long_error();
   Registration registration;
   registration.kind = request.kind;
   registration.deadline_ns = monotonic() + context_.driver_timeout.count();
@@ -362,10 +379,9 @@ template <typename Make>
 Result<RegistrationId> Conductor::send_command(shm::Command type, Make&& make) {
   const std::lock_guard lock{mutex_};
   if (is_closed()) return closed_error();
+  if (unsent_.size() >= kUnsentMax) return not_read_error();
   const std::int64_t correlation_id = to_driver_.next_correlation_id();
-  if (!send(type, make(shm::CommandHeader{client_id_, correlation_id}))) {
-    return fail(ErrorCode::kInvalidArgument, "the command does not fit into the driver's command ring");
-  }
+  if (!send_or_keep(type, make(shm::CommandHeader{client_id_, correlation_id}))) return too_long_error();
   Registration registration;
   registration.kind = ResourceKind::kCommand;
   registration.deadline_ns = monotonic() + context_.driver_timeout.count();
@@ -439,7 +455,7 @@ bool Conductor::reject_image(std::int64_t image_correlation_id, std::int64_t pos
 void Conductor::release(PublicationCore& core, bool revoke) {
   const std::lock_guard lock{mutex_};
   if (core.is_closed.exchange(true, std::memory_order_acq_rel) || is_closed()) return;
-  send_or_keep(shm::Command::kRemovePublication,
+  send_removal(shm::Command::kRemovePublication,
                shm::RemovePublication{{client_id_, to_driver_.next_correlation_id()}, core.registration_id, revoke});
   publications_.erase(core.registration_id);
   linger(core.mapping);
@@ -449,7 +465,7 @@ void Conductor::release(SubscriptionCore& core) {
   std::shared_ptr<SubscriptionCore> keep;  // freed without the lock
   const std::lock_guard lock{mutex_};
   if (core.is_closed.exchange(true, std::memory_order_acq_rel) || is_closed()) return;
-  send_or_keep(shm::Command::kRemoveSubscription,
+  send_removal(shm::Command::kRemoveSubscription,
                shm::RemoveRegistration{{client_id_, to_driver_.next_correlation_id()}, core.registration_id});
   for (const auto& image : core.owned->images) {
     image->close();
@@ -464,7 +480,7 @@ void Conductor::release(SubscriptionCore& core) {
 void Conductor::release(CounterCore& core) {
   const std::lock_guard lock{mutex_};
   if (core.is_closed.exchange(true, std::memory_order_acq_rel) || is_closed()) return;
-  send_or_keep(shm::Command::kRemoveCounter, shm::RemoveRegistration{{client_id_, to_driver_.next_correlation_id()}, core.registration_id});
+  send_removal(shm::Command::kRemoveCounter, shm::RemoveRegistration{{client_id_, to_driver_.next_correlation_id()}, core.registration_id});
   counter_handles_.erase(core.registration_id);
 }
 
@@ -477,9 +493,9 @@ void Conductor::remove_abandoned(std::int64_t correlation_id, shm::Command type)
   if (abandoned_.erase(correlation_id) == 0) return;
   const shm::CommandHeader header{client_id_, to_driver_.next_correlation_id()};
   if (type == shm::Command::kRemovePublication) {
-    send_or_keep(type, shm::RemovePublication{header, correlation_id, false});
+    send_removal(type, shm::RemovePublication{header, correlation_id, false});
   } else {
-    send_or_keep(type, shm::RemoveRegistration{header, correlation_id});
+    send_removal(type, shm::RemoveRegistration{header, correlation_id});
   }
 }
 

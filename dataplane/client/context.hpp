@@ -39,7 +39,7 @@ struct Context {
   std::string client_name;                             // shown in the driver's client-heartbeat counter; cut to 100 bytes
   std::chrono::nanoseconds connect_timeout{std::chrono::seconds{10}};        // how long connect() waits for a driver to appear
   std::chrono::nanoseconds driver_timeout{std::chrono::seconds{10}};         // answers to commands, and age of the driver's heartbeat
-  std::chrono::nanoseconds keepalive_interval{std::chrono::milliseconds{500}};
+  std::chrono::nanoseconds keepalive_interval{std::chrono::milliseconds{500}};  // shorter where the driver gives clients up sooner
   std::chrono::nanoseconds idle_sleep{std::chrono::milliseconds{16}};        // own thread, nothing pending
   std::chrono::nanoseconds resource_linger{std::chrono::seconds{3}};         // mappings outlive their last user by this much
   bool pre_touch_mapped_memory{false};                 // fault log pages in when mapping

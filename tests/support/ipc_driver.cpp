@@ -13,8 +13,9 @@ shm::CncFile create_cnc(const IpcDriver::Options& options) {
   shm::CncLayout layout;
   layout.to_driver_length = (1 << 16) + 768;
   layout.to_clients_length = options.to_clients_length;
-  layout.counter_values_length = 256 * static_cast<std::int32_t>(shm::kCounterValueLength);
+  layout.counter_values_length = options.counter_count * static_cast<std::int32_t>(shm::kCounterValueLength);
   layout.error_log_length = 64 << 10;
+  layout.client_liveness_timeout_ns = options.client_liveness_timeout_ns;
   auto cnc = shm::CncFile::create(options.directory, layout, 4242, options.epoch_ms());
   THALWEG_ASSERT(cnc.has_value());
   return std::move(*cnc);

@@ -28,6 +28,8 @@ class IpcDriver {
     std::int32_t initial_term_id{7};
     std::int32_t start_term_count{0};  // streams start at this term, offset 0
     std::int32_t to_clients_length{(1 << 16) + 128};
+    std::int32_t counter_count{256};
+    std::int64_t client_liveness_timeout_ns{10'000'000'000};
     std::function<std::int64_t()> epoch_ms{thalweg::epoch_ms};
     bool is_ready{true};  // false: cnc.dat exists but its version is 0
   };
@@ -89,6 +91,7 @@ class IpcDriver {
   [[nodiscard]] Stream& stream(std::size_t index) { return *std::next(streams_.begin(), static_cast<std::ptrdiff_t>(index))->second; }
   [[nodiscard]] std::size_t stream_count() const noexcept { return streams_.size(); }
   [[nodiscard]] shm::CountersManager& counters() noexcept { return counters_; }
+  [[nodiscard]] shm::ManyToOneRing& ring() noexcept { return ring_; }
   [[nodiscard]] const shm::CncFile& cnc() const noexcept { return cnc_; }
   [[nodiscard]] std::string path() const { return options_.directory; }
 

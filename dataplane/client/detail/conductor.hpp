@@ -115,8 +115,11 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   // `make(header)` makes the message.
   template <typename Make>
   [[nodiscard]] Result<RegistrationId> send_command(shm::Command type, Make&& make);
+  // Puts it into the ring, or where it waits for room. False: it is longer than a command may be.
   template <typename M>
-  void send_or_keep(shm::Command type, const M& message);
+  [[nodiscard]] bool send_or_keep(shm::Command type, const M& message);
+  template <typename M>
+  void send_removal(shm::Command type, const M& message);
   void wake();
   void linger(std::shared_ptr<const MappedLog> mapping);
 
@@ -167,7 +170,7 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   bool is_kicked_{false};
   std::size_t pending_count_{0};
   shm::Buffer scratch_;
-  std::deque<Unsent> unsent_;  // removals that found the ring full
+  std::deque<Unsent> unsent_;  // commands that found the ring full, oldest first
   std::unordered_map<std::int64_t, Registration> registrations_;
   std::unordered_set<std::int64_t> abandoned_;  // timed out; a late answer is given back to the driver
   std::unordered_map<std::int64_t, std::weak_ptr<PublicationCore>> publications_;

@@ -164,6 +164,28 @@ TEST_F(Liveness, a_conductor_that_was_not_run_closes_the_client) {
   EXPECT_EQ(errors_[0].code, ErrorCode::kTimeout);
 }
 
+class ShortLiveness : public WithDriver {
+ protected:
+  ShortLiveness() : WithDriver{{.client_liveness_timeout_ns = 500 * kMillisecond_ns}} {}
+};
+
+TEST_F(ShortLiveness, a_driver_that_gives_clients_up_early_hears_of_them_more_often) {
+  start();
+  const Publication p = publication();
+  const auto heartbeat = [this] {
+    std::int64_t value = 0;
+    client_->counters().for_each([&value](const shm::CountersReader::View& view) {
+      if (view.type_id == shm::counter_type::kClientHeartbeat) value = view.value;
+    });
+    return value;
+  };
+  for (int i = 0; i < 20; ++i) {
+    pass_ms(100);
+    EXPECT_LE(epoch_ms_ - heartbeat(), 200);
+  }
+  EXPECT_FALSE(client_->is_closed());
+}
+
 TEST_F(Liveness, losing_the_heartbeat_counter_closes_the_client) {
   start();
   const Publication p = publication();

@@ -297,20 +297,70 @@ TEST_F(Resources, a_rejected_image_reaches_the_driver_and_the_publisher_hears_of
   EXPECT_NE(errors_[0].message.find("not today"), std::string::npos);
 }
 
-TEST_F(Resources, a_full_command_ring_refuses_adds_and_keeps_removals) {
-  Publication p = publication();
-  driver_->hold_answers(true);
-  const std::string channel = "aeron:ipc?alias=" + std::string(4000, 'x');
-  Result<RegistrationId> id = client_->async_add_publication(channel, 1);
-  while (id) id = client_->async_add_publication(channel, 1);
-  EXPECT_EQ(id.error().code, ErrorCode::kInvalidArgument);
-  while (client_->async_add_subscription(kChannel, 2)) {
+class FullRing : public Resources {
+ protected:
+  // Nobody reads; the ring has no room for the shortest command.
+  void fill_ring() {
+    driver_->hold_answers(true);
+    const shm::Buffer one(8);
+    while (driver_->ring().write(static_cast<std::int32_t>(shm::Command::kClientKeepalive), one)) {
+    }
   }
+  void read_ring() {
+    driver_->hold_answers(false);
+    while (driver_->ring().consumer_position() != driver_->ring().producer_position()) driver_->do_work();
+    settle();
+  }
+};
+
+TEST_F(FullRing, what_is_asked_for_waits_for_room_and_is_asked_for_in_order) {
+  Publication p = publication();
+  fill_ring();
+  const auto subscribed = client_->async_add_subscription(kChannel, 2);
+  ASSERT_TRUE(subscribed) << subscribed.error().message;
   p.close();
+  const auto published = client_->async_add_publication(kChannel, 3);
+  ASSERT_TRUE(published) << published.error().message;
+  client_->do_work();
+  EXPECT_FALSE(client_->find_subscription(*subscribed)->has_value());
   EXPECT_EQ(driver_->count(shm::Command::kRemovePublication), 0);
-  driver_->hold_answers(false);
-  settle();
+  read_ring();
   EXPECT_EQ(driver_->count(shm::Command::kRemovePublication), 1);
+  const auto found = client_->find_subscription(*subscribed);
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_TRUE(found->has_value());
+  EXPECT_TRUE(client_->find_publication(*published)->has_value());
+  EXPECT_TRUE(errors_.empty());
+}
+
+TEST_F(FullRing, a_driver_that_reads_nothing_times_out_what_waits_for_room) {
+  fill_ring();
+  const auto id = client_->async_add_subscription(kChannel, 2);
+  ASSERT_TRUE(id);
+  for (int i = 0; i < 101; ++i) {
+    advance_ms(100);
+    driver_->beat();
+    client_->do_work();
+  }
+  EXPECT_EQ(client_->find_subscription(*id).error().code, ErrorCode::kTimeout);
+  read_ring();
+  EXPECT_EQ(driver_->count(shm::Command::kRemoveSubscription), 1) << "nobody will ever use it";
+}
+
+TEST_F(FullRing, only_so_much_waits_for_room) {
+  fill_ring();
+  Result<RegistrationId> id = client_->async_add_subscription(kChannel, 2);
+  int count = 0;
+  for (; id && count < 10'000; ++count) id = client_->async_add_subscription(kChannel, 2);
+  ASSERT_FALSE(id);
+  EXPECT_EQ(id.error().code, ErrorCode::kUnreachable);
+  EXPECT_GE(count, 1'000);
+}
+
+TEST_F(FullRing, a_command_that_never_fits_is_refused_at_once) {
+  const auto id = client_->async_add_publication("aeron:ipc?alias=" + std::string(10'000, 'x'), 1);
+  ASSERT_FALSE(id);
+  EXPECT_EQ(id.error().code, ErrorCode::kInvalidArgument);
 }
 
 // ---- a driver that misbehaves ----
