@@ -116,6 +116,7 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   conductor::Settings settings = conductor_settings(config, directory);
   std::random_device entropy;
   settings.random_seed = static_cast<std::uint64_t>(entropy()) << 32 | entropy();
+  conductor::CommandGuard{files.registry->command_crashes}.catch_faults();
   auto conductor = conductor::Conductor::create(std::move(settings), files, log_options(config, directory, *hugetlbfs), worker, read_clocks(), &lookups);
   if (!conductor) return report(conductor.error());
   worker.start();

@@ -160,7 +160,7 @@ OperationPtr add_publication(Services& services, const shm::AddPublication& comm
 
 void remove_publication(Services& services, const shm::RemovePublication& command) {
   const auto removed = services.publications.remove(command.client_id, command.registration_id, command.revoke);
-  if (!removed) return answer_error(services.world, command.correlation_id, removed.error());
+  if (!removed && !services.is_replayed) return answer_error(services.world, command.correlation_id, removed.error());
   services.world.clients_out.success(command.correlation_id);
 }
 

@@ -158,7 +158,7 @@ OperationPtr add_subscription(Services& services, const shm::AddSubscription& co
 
 void remove_subscription(Services& services, const shm::RemoveRegistration& command) {
   const auto removed = services.subscriptions.remove(command.client_id, command.registration_id);
-  if (!removed) return answer_error(services.world, command.correlation_id, removed.error());
+  if (!removed && !services.is_replayed) return answer_error(services.world, command.correlation_id, removed.error());
   services.world.clients_out.success(command.correlation_id);
 }
 

@@ -13,9 +13,11 @@ OperationPtr CommandQueue::run(std::int32_t type_id, shm::Bytes message) {
     refuse_quarantined(id);
     return nullptr;
   }
+  services_->is_replayed = guard_.is_begun(id);
   guard_.begin(id);
   OperationPtr operation = run_command(*services_, type_id, message);
   guard_.end(operation == nullptr);
+  services_->is_replayed = false;
   return operation;
 }
 
@@ -28,12 +30,14 @@ bool CommandQueue::step(Pending& pending) {
 
 void CommandQueue::refuse_quarantined(const CommandGuard::Id& id) {
   const CommandError error{shm::ClientError::kGeneric,
-                           fmt::format("quarantined: the control plane crashed {} times at work on {} of client {}, correlation id {}", shm::kCrashesMax,
-                                       name_of(static_cast<shm::Command>(id.type_id)), id.client_id, id.correlation_id)};
+                           fmt::format("quarantined: the control plane crashed {} times at work on {}", shm::kCrashesMax, text_of(id))};
   answer_error(services_->world, id.correlation_id, error);
 }
 
 bool CommandQueue::submit(std::int32_t type_id, shm::Bytes message) {
+  const bool was_resumed = std::find(resumed_.begin(), resumed_.end(), CommandGuard::identify(type_id, message)) != resumed_.end();
+  resumed_.clear();  // only the first one can be
+  if (was_resumed) return true;
   const auto header = shm::decode<shm::CommandHeader>(message);
   const bool is_keepalive = static_cast<shm::Command>(type_id) == shm::Command::kClientKeepalive;
   if (!header || is_keepalive) {  // nobody waits for these, and nothing orders them
@@ -98,9 +102,20 @@ int CommandQueue::poll() {
   return finished;
 }
 
-void CommandQueue::recover() {
-  guard_.recover();
+void CommandQueue::settle() {
   slots_.recover();
+  const auto finished = guard_.recover();
+  if (!finished) return;
+  const std::vector<std::uint32_t> found = slots_.used();
+  for (const std::uint32_t index : found) {
+    const auto& slot = slots_.slot(index);
+    if (CommandGuard::Id{slot.client_id, slot.correlation_id, slot.type_id} == *finished) forget({slot.type_id, {}, index, nullptr});
+  }
+  const auto is_it = [&finished](std::int32_t type_id, shm::Bytes message) { return CommandGuard::identify(type_id, message) == *finished; };
+  static_cast<void>(services_->world.ring.read(is_it, 1));  // anything else stays there
+}
+
+void CommandQueue::recover() {
   std::vector<std::uint32_t> found = slots_.used();
   std::sort(found.begin(), found.end(), [this](std::uint32_t a, std::uint32_t b) {
     // CLIENT_CLOSE carries -1 and comes last this way.
@@ -111,6 +126,7 @@ void CommandQueue::recover() {
     const std::string_view text = services_->world.registry.text(slot.text);
     const auto* bytes = reinterpret_cast<const std::byte*>(text.data());
     Pending old{slot.type_id, shm::Buffer(bytes, bytes + text.size()), index, nullptr};
+    if (!old.message.empty()) resumed_.push_back({slot.client_id, slot.correlation_id, slot.type_id});
     resume(std::move(old), slot.client_id);
   }
 }

@@ -20,7 +20,9 @@ class CommandQueue {
   // Goes on with whatever waits; returns how many commands were finished.
   int poll();
   [[nodiscard]] bool is_idle() const noexcept { return queues_.empty(); }
-  // Runs the commands of a predecessor again, in the order of their correlation ids, but for those that it died at too often.
+  // First of all, before anything else is taken up: lets go of what a predecessor was through with.
+  void settle();
+  // Then runs the commands of a predecessor again, in the order of their correlation ids, but for those that it died at too often.
   void recover();
 
  private:
@@ -46,6 +48,7 @@ class CommandQueue {
   CommandGuard guard_;
   host::SlotTable<shm::CommandSlot, shm::kCommandsMax, NoRecord> slots_;
   std::unordered_map<std::int64_t, Queue> queues_;  // by client; no empty ones
+  std::vector<CommandGuard::Id> resumed_;           // from slots: the last of them may be the ring's first, too
 };
 
 }  // namespace thalweg::conductor

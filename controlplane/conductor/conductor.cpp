@@ -1,5 +1,7 @@
 #include "controlplane/conductor/conductor.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -44,6 +46,7 @@ Result<std::unique_ptr<Conductor>> Conductor::create(Settings settings, host::In
 
 Conductor::Conductor(Settings settings, host::InstanceFiles& files, host::LogStore::Options logs, host::Worker& worker, host::Worker& lookups, Time now)
     : world_{std::move(settings), files, std::move(logs), worker, lookups, now},
+      guard_{world_.registry->command_crashes},
       services_{world_},
       commands_{services_},
       re_resolution_{world_, services_.endpoints, services_.destinations},
@@ -80,8 +83,8 @@ int Conductor::poll(Time now) {
   const int finished = commands_.poll();
   work += finished;
   if (work > 0) {
-    services_.relays.poll();
-    services_.feeds.poll();
+    guarded(CommandGuard::identify(CommandGuard::Timer::kRelays), [this] { services_.relays.poll(); });
+    guarded(CommandGuard::identify(CommandGuard::Timer::kFeeds), [this] { services_.feeds.poll(); });
   }
   if (now.now_ns >= next_heartbeat_ns_) {
     world_.registry->header.control_plane.heartbeat_ns.store(now.now_ns, std::memory_order_release);
@@ -138,8 +141,12 @@ void Conductor::become_ready() {
   services_.relays.poll();
 }
 
+// One at a time: what a control plane dies at is the ring's first then, and everything before it is out.
 int Conductor::read_commands() {
-  return world_.ring.read([this](std::int32_t type_id, shm::Bytes message) { return commands_.submit(type_id, message); }, kCommandsPerCycle);
+  const auto submit = [this](std::int32_t type_id, shm::Bytes message) { return commands_.submit(type_id, message); };
+  int count = 0;
+  while (count < kCommandsPerCycle && world_.ring.read(submit, 1) == 1) ++count;
+  return count;
 }
 
 void Conductor::post(std::function<void(World&)> task) {
@@ -179,18 +186,71 @@ int Conductor::take_bells() {
   return taken;
 }
 
+template <typename Work>
+void Conductor::guarded(const CommandGuard::Id& id, Work&& work) {
+  if (has_quarantined_ && guard_.is_quarantined(id)) return;
+  guard_.begin(id);
+  work();
+  guard_.end(false);  // what crashed at it once stays known: it may go well for most of the time
+}
+
+template <typename Table, typename Work>
+void Conductor::guard_slot(Table& table, shm::SlotKind kind, std::uint32_t index, Work&& work) {
+  if (table.is_used(index)) guarded(CommandGuard::identify(kind, index, table.slot(index).desired.generation), std::forward<Work>(work));
+}
+
+void Conductor::service_endpoint(std::uint32_t index) {
+  guard_slot(world_.endpoints, shm::SlotKind::kEndpoint, index, [&] { services_.endpoints.service(index); });
+}
+void Conductor::service_destination(std::uint32_t index) {
+  guard_slot(world_.destinations, shm::SlotKind::kDestination, index, [&] { services_.destinations.service(index); });
+}
+void Conductor::service_publication(std::uint32_t index) {
+  guard_slot(world_.publications, shm::SlotKind::kPublication, index, [&] {
+    services_.publications.service(index);
+    services_.responses.service(index);
+  });
+}
+void Conductor::service_interest(std::uint32_t index) {
+  guard_slot(world_.interests, shm::SlotKind::kInterest, index, [&] { services_.subscriptions.service_interest(index); });
+}
+void Conductor::service_link(std::uint32_t index) {
+  guard_slot(world_.links, shm::SlotKind::kLink, index, [&] { services_.links.service(index); });
+}
+void Conductor::service_log(std::uint32_t index) {
+  guarded(CommandGuard::identify(shm::SlotKind::kLog, index, 0), [&] { world_.logs.service(index); });
+}
+
+// As long as it is being made for a SETUP, a successor knows nothing of an image: it answers the SETUP again.
+void Conductor::service_image(std::uint32_t index) {
+  if (!world_.images.is_used(index)) return;
+  const ImageRecord& record = world_.images.record(index);
+  const auto serve = [&] { services_.images.service(index); };
+  if (record.setup_lane == shm::kNoSlot) return guard_slot(world_.images, shm::SlotKind::kImage, index, serve);
+  guarded(CommandGuard::identify(world_.registry->lanes[record.setup_lane].setups[record.setup_index]), serve);
+}
+
+void Conductor::service_setup(std::uint32_t lane, std::uint32_t index) {
+  if (lane >= shm::kLanesMax || index >= shm::kSetupsPerLane) return;
+  const shm::SetupSlot& setup = world_.registry->lanes[lane].setups[index];
+  if (setup.state.load(std::memory_order_acquire) != shm::SetupState::kRequested) return;
+  const CommandGuard::Id id = CommandGuard::identify(setup);
+  if (has_quarantined_ && guard_.is_quarantined(id)) return services_.images.refuse_setup(lane, index);
+  guarded(id, [&] { services_.images.service_setup(lane, index); });
+}
+
 void Conductor::service(std::uint32_t lane, shm::SlotRef ref) {
   switch (ref.kind) {
-    case shm::SlotKind::kEndpoint: return services_.endpoints.service(ref.index);
+    case shm::SlotKind::kEndpoint: return service_endpoint(ref.index);
     case shm::SlotKind::kPublication: return service_publication(ref.index);
-    case shm::SlotKind::kImage: return services_.images.service(ref.index);
-    case shm::SlotKind::kInterest: return services_.subscriptions.service_interest(ref.index);
-    case shm::SlotKind::kLink: return services_.links.service(ref.index);
-    case shm::SlotKind::kDestination: return services_.destinations.service(ref.index);
-    case shm::SlotKind::kSetup: return services_.images.service_setup(lane, ref.index % shm::kSetupsPerLane);
+    case shm::SlotKind::kImage: return service_image(ref.index);
+    case shm::SlotKind::kInterest: return service_interest(ref.index);
+    case shm::SlotKind::kLink: return service_link(ref.index);
+    case shm::SlotKind::kDestination: return service_destination(ref.index);
+    case shm::SlotKind::kSetup: return service_setup(lane, ref.index % shm::kSetupsPerLane);
     case shm::SlotKind::kRescan: return service_everything();
     case shm::SlotKind::kLog:
-      world_.logs.service(ref.index);
+      service_log(ref.index);
       return service_starting();
     case shm::SlotKind::kNone:
     case shm::SlotKind::kPort:
@@ -199,25 +259,20 @@ void Conductor::service(std::uint32_t lane, shm::SlotRef ref) {
   }
 }
 
-void Conductor::service_publication(std::uint32_t index) {
-  services_.publications.service(index);
-  services_.responses.service(index);
-}
-
 // A log came or failed: publications and images that waited for one can go on.
 void Conductor::service_starting() {
   const std::vector<std::uint32_t> publications = world_.publications.used();
   for (const std::uint32_t index : publications) {
-    if (world_.publications.record(index).status == Status::kStarting) services_.publications.service(index);
+    if (world_.publications.is_used(index) && world_.publications.record(index).status == Status::kStarting) service_publication(index);
   }
   const std::vector<std::uint32_t> images = world_.images.used();
   for (const std::uint32_t index : images) {
-    if (world_.images.record(index).status == Status::kStarting) services_.images.service(index);
+    if (world_.images.is_used(index) && world_.images.record(index).status == Status::kStarting) service_image(index);
   }
 }
 
 void Conductor::service_setups(std::uint32_t lane) {
-  for (std::uint32_t index = 0; index < shm::kSetupsPerLane; ++index) services_.images.service_setup(lane, index);
+  for (std::uint32_t index = 0; index < shm::kSetupsPerLane; ++index) service_setup(lane, index);
 }
 
 // What lost door bells cost: one look at everything in use. In the order of what depends on what.
@@ -225,30 +280,42 @@ void Conductor::service_everything() {
   const auto each = [](std::vector<std::uint32_t> indices, auto&& visit) {
     for (const std::uint32_t index : indices) visit(index);
   };
-  each(world_.logs.used(), [this](std::uint32_t index) { world_.logs.service(index); });
-  each(world_.endpoints.used(), [this](std::uint32_t index) { services_.endpoints.service(index); });
-  each(world_.destinations.used(), [this](std::uint32_t index) { services_.destinations.service(index); });
+  each(world_.logs.used(), [this](std::uint32_t index) { service_log(index); });
+  each(world_.endpoints.used(), [this](std::uint32_t index) { service_endpoint(index); });
+  each(world_.destinations.used(), [this](std::uint32_t index) { service_destination(index); });
   each(world_.publications.used(), [this](std::uint32_t index) { service_publication(index); });
-  each(world_.interests.used(), [this](std::uint32_t index) { services_.subscriptions.service_interest(index); });
-  each(world_.images.used(), [this](std::uint32_t index) { services_.images.service(index); });
-  each(world_.links.used(), [this](std::uint32_t index) { services_.links.service(index); });
+  each(world_.interests.used(), [this](std::uint32_t index) { service_interest(index); });
+  each(world_.images.used(), [this](std::uint32_t index) { service_image(index); });
+  each(world_.links.used(), [this](std::uint32_t index) { service_link(index); });
   for (std::uint32_t lane = 0; lane < lane_count(); ++lane) service_setups(lane);
 }
 
 void Conductor::tick() {
+  using Timer = CommandGuard::Timer;
   if (is_ready_) world_.ring.consumer_heartbeat(world_.now.now_ms);
-  for (const std::int64_t client_id : services_.clients.expired()) expire_client(client_id);
+  for (const std::int64_t client_id : services_.clients.expired()) {
+    guarded(CommandGuard::identify(Timer::kExpireClient, client_id), [&] { expire_client(client_id); });
+  }
   service_everything();
-  services_.publications.tick();
-  services_.relays.poll();
-  services_.feeds.poll();
-  services_.images.report_losses();
-  services_.images.release_quarantined();
+  guarded(CommandGuard::identify(Timer::kPublications), [this] { services_.publications.tick(); });
+  guarded(CommandGuard::identify(Timer::kRelays), [this] { services_.relays.poll(); });
+  guarded(CommandGuard::identify(Timer::kFeeds), [this] { services_.feeds.poll(); });
+  guarded(CommandGuard::identify(Timer::kLossReport), [this] { services_.images.report_losses(); });
+  guarded(CommandGuard::identify(Timer::kQuarantinedImages), [this] { services_.images.release_quarantined(); });
   world_.logs.refill();
   const std::int64_t failed = world_.logs.failed_deletions();
   world_.system(shm::SystemCounter::kFreeFails).add(failed - failed_deletions_counted_);
   failed_deletions_counted_ = failed;
   unblock_ring();
+}
+
+// Once in the life of a control plane; a command is reported when it is refused.
+void Conductor::report_quarantined() {
+  for (const auto& suspect : guard_.quarantined()) {
+    if (CommandGuard::is_command(suspect.id)) continue;
+    has_quarantined_ = true;
+    world_.report({shm::ClientError::kGeneric, fmt::format("quarantined: the control plane crashed {} times at work on {}", suspect.crashes, text_of(suspect.id))});
+  }
 }
 
 // Order of 8.4.

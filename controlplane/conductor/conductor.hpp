@@ -53,6 +53,19 @@ class Conductor {
   int run_posted();
   int take_bells();
   void service(std::uint32_t lane, shm::SlotRef ref);
+  // Does `work` unless the control plane crashed at it too often; the registry says meanwhile that it is worked on.
+  template <typename Work>
+  void guarded(const CommandGuard::Id& id, Work&& work);
+  template <typename Table, typename Work>
+  void guard_slot(Table& table, shm::SlotKind kind, std::uint32_t index, Work&& work);
+  void service_endpoint(std::uint32_t index);
+  void service_destination(std::uint32_t index);
+  void service_interest(std::uint32_t index);
+  void service_image(std::uint32_t index);
+  void service_link(std::uint32_t index);
+  void service_log(std::uint32_t index);
+  void service_setup(std::uint32_t lane, std::uint32_t index);
+  void report_quarantined();
   void service_publication(std::uint32_t index);
   void service_everything();
   void service_setups(std::uint32_t lane);
@@ -69,6 +82,8 @@ class Conductor {
   [[nodiscard]] bool is_watched() const noexcept;
 
   World world_;
+  CommandGuard guard_;
+  bool has_quarantined_{false};           // of what is no command
   Services services_;
   CommandQueue commands_;
   ReResolution re_resolution_;

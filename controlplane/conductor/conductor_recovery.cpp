@@ -8,6 +8,9 @@
 namespace thalweg::conductor {
 
 void Conductor::recover() {
+  world_.ring.finish_release();
+  commands_.settle();
+  report_quarantined();
   // Every table before anything refers to it: endpoints, then what stands on them.
   world_.counters.recover(world_.now.now_ms);
   world_.loss_report.recover();
@@ -33,15 +36,21 @@ void Conductor::recover() {
   const std::vector<std::uint32_t> links = world_.links.used();
   for (const std::uint32_t index : links) services_.links.recover(index);
   recover_destination_links();
+  services_.images.finish_setups();
   services_.relays.recover();
   services_.feeds.recover();
-  const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
-  for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
   free_stray_counters();
   recover_sums();
   is_ready_ = world_.files.cnc.version() != 0;
   service_everything();
   commands_.recover();
+  if (is_ready_) static_cast<void>(read_commands());
+  // Only now: an endpoint that nobody has may be what the predecessor made for one of these commands.
+  const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
+  for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
+  // It may have died between a slot and the bell for it, and nobody would ever look.
+  world_.registry->header.control_to_steward.rescan.store(1, std::memory_order_release);
+  shm::wake(world_.registry->header.steward_wake);
 }
 
 // Which destination a link to a publication goes through follows from what the destinations name.

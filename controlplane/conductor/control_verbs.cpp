@@ -78,10 +78,14 @@ void add_quarantined(Json& list, const Table& table, const char* kind) {
   }
 }
 
-// Commands that the control plane does not run any more, because it crashed on them, and streams that the data plane does not touch.
+// Commands and other work that the control plane leaves alone, because it crashed at them, and streams that the data plane does not touch.
 Json describe_quarantined(const World& world) {
   Json list = Json::array();
   for (const auto& [id, crashes] : CommandGuard{world.registry->command_crashes}.quarantined()) {
+    if (!CommandGuard::is_command(id)) {
+      list.push_back({{"kind", "work"}, {"work", conductor::text_of(id)}, {"crashes", crashes}});
+      continue;
+    }
     list.push_back({{"kind", "command"},
                     {"command", conductor::name_of(static_cast<shm::Command>(id.type_id))},
                     {"client_id", id.client_id},

@@ -127,7 +127,7 @@ Outcome<std::uint32_t> EndpointTable::acquire(const Request& request) {
     return create(request);
   }
   EndpointRecord& record = world_->endpoints.record(*found);
-  if (record.status == Status::kClosing || record.references == 0) {
+  if (record.status == Status::kClosing) {  // without references it is what a predecessor made for this command
     return refuse(shm::ClientError::kResourceTemporarilyUnavailable, "endpoint is closing, try again: channel=" + request.channel->uri);
   }
   // Receivers are the same in every mode; with a tag it was looked at.
@@ -214,6 +214,7 @@ void EndpointTable::set_channel_status(std::uint32_t endpoint, std::int64_t stat
   }
 }
 
+// Those that a predecessor has not made already.
 bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
   const auto& slot = world_->endpoints.slot(endpoint);
   auto& wanted = world_->endpoints.slot(endpoint).desired;
@@ -224,13 +225,16 @@ bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
   if (wanted.parent != shm::kNoSlot) return allocate_address_counter(endpoint, world_->endpoints.slot(wanted.parent).desired.channel_status_id, bound);
   const auto key = shm::channel_key(uri);
   const std::string label = fmt::format("{}: {} {}", is_send ? "snd-channel" : "rcv-channel", uri, bound);
-  wanted.channel_status_id = world_->allocate_counter({.type_id = is_send ? shm::counter_type::kSendChannelStatus : shm::counter_type::kReceiveChannelStatus,
-                                                       .key = key.span(),
-                                                       .label = label,
-                                                       .registration_id = wanted.registration_id,
-                                                       .initial_value = shm::channel_status::kActive});
+  if (wanted.channel_status_id < 0) {
+    wanted.channel_status_id = world_->allocate_counter({.type_id = is_send ? shm::counter_type::kSendChannelStatus : shm::counter_type::kReceiveChannelStatus,
+                                                         .key = key.span(),
+                                                         .label = label,
+                                                         .registration_id = wanted.registration_id,
+                                                         .initial_value = shm::channel_status::kActive});
+  }
   if (wanted.channel_status_id < 0) return false;
-  if (is_send && (wanted.mode == shm::EndpointMode::kDynamic || wanted.mode == shm::EndpointMode::kManual)) {
+  const bool has_count = is_send && (wanted.mode == shm::EndpointMode::kDynamic || wanted.mode == shm::EndpointMode::kManual);
+  if (has_count && wanted.destination_count_id < 0) {
     wanted.destination_count_id = world_->allocate_counter({.type_id = shm::counter_type::kMdcDestinations,
                                                             .key = key.span(),
                                                             .label = "mdc-num-dest: " + uri,
@@ -243,6 +247,7 @@ bool EndpointTable::allocate_counters(std::uint32_t endpoint) {
 
 bool EndpointTable::allocate_address_counter(std::uint32_t endpoint, std::int32_t channel_status_id, const std::string& bound) {
   auto& wanted = world_->endpoints.slot(endpoint).desired;
+  if (wanted.local_sockaddr_id >= 0) return true;
   const auto address_key = shm::sockaddr_key(channel_status_id, bound);
   const std::string_view name = wanted.kind == EndpointKind::kSend ? "snd-local-sockaddr" : "rcv-local-sockaddr";
   const std::string address_label = fmt::format("{}: {} {}", name, channel_status_id, bound);
@@ -260,8 +265,7 @@ void EndpointTable::service(std::uint32_t endpoint) {
   const auto& slot = world_->endpoints.slot(endpoint);
   const shm::Observed observed = host::observed_state(slot);
   if (record.status == Status::kStarting && observed == shm::Observed::kActive) {
-    const bool has_counters = slot.desired.channel_status_id >= 0 || slot.desired.local_sockaddr_id >= 0;
-    if (has_counters || allocate_counters(endpoint)) {
+    if (allocate_counters(endpoint)) {
       record.status = Status::kActive;
     } else {
       record.status = Status::kFailed;

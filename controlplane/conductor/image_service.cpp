@@ -215,15 +215,20 @@ void ImageService::start_when_log_is_ready(std::uint32_t image) {
     return refuse_starting(image, {shm::ClientError::kStorageSpace, fmt::format("image refused: insufficient usable storage for a log with term length {}", wanted.term_length)});
   }
   if (status != host::LogStatus::kReady) return;
-  const auto subscriptions = matching_subscriptions(wanted.endpoint, wanted.stream_id, wanted.session_id);
-  if (subscriptions.empty()) return refuse_starting(image, {shm::ClientError::kResourceTemporarilyUnavailable, {}});  // left meanwhile: no error
+  const bool is_wanted = !matching_subscriptions(wanted.endpoint, wanted.stream_id, wanted.session_id).empty();
+  if (!is_wanted) return refuse_starting(image, {shm::ClientError::kResourceTemporarilyUnavailable, {}});  // left meanwhile: no error
   world_->images.publish(image);
   world_->bells.ring(shm::SlotKind::kImage, image);
-  for (const std::uint32_t subscription : subscriptions) {
-    if (world_->subscriptions.record(subscription).kind == SubscriptionKind::kNetwork) links_->link(shm::LinkTarget::kImage, image, subscription);
-  }
+  link_subscriptions(image);
   answer_setup(record.setup_lane, record.setup_index, SetupState::kAccepted);
   record.setup_lane = shm::kNoSlot;
+}
+
+void ImageService::link_subscriptions(std::uint32_t image) {
+  const auto& wanted = world_->images.slot(image).desired;
+  for (const std::uint32_t subscription : matching_subscriptions(wanted.endpoint, wanted.stream_id, wanted.session_id)) {
+    if (world_->subscriptions.record(subscription).kind == SubscriptionKind::kNetwork) links_->link(shm::LinkTarget::kImage, image, subscription);
+  }
 }
 
 void ImageService::refuse_starting(std::uint32_t image, const CommandError& error) {
@@ -388,6 +393,30 @@ void ImageService::recover() {
     record.bytes_reported = slot.observed.state.bytes_lost;
     const bool is_closing = world_->images.desired(image) == shm::Desired::kClosing;
     record.status = is_closing ? Status::kClosing : host::observed_state(slot) == shm::Observed::kActive ? Status::kActive : Status::kStarting;
+  }
+}
+
+void ImageService::finish_setups() {
+  const std::vector<std::uint32_t> images = world_->images.used();
+  for (const std::uint32_t image : images) {
+    if (world_->images.desired(image) == shm::Desired::kActive) finish_setups_of(image);
+  }
+}
+
+// A predecessor died between the image and its answer: the SETUP must not make another one.
+void ImageService::finish_setups_of(std::uint32_t image) {
+  const auto& slot = world_->images.slot(image);
+  const auto& wanted = slot.desired;
+  if (slot.observed.is_unavailable.load(std::memory_order_acquire) != 0) return;
+  for (std::uint32_t lane = 0; lane < std::min(world_->registry->header.lane_count, shm::kLanesMax); ++lane) {
+    for (std::uint32_t index = 0; index < shm::kSetupsPerLane; ++index) {
+      const shm::SetupSlot& setup = world_->registry->lanes[lane].setups[index];
+      if (setup.state.load(std::memory_order_acquire) != SetupState::kRequested) continue;
+      const bool is_its = setup.endpoint == wanted.endpoint && setup.session_id == wanted.session_id && setup.stream_id == wanted.stream_id && setup.initial_term_id == wanted.initial_term_id;
+      if (!is_its) continue;
+      link_subscriptions(image);
+      answer_setup(lane, index, SetupState::kAccepted);
+    }
   }
 }
 

@@ -15,6 +15,8 @@ class ImageService {
 
   // A lane put a request into a setup slot.
   void service_setup(std::uint32_t lane, std::uint32_t index);
+  // The request is one that the control plane crashed at too often.
+  void refuse_setup(std::uint32_t lane, std::uint32_t index) noexcept { answer_setup(lane, index, shm::SetupState::kRefused); }
   // The lane answered, or the log of a starting image changed.
   void service(std::uint32_t image);
   // Links a new subscription to the images that are there.
@@ -29,6 +31,8 @@ class ImageService {
   void release_quarantined();
   // After a restart, when endpoints and logs are there again.
   void recover();
+  // Then, when links are, too: ends what a predecessor had begun for SETUPs and made images for.
+  void finish_setups();
 
  private:
   [[nodiscard]] bool has_quarantined(const shm::SetupSlot& setup) const;
@@ -40,6 +44,8 @@ class ImageService {
   [[nodiscard]] bool allocate_counters(std::uint32_t image, std::int64_t owner_id);
   [[nodiscard]] bool acquire_log(std::uint32_t image, std::uint32_t first_subscription);
   void start_when_log_is_ready(std::uint32_t image);
+  void finish_setups_of(std::uint32_t image);
+  void link_subscriptions(std::uint32_t image);
   void answer_setup(std::uint32_t lane, std::uint32_t index, shm::SetupState state) noexcept;
   void refuse_starting(std::uint32_t image, const CommandError& error);
   [[nodiscard]] bool is_relayed(std::uint32_t image) const;

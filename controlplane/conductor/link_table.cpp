@@ -140,7 +140,6 @@ void LinkTable::on_tether(std::uint32_t link) {
 void LinkTable::announce_available(std::uint32_t link) {
   auto& wanted = world_->links.slot(link).desired;
   if (wanted.is_announced != 0 || wanted.subscription == shm::kNoSlot) return;
-  wanted.is_announced = 1;
   const bool is_image = wanted.target == LinkTarget::kImage;
   shm::OnAvailableImage message;
   message.correlation_id = image_id(wanted);
@@ -157,14 +156,15 @@ void LinkTable::announce_available(std::uint32_t link) {
     message.source_identity = "aeron:ipc";
   }
   world_->clients_out.available_image(message);
+  wanted.is_announced = 1;  // last: a successor tells it again rather than never
 }
 
 void LinkTable::announce_unavailable(std::uint32_t link, std::string_view channel) {
   auto& wanted = world_->links.slot(link).desired;
   if (wanted.is_announced == 0 || wanted.subscription == shm::kNoSlot) return;
-  wanted.is_announced = 0;
   const auto& subscribed = world_->subscriptions.slot(wanted.subscription);
   world_->clients_out.unavailable_image({image_id(wanted), subscribed.registration_id, subscribed.stream_id, channel});
+  wanted.is_announced = 0;  // likewise
 }
 
 void LinkTable::recover(std::uint32_t link) {

@@ -212,8 +212,8 @@ void LogStore::destroy(std::uint32_t slot) {
   auto file = std::make_shared<LogFile>(std::move(record.file));
   auto is_deleted = std::make_shared<bool>(false);
   worker_->submit(
-      [file, path, is_deleted] {
-        *is_deleted = delete_log_file(path).has_value();
+      [file, path, is_deleted, is_gone = record.is_file_gone] {
+        *is_deleted = is_gone || delete_log_file(path).has_value();
         file->mapping.reset();
       },
       [this, is_deleted] { failed_deletions_ += *is_deleted ? 0 : 1; });
@@ -266,13 +266,28 @@ void LogStore::recover(const std::vector<std::uint32_t>& wanted) {
     const bool is_wanted = is_pooled || users > 0;
     if (is_pooled && table_.desired(index) == shm::Desired::kActive && record.status == LogStatus::kReady) count_pooled(desired.term_length, 1);
     if (table_.desired(index) == shm::Desired::kClosing) {
+      if (!is_wanted) give_name_back(index);
       record.status = LogStatus::kClosing;
     } else if (!is_wanted || record.status == LogStatus::kFailed) {
+      if (!is_wanted) give_name_back(index);
       release(index);
     }
     service(index);
   }
   delete_strays();
+}
+
+// A predecessor died between a log and the stream it was for. The command is run again and makes another one of the same name, which must not
+// be there any more when it does, and must not be deleted when this one has ended at last.
+void LogStore::give_name_back(std::uint32_t slot) {
+  const auto& desired = table_.slot(slot).desired;
+  table_.record(slot).is_file_gone = true;
+  const auto has_same_name = [&](std::uint32_t other) {
+    const auto& theirs = table_.slot(other).desired;
+    return other != slot && theirs.use == desired.use && theirs.id == desired.id;
+  };
+  if (std::any_of(table_.used().begin(), table_.used().end(), has_same_name)) return;  // that other one is there already
+  failed_deletions_ += delete_log_file(shm::log_path(options_.directory, desired.use, desired.id)) ? 0 : 1;
 }
 
 // Files that a predecessor made and died before it entered them into the registry.

@@ -72,6 +72,7 @@ class LogStore {
   struct Record {
     LogStatus status{LogStatus::kCreating};
     bool is_abandoned{};        // released while it was being created
+    bool is_file_gone{};        // deleted already; what has its name now is another log's
     std::uint32_t shares{};     // users beside the first
     LogFile file;
     Error error;
@@ -97,6 +98,7 @@ class LogStore {
   void go_on_making(const std::shared_ptr<Making>& making);
   void on_created(std::uint32_t slot, shm::LogUse use, std::int64_t id, Result<LogFile> created);
   void destroy(std::uint32_t slot);
+  void give_name_back(std::uint32_t slot);
   void delete_strays();
   void check_storage();
 

@@ -132,6 +132,88 @@ TEST(CommandGuard, a_death_between_commands_blames_nobody) {
   EXPECT_FALSE(guard.is_quarantined({1, 2, 3}));
 }
 
+// What a signal handler leaves of a fault.
+void fault(shm::CommandCrashes& crashes, const CommandGuard::Id& id) {
+  constexpr std::uint32_t kFaulted = 3;
+  CommandGuard{crashes}.begin(id);
+  crashes.is_at_work.store(kFaulted);
+}
+
+TEST(CommandGuard, timers_and_setups_are_blamed_for_faults_and_not_for_every_death_at_them) {
+  shm::SetupSlot setup;
+  setup.session_id = -5;
+  setup.stream_id = 1001;
+  for (const CommandGuard::Id& id : {CommandGuard::identify(setup), CommandGuard::identify(shm::SlotKind::kImage, 3, 7), CommandGuard::identify(CommandGuard::Timer::kRelays)}) {
+    shm::CommandCrashes crashes;
+    CommandGuard guard{crashes};
+    for (std::uint32_t i = 0; i < 2 * shm::kCrashesMax; ++i) {
+      guard.begin(id);
+      guard.recover();
+    }
+    EXPECT_FALSE(guard.is_quarantined(id)) << "kill -9 is nobody's fault";
+    for (std::uint32_t i = 0; i < shm::kCrashesMax; ++i) {
+      EXPECT_FALSE(guard.is_quarantined(id));
+      fault(crashes, id);
+      guard.recover();
+      guard.begin(id);
+      guard.end(false);  // goes well now and then
+    }
+    EXPECT_TRUE(guard.is_quarantined(id)) << text_of(id);
+  }
+  EXPECT_EQ(text_of(CommandGuard::identify(setup)), "a SETUP of stream 1001");
+  EXPECT_EQ(text_of(CommandGuard::identify(shm::SlotKind::kImage, 3, 7)), "image slot 3");
+  EXPECT_EQ(text_of(CommandGuard::identify(CommandGuard::Timer::kExpireClient, 9)), "the end of a client, client 9");
+}
+
+TEST(CommandGuard, what_a_predecessor_was_through_with_is_told_once_it_is_asked_for) {
+  shm::CommandCrashes crashes;
+  CommandGuard guard{crashes};
+  EXPECT_FALSE(guard.recover());
+  guard.begin({1, 2, 3});
+  guard.end(true);
+  EXPECT_EQ(guard.recover(), (CommandGuard::Id{1, 2, 3}));
+  guard.begin({1, 3, 3});
+  guard.end(false);
+  EXPECT_FALSE(guard.recover());
+}
+
+TEST_F(CommandCrash, the_end_of_a_client_that_crashes_us_is_left_alone_and_other_clients_end) {
+  add_counter(1101, "stays");
+  add_counter(1101, "goes", kOther);
+  skip_all();
+  for (std::uint32_t i = 0; i < shm::kCrashesMax; ++i) {
+    fault(registry().command_crashes, CommandGuard::identify(CommandGuard::Timer::kExpireClient, kClient));
+    crash_and_restart();
+  }
+  EXPECT_NE(errors().find("at work on the end of a client, client 1000"), std::string::npos) << errors();
+  for (int i = 0; i < 12; ++i) tick();
+  EXPECT_EQ(world().clients.used().size(), 1U);
+  EXPECT_EQ(labels().size(), 2U) << "its heartbeat and its counter";
+}
+
+// A client that asked for something is told of it once, and the error log has nothing of it.
+TEST_F(CommandCrash, a_command_that_was_answered_and_is_still_in_the_ring_is_not_run_again) {
+  const std::int64_t counter = add_counter(1101, "orders");
+  skip_all();
+  shm::RemoveRegistration remove;
+  remove.client_id = kClient;
+  remove.correlation_id = next_id();
+  remove.registration_id = counter;
+  send(Command::kRemoveCounter, remove);
+  shm::Buffer ring_before(files().cnc.to_driver().begin(), files().cnc.to_driver().end());
+  run();
+  expect<shm::OnOperationSuccess>(Response::kOperationSuccess);
+  skip_all();
+  std::copy(ring_before.begin(), ring_before.end(), files().cnc.to_driver().begin());
+  CommandGuard guard{registry().command_crashes};
+  guard.begin({kClient, remove.correlation_id, static_cast<std::int32_t>(Command::kRemoveCounter)});
+  guard.end(true);
+  crash_and_restart();
+  expect_nothing();
+  EXPECT_EQ(errors(), "");
+  EXPECT_EQ(ring().consumer_position(), ring().producer_position());
+}
+
 TEST(CommandGuard, what_is_too_short_for_a_header_is_known_by_its_type) {
   const shm::Buffer short_one(7);
   EXPECT_EQ(CommandGuard::identify(9, short_one), (CommandGuard::Id{-1, -1, 9}));

@@ -115,9 +115,35 @@ void FakeDataPlane::answer(shm::SlotRef ref) {
   }
 }
 
+// What a control plane died before it rang for it.
+void FakeDataPlane::rescan() {
+  shm::Registry& registry = **registry_;
+  const auto look = [this](const auto& slots, SlotKind kind) {
+    for (std::uint32_t index = 0; index < slots.size(); ++index) {
+      const shm::DesiredHead& desired = slots[index].desired;
+      const shm::ObservedHead& observed = slots[index].observed;
+      const Desired wanted = desired.state.load(std::memory_order_acquire);
+      const bool is_news = observed.generation != desired.generation || (wanted == Desired::kClosing && observed.state.load() == Observed::kActive);
+      if (wanted != Desired::kFree && is_news) answer({kind, index});
+    }
+  };
+  look(registry.logs, SlotKind::kLog);
+  look(registry.endpoints, SlotKind::kEndpoint);
+  look(registry.destinations, SlotKind::kDestination);
+  look(registry.publications, SlotKind::kPublication);
+  look(registry.interests, SlotKind::kInterest);
+  look(registry.images, SlotKind::kImage);
+  look(registry.links, SlotKind::kLink);
+  for (std::uint32_t index = 0; index < shm::kSetupsPerLane; ++index) {
+    const shm::SetupState state = registry.lanes[0].setups[index].state.load();
+    if (state == shm::SetupState::kAccepted || state == shm::SetupState::kRefused) answer({SlotKind::kSetup, index});
+  }
+}
+
 bool FakeDataPlane::step() {
   bool has_worked = false;
   shm::SlotRef ref;
+  if ((*registry_)->header.control_to_steward.take_rescan()) rescan();
   while ((*registry_)->header.control_to_steward.take(ref)) {
     answer(ref);
     has_worked = true;
@@ -329,6 +355,12 @@ std::vector<std::int32_t> ConductorTest::response_types() {
   for (const Received& received : pending_) types.push_back(received.type);
   pending_.clear();
   return types;
+}
+
+std::vector<Received> ConductorTest::take_all() {
+  std::vector<Received> all{pending_.begin(), pending_.end()};
+  pending_.clear();
+  return all;
 }
 
 std::string ConductorTest::label(std::int32_t counter_id) {

@@ -54,6 +54,7 @@ class FakeDataPlane {
 
  private:
   void answer(shm::SlotRef ref);
+  void rescan();
   template <typename Slot>
   void reply(Slot& slot, shm::SlotKind kind, std::uint32_t index, bool is_willing);
   void ring(shm::SlotKind kind, std::uint32_t index) { (*registry_)->header.steward_to_control.ring({kind, index}); }
@@ -122,6 +123,7 @@ class ConductorTest : public ::testing::Test {
   void expect_nothing();
   void skip_all();  // forgets what was broadcast so far
   [[nodiscard]] std::vector<std::int32_t> response_types();  // takes everything
+  [[nodiscard]] std::vector<Received> take_all();
 
   [[nodiscard]] shm::ManyToOneRing ring() { return shm::ManyToOneRing{files().cnc.to_driver()}; }
   [[nodiscard]] shm::CountersReader counters() { return {files().cnc.counter_metadata(), files().cnc.counter_values()}; }
