@@ -6,7 +6,7 @@
 
 #include "dataplane/base/units.hpp"
 #include "dataplane/wire/frames.hpp"
-#include "dataplane/wire/ip.hpp"
+#include "dataplane/wire/ipv6.hpp"
 
 namespace thalweg::cli {
 namespace {
@@ -134,6 +134,34 @@ void add_ipv4(Bytes packet, DatagramText& out) {
   add_udp(udp->payload, out.frames);
 }
 
+FrameText text_of_icmpv6(const wire::Ipv6View& ip) {
+  const auto icmp = wire::Icmpv6View::parse(ip);
+  if (!icmp) return other("ICMPv6, damaged");
+  if (const auto neighbour = wire::NeighbourMessage::parse(ip, *icmp)) {
+    const std::string target = wire::format_ipv6(neighbour->target);
+    if (!neighbour->is_advertisement) return {.type = "ND", .text = fmt::format("who has {}? {} asks", target, wire::format_ipv6(ip.source))};
+    return {.type = "ND", .text = neighbour->mac ? fmt::format("{} is at {}", target, text_of(*neighbour->mac)) : fmt::format("{} is there", target)};
+  }
+  if (wire::ListenerQuery::parse(ip, *icmp) || icmp->type == wire::Icmpv6View::kListenerReport || icmp->type == wire::Icmpv6View::kListenerReportV2 ||
+      icmp->type == wire::Icmpv6View::kListenerDone) {
+    return {.type = "MLD", .text = fmt::format("{} bytes", ip.payload.size())};
+  }
+  return {.type = "ICMPv6", .text = fmt::format("{} bytes", ip.payload.size())};
+}
+
+void add_ipv6(Bytes packet, DatagramText& out) {
+  const wire::Ipv6View ip = wire::Ipv6View::parse(packet);
+  if (ip.bad != wire::Ipv6View::Bad::kNone) return out.frames.push_back(other("IPv6, cut short, damaged or with other headers"));
+  out.source = wire::format_ipv6(ip.source);
+  out.destination = wire::format_ipv6(ip.destination);
+  if (ip.next_header == wire::kIpProtocolIcmpv6) return out.frames.push_back(text_of_icmpv6(ip));
+  const auto udp = ip.next_header == wire::kIpProtocolUdp ? wire::UdpView::parse(ip.payload) : std::nullopt;
+  if (!udp) return out.frames.push_back(other(fmt::format("IP protocol {}, {} bytes", ip.next_header, ip.payload.size())));
+  out.source = fmt::format("[{}]:{}", out.source, udp->source_port);
+  out.destination = fmt::format("[{}]:{}", out.destination, udp->destination_port);
+  add_udp(udp->payload, out.frames);
+}
+
 }  // namespace
 
 DatagramText text_of_frame(Bytes frame) {
@@ -148,6 +176,8 @@ DatagramText text_of_frame(Bytes frame) {
   const Bytes payload = frame.subspan(ethernet->header_length);
   if (ethernet->type == wire::kEtherTypeIpv4) {
     add_ipv4(payload, out);
+  } else if (ethernet->type == wire::kEtherTypeIpv6) {
+    add_ipv6(payload, out);
   } else if (ethernet->type == wire::kEtherTypeArp) {
     const auto arp = wire::ArpPacket::parse(payload);
     out.frames.push_back(!arp ? other("ARP, damaged")

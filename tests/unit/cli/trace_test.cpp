@@ -4,7 +4,7 @@
 #include "controlplane/cli/frame_text.hpp"
 #include "controlplane/cli/pcapng_reader.hpp"
 #include "dataplane/wire/frames.hpp"
-#include "dataplane/wire/ip.hpp"
+#include "dataplane/wire/ipv6.hpp"
 #include "tests/unit/cli/instance_fixture.hpp"
 
 namespace thalweg::cli {
@@ -74,6 +74,40 @@ TEST(FrameText, a_datagram_with_several_data_frames_is_several_lines) {
   wire::build(heartbeat.data(), wire::DataHeader{.frame_length = 0, .flags = wire::flag::kUnfragmented | wire::flag::kEndOfStream, .session_id = 7, .stream_id = 1001, .term_id = 3});
   EXPECT_EQ(only(heartbeat).type, "HEARTBEAT");
   EXPECT_EQ(only(heartbeat).text, "term 3, offset 0, 0 bytes, end of stream");
+}
+
+TEST(FrameText, ipv6_is_told_as_well) {
+  const wire::Ipv6Address ours = *wire::parse_ipv6("2001:db8::1"), theirs = *wire::parse_ipv6("2001:db8::2");
+  const auto frame = [&](std::uint8_t protocol, const Bytes& payload) {
+    Bytes bytes(wire::kEthernetHeaderLength + wire::kIpv6HeaderLength);
+    wire::build_ethernet(bytes.data(), {}, {}, wire::kEtherTypeIpv6);
+    wire::build_ipv6(bytes.data() + wire::kEthernetHeaderLength, protocol, 255, ours, theirs, payload.size(), false);
+    bytes.insert(bytes.end(), payload.begin(), payload.end());
+    return bytes;
+  };
+  Bytes udp(8);
+  store_be16(udp.data(), 5000);
+  store_be16(udp.data() + 2, 40123);
+  const Bytes nak = built(kNak, wire::Nak::kLength);
+  store_be16(udp.data() + 4, static_cast<std::uint16_t>(8 + nak.size()));
+  udp.insert(udp.end(), nak.begin(), nak.end());
+  const DatagramText text = text_of_frame(frame(wire::kIpProtocolUdp, udp));
+  EXPECT_EQ(text.source, "[2001:db8::1]:5000");
+  EXPECT_EQ(text.destination, "[2001:db8::2]:40123");
+  EXPECT_EQ(text.frames.at(0).type, "NAK");
+  wire::NeighbourMessage message;
+  message.target = theirs;
+  Bytes solicitation(message.length());
+  build(solicitation.data(), message, ours, theirs);
+  EXPECT_EQ(text_of_frame(frame(wire::kIpProtocolIcmpv6, solicitation)).frames.at(0).text, "who has 2001:db8::2? 2001:db8::1 asks");
+  message.is_advertisement = true;
+  message.mac = wire::MacAddress{{2, 0, 0, 0, 0, 9}};
+  Bytes advertisement(message.length());
+  build(advertisement.data(), message, ours, theirs);
+  EXPECT_EQ(text_of_frame(frame(wire::kIpProtocolIcmpv6, advertisement)).frames.at(0).text, "2001:db8::2 is at 02:00:00:00:00:09");
+  advertisement.back() ^= std::byte{1};
+  EXPECT_EQ(text_of_frame(frame(wire::kIpProtocolIcmpv6, advertisement)).frames.at(0).text, "ICMPv6, damaged");
+  EXPECT_EQ(text_of_frame(frame(0, {})).frames.at(0).text, "IPv6, cut short, damaged or with other headers");
 }
 
 TEST(FrameText, whatever_is_no_frame_of_the_protocol_is_told_as_what_it_is) {
