@@ -5,7 +5,7 @@
 
 #include "dataplane/base/result.hpp"
 #include "dataplane/shm/registry.hpp"
-#include "dataplane/wire/ip.hpp"
+#include "dataplane/wire/ipv6.hpp"
 
 struct rte_mbuf;
 struct rte_mempool;
@@ -140,7 +140,16 @@ struct PortOptions {
   std::uint32_t address{};          // host order
   std::uint32_t prefix_length{24};
   std::uint32_t gateway{};
+  wire::Ipv6Address address6;       // ::: no IPv6
+  std::uint32_t prefix_length6{};
+  wire::Ipv6Address gateway6;       // ::: none
   std::vector<shm::PortRoute> routes;
+  struct Route6 {
+    wire::Ipv6Address network;
+    std::uint32_t prefix_length{};
+    wire::Ipv6Address gateway;
+  };
+  std::vector<Route6> routes6;
   std::uint32_t mtu{1500};          // IP bytes
   bool has_ip_fragments{};          // datagrams beyond the mtu are cut, and such ones put together
   std::uint16_t vlan{};

@@ -5,9 +5,9 @@
 namespace thalweg::pmd {
 
 Result<wire::UdpEndpoint> UdpPortTable::bind(wire::UdpEndpoint local) {
-  const bool is_group = wire::is_multicast_ipv4(local.address);
+  const bool is_group = wire::is_group(local.address);
   if (local.address == 0) local.address = own_address_;
-  if (!is_group && own_address_ != 0 && local.address != own_address_)
+  if (!is_group && !wire::is_handle(local.address) && own_address_ != 0 && local.address != own_address_)
     return fail(ErrorCode::kInvalidArgument, "port " + name_ + " does not own " + format_ipv4(local.address),
                 "it owns " + format_ipv4(own_address_) + "; see `thalweg route get`");
   if (local.port == 0) {
@@ -21,7 +21,8 @@ Result<wire::UdpEndpoint> UdpPortTable::bind(wire::UdpEndpoint local) {
   }
   std::uint32_t& holders = taken_[key(local)];
   if (holders != 0 && !is_group)
-    return fail(ErrorCode::kInUse, format_endpoint(local.address, local.port) + " is in use on port " + name_,
+    return fail(ErrorCode::kInUse, (wire::is_handle(local.address) ? "UDP port " + std::to_string(local.port) + " of its IPv6 address" : format_endpoint(local.address, local.port)) +
+                                       " is in use on port " + name_,
                 "`thalweg stream list` shows who holds it");
   ++holders;
   return local;

@@ -17,7 +17,7 @@ class UdpPortTable {
   UdpPortTable(std::string name, std::uint32_t own_address) : name_{std::move(name)}, own_address_{own_address} {}
 
   // Takes an address. A wildcard becomes the port's own address; port 0 picks an ephemeral port. Multicast groups may be shared.
-  // Errors: kInUse; kInvalidArgument when the address is not the port's; kNoSpace when no ephemeral port is left.
+  // IPv6 addresses are taken as they come: whoever binds knows the port's. Errors: kInUse; kInvalidArgument when the address is not the port's; kNoSpace when no ephemeral port is left.
   [[nodiscard]] Result<wire::UdpEndpoint> bind(wire::UdpEndpoint local);
   void unbind(wire::UdpEndpoint local);
   [[nodiscard]] std::size_t size() const noexcept { return taken_.size(); }

@@ -45,12 +45,19 @@ struct Route {
   std::string to;                        // a.b.c.d/prefix
   std::string via;
 };
+struct Route6 {
+  std::string to;                        // IPv6 address/prefix
+  std::string via;
+};
 struct Port {
   std::string name;
   std::string type;                      // patch loopback memif af_packet af_xdp tap pcap pci kernel
   std::string address;                   // a.b.c.d/prefix
   std::string gateway;
   std::vector<Route> routes;
+  std::string address6;                  // IPv6 address/prefix
+  std::string gateway6;
+  std::vector<Route6> routes6;
   std::string mac;
   std::uint32_t mtu_bytes{1500};
   bool has_ip_fragments{false};

@@ -39,6 +39,12 @@ std::uint32_t split_subnet(const std::string& text, std::uint32_t& prefix_length
   return parse_ipv4(std::string_view{text}.substr(0, slash)).value_or(0);
 }
 
+wire::Ipv6Address split_subnet6(const std::string& text, std::uint32_t& prefix_length) {
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  if (slash < text.size()) std::from_chars(text.data() + slash + 1, text.data() + text.size(), prefix_length);
+  return wire::parse_ipv6(std::string_view{text}.substr(0, slash)).value_or(wire::Ipv6Address{});
+}
+
 shm::PortRoute route_of(const Route& route) {
   shm::PortRoute out;
   out.network = split_subnet(route.to, out.prefix_length);
@@ -52,6 +58,13 @@ pmd::PortOptions options_of(const Port& port) {
   out.kind = kind_of(port.type);
   out.address = split_subnet(port.address, out.prefix_length);
   out.gateway = parse_ipv4(port.gateway).value_or(0);
+  out.address6 = split_subnet6(port.address6, out.prefix_length6);
+  out.gateway6 = wire::parse_ipv6(port.gateway6).value_or(wire::Ipv6Address{});
+  for (const Route6& route : port.routes6) {
+    auto& one = out.routes6.emplace_back();
+    one.network = split_subnet6(route.to, one.prefix_length);
+    one.gateway = wire::parse_ipv6(route.via).value_or(wire::Ipv6Address{});
+  }
   for (const Route& route : port.routes) out.routes.push_back(route_of(route));
   out.mtu = port.mtu_bytes;
   out.has_ip_fragments = port.has_ip_fragments;

@@ -152,6 +152,8 @@ Json schema_of(const Rule& rule) {
     case Rule::Form::kName: return {{"type", "string"}, {"pattern", "^[A-Za-z0-9._-]{1,31}$"}};
     case Rule::Form::kSubnet: return {{"type", "string"}, {"pattern", "^([0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+/[0-9]+)?$"}};
     case Rule::Form::kAddress: return {{"type", "string"}, {"pattern", "^([0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+)?$"}};
+    case Rule::Form::kSubnet6: return {{"type", "string"}, {"pattern", "^([0-9a-fA-F:.]+/[0-9]+)?$"}};
+    case Rule::Form::kAddress6: return {{"type", "string"}, {"pattern", "^[0-9a-fA-F:.]*$"}};
     case Rule::Form::kMac: return {{"type", "string"}, {"pattern", "^(([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})?$"}};
     case Rule::Form::kText: break;
   }

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "dataplane/base/units.hpp"
+#include "dataplane/wire/ipv6.hpp"
 
 namespace thalweg::config {
 namespace rule {
@@ -28,6 +29,8 @@ Rule bit_rate() { return {.form = Rule::Form::kBitRate}; }
 Rule choice(std::vector<std::string_view> words) { return {.form = Rule::Form::kChoice, .words = std::move(words)}; }
 Rule address() { return {.form = Rule::Form::kAddress}; }
 Rule subnet() { return {.form = Rule::Form::kSubnet}; }
+Rule address6() { return {.form = Rule::Form::kAddress6}; }
+Rule subnet6() { return {.form = Rule::Form::kSubnet6}; }
 Rule mac() { return {.form = Rule::Form::kMac}; }
 Rule empty_or(Rule rule) {
   rule.allows_empty = true;
@@ -59,13 +62,15 @@ bool is_name(std::string_view text) {
   return !text.empty() && text.size() <= kNameLengthMax && std::all_of(text.begin(), text.end(), is_letter);
 }
 
-bool is_subnet(std::string_view text) {
+bool is_subnet(std::string_view text, bool is_ipv6) {
   const std::size_t slash = text.find('/');
-  if (slash == std::string_view::npos || !parse_ipv4(text.substr(0, slash))) return false;
+  if (slash == std::string_view::npos) return false;
+  const std::string_view address = text.substr(0, slash);
+  if (is_ipv6 ? !wire::parse_ipv6(address) : !parse_ipv4(address)) return false;
   const std::string_view prefix = text.substr(slash + 1);
   unsigned length = 0;
   const auto [end, status] = std::from_chars(prefix.data(), prefix.data() + prefix.size(), length);
-  return status == std::errc{} && end == prefix.data() + prefix.size() && length >= 1 && length <= 32;
+  return status == std::errc{} && end == prefix.data() + prefix.size() && length >= 1 && length <= (is_ipv6 ? 128U : 32U);
 }
 
 bool is_mac(std::string_view text) {
@@ -178,7 +183,9 @@ Result<Value> parse_value(const Rule& rule, std::string_view text) {
     case Rule::Form::kName: return text_if(is_name(text));
     case Rule::Form::kPath: return text_if(text.empty() || (text.front() == '/' && text.find('\0') == std::string_view::npos));
     case Rule::Form::kAddress: return text_if(text.empty() || parse_ipv4(text).has_value());
-    case Rule::Form::kSubnet: return text_if(text.empty() || is_subnet(text));
+    case Rule::Form::kSubnet: return text_if(text.empty() || is_subnet(text, false));
+    case Rule::Form::kAddress6: return text_if(text.empty() || wire::parse_ipv6(text).has_value());
+    case Rule::Form::kSubnet6: return text_if(text.empty() || is_subnet(text, true));
     case Rule::Form::kMac: return text_if(text.empty() || is_mac(text));
     case Rule::Form::kBool:
       if (text == "true" || text == "false") return Value{text == "true"};
@@ -230,6 +237,8 @@ std::string describe_rule(const Rule& rule) {
     case Rule::Form::kPath: return "an absolute path";
     case Rule::Form::kAddress: return "an IPv4 address (a.b.c.d)";
     case Rule::Form::kSubnet: return "an IPv4 address with prefix length (a.b.c.d/n)";
+    case Rule::Form::kAddress6: return "an IPv6 address (2001:db8::1)";
+    case Rule::Form::kSubnet6: return "an IPv6 address with prefix length (2001:db8::1/64)";
     case Rule::Form::kMac: return "a MAC address (aa:bb:cc:dd:ee:ff)";
     case Rule::Form::kBool: return "true or false";
     case Rule::Form::kCount: return bounded("a number");

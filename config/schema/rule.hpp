@@ -15,7 +15,7 @@ namespace thalweg::config {
 using Value = std::variant<std::monostate, bool, std::int64_t, double, std::string>;
 
 struct Rule {
-  enum class Form : std::uint8_t { kText, kName, kPath, kBool, kCount, kSize, kDuration, kRatio, kBitRate, kChoice, kAddress, kSubnet, kMac };
+  enum class Form : std::uint8_t { kText, kName, kPath, kBool, kCount, kSize, kDuration, kRatio, kBitRate, kChoice, kAddress, kSubnet, kAddress6, kSubnet6, kMac };
   Form form{Form::kText};
   std::int64_t min{0};
   std::int64_t max{std::numeric_limits<std::int64_t>::max()};
@@ -40,6 +40,8 @@ namespace rule {
 [[nodiscard]] Rule choice(std::vector<std::string_view> words);
 [[nodiscard]] Rule address();   // a.b.c.d or ""
 [[nodiscard]] Rule subnet();    // a.b.c.d/prefix or ""
+[[nodiscard]] Rule address6();  // an IPv6 address or ""
+[[nodiscard]] Rule subnet6();   // the same with /prefix
 [[nodiscard]] Rule mac();       // aa:bb:cc:dd:ee:ff or ""
 [[nodiscard]] Rule zero_or(Rule rule);
 [[nodiscard]] Rule empty_or(Rule rule);

@@ -5,7 +5,7 @@
 #include <optional>
 #include <regex>
 
-#include "config/schema/decoder.hpp"
+#include "config/schema/rules.hpp"
 #include "dataplane/base/units.hpp"
 
 namespace thalweg::config {
@@ -13,13 +13,8 @@ namespace {
 
 constexpr std::uint32_t kUdpIpHeaders = 28;
 constexpr std::size_t kPortsMax = 64;  // registry tables
-constexpr std::size_t kRoutesMax = 32;
 constexpr std::size_t kLanesMax = 64;
 constexpr std::int64_t kFreeSessionIdsMin = 65'536;  // far more than there can be publications
-
-std::string path_of(std::string_view list, std::size_t index, std::string_view key = {}) {
-  return std::string{list} + "[" + std::to_string(index) + "]" + (key.empty() ? "" : "." + std::string{key});
-}
 
 struct Subnet {
   std::uint32_t address{};
@@ -38,13 +33,6 @@ std::optional<Subnet> parse_subnet(std::string_view text) {
 }
 
 bool is_socket_port(const Port& port) { return port.type == "loopback" || port.type == "kernel"; }
-
-// Two ports of one instance that are the two ends of one link, and so share a subnet on purpose. One naming the other is enough here:
-// that peers must be mutual is a rule of its own.
-bool are_ends_of_one_link(const Port& a, const Port& b) {
-  if (a.type == "patch" && b.type == "patch") return a.peer == b.name || b.peer == a.name;
-  return a.type == "memif" && b.type == "memif" && a.socket == b.socket && a.id == b.id && a.role != b.role;
-}
 
 // ---- ports ----
 struct TypedKey {
@@ -66,6 +54,9 @@ const std::vector<TypedKey>& typed_keys() {
       {"address", kAddressed, kFrames, [](const Port& p) { return p.address.empty(); }},
       {"gateway", kFrames, {}, [](const Port& p) { return p.gateway.empty(); }},
       {"routes", kFrames, {}, [](const Port& p) { return p.routes.empty(); }},
+      {"address6", kFrames, {}, [](const Port& p) { return p.address6.empty(); }},
+      {"gateway6", kFrames, {}, [](const Port& p) { return p.gateway6.empty(); }},
+      {"routes6", kFrames, {}, [](const Port& p) { return p.routes6.empty(); }},
       {"ip-fragments", kFrames, {}, [](const Port& p) { return !p.has_ip_fragments; }},
       {"mac", kFrames, {}, [](const Port& p) { return p.mac.empty(); }},
       {"vlan", kFrames, {}, [](const Port& p) { return p.vlan == 0; }},
@@ -439,10 +430,16 @@ void check_names(const Config& config, Findings& findings) {
 
 }  // namespace
 
+bool are_ends_of_one_link(const Port& a, const Port& b) {
+  if (a.type == "patch" && b.type == "patch") return a.peer == b.name || b.peer == a.name;
+  return a.type == "memif" && b.type == "memif" && a.socket == b.socket && a.id == b.id && a.role != b.role;
+}
+
 void check_rules(const Config& config, Findings& findings) {
   const bool has_ports = findings.is_clean("ports");
   const bool has_streams = findings.is_clean("streams");
   if (has_ports) check_ports(config, findings);  // a wrong key of streams counts with its default
+  if (has_ports) check_ipv6(config, findings);
   if (has_ports && findings.is_clean("dataplane")) check_lanes(config, findings);
   if (has_streams) check_windows(config.streams, findings);
   if (has_streams) check_wildcard_ports(config.streams, findings);

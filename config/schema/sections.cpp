@@ -104,6 +104,11 @@ void decode(Map& map, Route& c) {
   map.required("via", c.via, rule::address(), "The next hop. It must lie in the port's subnet.");
 }
 
+void decode(Map& map, Route6& c) {
+  map.required("to", c.to, rule::subnet6(), "The network, as address/prefix; the route for everything else is the key gateway6.");
+  map.required("via", c.via, rule::address6(), "The next hop. It must lie in the network of address6, or be link-local.");
+}
+
 void decode(Map& map, Port& c) {
   map.required("name", c.name, rule::name(), "Unique in this file; lanes, `peer` and every report use it.");
   map.required("type", c.type, rule::choice({"patch", "loopback", "memif", "af_packet", "af_xdp", "tap", "pcap", "pci", "kernel"}),
@@ -114,6 +119,12 @@ void decode(Map& map, Port& c) {
                "IPv4 address and prefix length of this port; the appliance answers ARP and ICMP for it. Needed by all types but loopback and kernel.");
   map.optional("gateway", c.gateway, rule::address(), "Next hop for destinations outside every port's subnet and routes. It must lie in this port's subnet.");
   map.list("routes", c.routes, "Networks behind other next hops than the gateway. Of all ports' subnets and routes the one with the longest prefix carries a destination.");
+  map.optional("address6", c.address6, rule::subnet6(),
+               "IPv6 address and prefix length of this port, beside the IPv4 one; the appliance answers neighbour solicitations and ICMPv6 echo for it and for a "
+               "link-local address made from the MAC. Empty: no IPv6. IPv6 headers are 20 bytes longer, and fragments of IPv6 are not sent.");
+  map.optional("gateway6", c.gateway6, rule::address6(),
+               "Next hop for IPv6 destinations outside every port's network and routes. It must lie in the network of address6, or be link-local.");
+  map.list("routes6", c.routes6, "As routes, for IPv6.");
   map.optional("mac", c.mac, rule::mac(), "Empty: the device's own, or one made from name and address for ports that have none.");
   map.optional("mtu", c.mtu_bytes, rule::size(576, 9'600), "Largest IP packet in bytes. streams.mtu and 28 bytes of headers must fit, unless ip-fragments is true.");
   map.optional("ip-fragments", c.has_ip_fragments, rule::flag(),

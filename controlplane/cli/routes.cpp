@@ -155,10 +155,16 @@ std::vector<core::RoutePort> ports_of(const Instance& instance, Book& book) {
   return ports;
 }
 
-std::vector<core::RoutePort> ports_of(const config::Config& config) {
+std::vector<core::RoutePort> ports_of(const config::Config& config, Book& book) {
   std::vector<core::RoutePort> ports;
   for (const pmd::PortOptions& port : config::port_options(config)) {
     ports.push_back({static_cast<std::uint32_t>(ports.size()), port.name, port.kind, port.address, port.prefix_length, port.gateway, port.routes});
+    if (!port.address6.is_unspecified()) {
+      ports.back().address6 = enter(book, {port.address6, 0});
+      ports.back().prefix_length6 = port.prefix_length6;
+      if (!port.gateway6.is_unspecified()) ports.back().gateway6 = enter(book, {port.gateway6, 0});
+      for (const auto& route : port.routes6) ports.back().routes.push_back({enter(book, {route.network, 0}), route.prefix_length, enter(book, {route.gateway, 0})});
+    }
     if (port.kind == shm::PortKind::kLoopback) ports.back().address6 = wire::kLoopbackIpv6, ports.back().prefix_length6 = 128;
   }
   return ports;
@@ -168,7 +174,7 @@ Result<std::vector<core::RoutePort>> find_ports(Context& context, const RouteOpt
   if (options.is_offline) {
     const auto config = config::load_file(options.config);
     if (!config) return tl::unexpected{config.error()};
-    return ports_of(*config);
+    return ports_of(*config, book);
   }
   auto instance = Instance::open_with_registry(context);
   if (!instance) {

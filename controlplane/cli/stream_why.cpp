@@ -198,10 +198,11 @@ std::optional<Cause> unanswered_arp(const Instance& instance, const shm::Publica
   const std::uint64_t dropped = lane_value(registry.lanes[lane], static_cast<std::size_t>(shm::LaneCounter::kDropUnresolved));
   if (dropped == 0 || last_heard(slot.observed.state) != nullptr) return std::nullopt;
   const std::string name = text_of(registry.ports[port].name);
-  const std::string where = endpoint.desired.remote_address == 0 ? "its destination" : format_ipv4(endpoint.desired.remote_address);
+  const std::uint32_t remote = endpoint.desired.remote_address;
+  const std::string where = remote == 0 ? "its destination" : registry.addresses.format(remote);
   return Cause{.kind = "arp", .whom = "port " + name,
-               .text = fmt::format("lane {} has dropped {} frames because their next hop did not answer ARP (drop_unresolved): is {}, or the gateway to it, on the link of port {}?", lane,
-                                   dropped, where, name)};
+               .text = fmt::format("lane {} has dropped {} frames because their next hop did not answer {} (drop_unresolved): is {}, or the gateway to it, on the link of port {}?", lane,
+                                   dropped, wire::is_handle(remote) ? "neighbour solicitations" : "ARP", where, name)};
 }
 
 // The image of a publication's receiver, when that is an instance's own: loopback, patch cables.

@@ -107,7 +107,7 @@ Result<void> Dataplane::make_ports(Cables cables) {
     ports_[i].lanes = (*lanes)[i];
     shared_.lane_of_port.push_back(ports_[i].home());
     routes.push_back({i, o.name, o.kind, o.address, o.prefix_length, o.gateway, o.routes});
-    if (o.kind == shm::PortKind::kLoopback) routes.back().address6 = wire::kLoopbackIpv6, routes.back().prefix_length6 = 128;
+    enter_ipv6(o, routes.back());
     FrameRules rules;
     rules.mac = mac_word(ports_[i].port->mac());
     rules.address = o.kind == shm::PortKind::kLoopback && o.address == 0 ? kLocalhost : o.address;
@@ -128,6 +128,20 @@ Result<void> Dataplane::make_ports(Cables cables) {
   for (std::uint32_t i = 0; i < ports_.size(); ++i) publish_port(i);
   registry_.header.port_count = static_cast<std::uint32_t>(ports_.size());
   return {};
+}
+
+// The IPv6 side of a port's configuration, as handles.
+void Dataplane::enter_ipv6(const pmd::PortOptions& options, RoutePort& port) {
+  const auto enter = [this](const wire::Ipv6Address& address) { return registry_.addresses.enter({address, 0}, shm::AddressBook::By::kNamed, monotonic_ns()); };
+  if (options.kind == shm::PortKind::kLoopback) {
+    port.address6 = wire::kLoopbackIpv6;
+    port.prefix_length6 = 128;
+  }
+  if (options.address6.is_unspecified()) return;
+  port.address6 = enter(options.address6);
+  port.prefix_length6 = options.prefix_length6;
+  if (!options.gateway6.is_unspecified()) port.gateway6 = enter(options.gateway6);
+  for (const pmd::PortOptions::Route6& route : options.routes6) port.routes.push_back({enter(route.network), route.prefix_length, enter(route.gateway)});
 }
 
 // Ports named by lanes go to these, which share their receive queues; the others are dealt out among the lanes that name none.
@@ -174,8 +188,9 @@ void Dataplane::publish_port(std::uint32_t index) {
   slot.address6 = routes_.port(index).address6;
   slot.prefix_length6 = routes_.port(index).prefix_length6;
   slot.gateway6 = routes_.port(index).gateway6;
-  slot.route_count = static_cast<std::uint32_t>(std::min<std::size_t>(o.routes.size(), shm::kRoutesMax));
-  std::copy_n(o.routes.begin(), slot.route_count, slot.routes.begin());
+  const std::vector<shm::PortRoute>& routes = routes_.port(index).routes;
+  slot.route_count = static_cast<std::uint32_t>(std::min<std::size_t>(routes.size(), shm::kRoutesMax));
+  std::copy_n(routes.begin(), slot.route_count, slot.routes.begin());
   slot.mtu = o.mtu;
   slot.has_ip_fragments = o.has_ip_fragments ? 1 : 0;
   slot.vlan = o.vlan;
@@ -221,6 +236,8 @@ Result<void> Dataplane::make_lanes() {
       port.address = o.address;
       port.prefix_length = o.prefix_length;
       port.address6 = routes_.port(p).address6;
+      port.prefix_length6 = routes_.port(p).prefix_length6;
+      port.book = &registry_.addresses;
       port.route = &routes_.port(p);
       port.mtu = o.mtu;
       port.has_ip_fragments = o.has_ip_fragments;

@@ -60,6 +60,7 @@ class Dataplane {
   [[nodiscard]] Result<void> make_crossings();
   [[nodiscard]] Result<std::vector<std::vector<std::uint32_t>>> assign_ports() const;
   void publish_port(std::uint32_t index);
+  void enter_ipv6(const pmd::PortOptions& options, RoutePort& port);
   void run_lane(std::uint32_t index, std::atomic<std::int32_t>& ready);
 
   DataplaneOptions options_;

@@ -1,5 +1,7 @@
 #include "dataplane/core/frame_check.hpp"
 
+#include "dataplane/wire/ipv6.hpp"
+
 namespace thalweg::core {
 
 Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame, Unusual& unusual, Datagram& datagram) noexcept {
@@ -13,7 +15,7 @@ Checked check_unusual(const FrameRules& rules, std::span<const std::byte> frame,
   if (ethernet->vlan.value_or(0) != rules.vlan) return dropped(kDropVlan);  // id 0 is a priority tag: no VLAN (IEEE 802.1Q)
   unusual.ethernet = *ethernet;
   unusual.rest = frame.subspan(ethernet->header_length);
-  if (ethernet->type == wire::kEtherTypeArp) return Checked{.verdict = Verdict::kUnusual};
+  if (ethernet->type == wire::kEtherTypeArp || (ethernet->type == wire::kEtherTypeIpv6 && rules.address6 != 0)) return Checked{.verdict = Verdict::kUnusual};
   if (ethernet->type != wire::kEtherTypeIpv4) return dropped(kDropNotIp);
   const wire::Ipv4View ip = wire::Ipv4View::parse(unusual.rest);
   if (ip.bad != wire::Ipv4View::Bad::kNone) return dropped(kDropBadIpHeader);

@@ -23,6 +23,7 @@ struct FrameRules {
   bool hears_itself{};               // loopback port: what we send to a group comes back through the kernel
   bool takes_fragments{};            // puts datagrams together that came in pieces
   bool takes_handles{};              // of our own making: the headers of IPv6 datagrams of sockets are IPv4 with handles
+  [[nodiscard]] bool is_own(std::uint32_t destination) const noexcept { return destination == (wire::is_handle(destination) ? address6 : address); }
 };
 
 struct Datagram {
@@ -114,7 +115,7 @@ struct Checked {
 }
 
 // What check_frame() called unusual, as far as it ends in a datagram or a drop. kUnusual: `ethernet` and `rest` are filled and hold an ARP
-// packet or an ICMP or IGMP message for the IP host, or a fragment of a UDP datagram.
+// packet or an ICMP or IGMP message for the IP host, a fragment of a UDP datagram, or an IPv6 packet.
 struct Unusual {
   wire::EthernetView ethernet;
   std::span<const std::byte> rest;   // behind the Ethernet header

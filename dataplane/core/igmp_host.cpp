@@ -83,24 +83,28 @@ void IgmpHost::send_change(Group& group, std::int64_t now_ns) noexcept {
 bool IgmpHost::on_message(const IgmpView& message, std::uint32_t destination, std::int64_t now_ns) noexcept {
   if (options_.is_silent) return false;
   if (message.type == IgmpView::kQuery) {
-    ++statistics_.queries;
-    on_query(message, now_ns);
+    on_query({message.group, message.max_response_ns(), message.robustness, !message.is_v3_query}, now_ns);
     return true;
   }
   const bool is_older_report = message.type == IgmpView::kReportV2 || message.type == IgmpView::kReportV1;
   if (!is_older_report) return message.type == IgmpView::kReportV3 || message.type == IgmpView::kLeave;  // for routers
-  Group* const group = find(message.group);
-  // RFC 2236 3: one answer is enough for a group. IGMPv3 hosts are all heard, so they do not hold back.
-  if (group == nullptr || destination != message.group || !speaks_v2(now_ns)) return true;
-  group->answer_ns = kNever_ns;
-  group->is_last_reporter = false;
-  schedule();
+  if (destination == message.group) on_older_report(message.group, now_ns);
   return true;
 }
 
-void IgmpHost::on_query(const IgmpView& query, std::int64_t now_ns) noexcept {
-  const std::int64_t limit_ns = query.max_response_ns();
-  if (query.is_v3_query) {
+// RFC 2236 3: one answer is enough for a group. IGMPv3 hosts are all heard, so they do not hold back.
+void IgmpHost::on_older_report(std::uint32_t address, std::int64_t now_ns) noexcept {
+  Group* const group = find(address);
+  if (group == nullptr || !speaks_v2(now_ns)) return;
+  group->answer_ns = kNever_ns;
+  group->is_last_reporter = false;
+  schedule();
+}
+
+void IgmpHost::on_query(const Query& query, std::int64_t now_ns) noexcept {
+  ++statistics_.queries;
+  const std::int64_t limit_ns = query.max_response_ns;
+  if (!query.is_older) {
     if (query.robustness != 0) robustness_ = query.robustness;
   } else {
     // RFC 3376 8.12: the older version is spoken for as long as its querier may be silent.
@@ -187,17 +191,19 @@ void IgmpHost::schedule() noexcept {
 }
 
 void IgmpHost::send_v2(std::uint8_t type, std::uint32_t group) noexcept {
+  if (type != IgmpView::kLeave) ++statistics_.reports;
+  if (options_.is_ipv6) return output_.send_listener_v1(type == IgmpView::kLeave, group);
   std::array<std::byte, wire::kIgmpV2Length> message;
   wire::build_igmp_v2(message.data(), type, group);
   output_.send_igmp(type == IgmpView::kLeave ? kAllRouters : group, message);
-  if (type != IgmpView::kLeave) ++statistics_.reports;
 }
 
 void IgmpHost::send_v3(IgmpRecord record, std::span<const std::uint32_t> groups) noexcept {
+  ++statistics_.reports;
+  if (options_.is_ipv6) return output_.send_listener_report(record, groups);
   std::array<std::byte, wire::igmp_v3_report_length(kRecordsMax)> message;
   wire::build_igmp_v3_report(message.data(), record, groups);
   output_.send_igmp(kReportTo, std::span{message}.first(wire::igmp_v3_report_length(groups.size())));
-  ++statistics_.reports;
 }
 
 }  // namespace thalweg::core

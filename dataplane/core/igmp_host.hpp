@@ -9,8 +9,9 @@
 #include "dataplane/wire/ip.hpp"
 
 // The host side of IGMP on one port of ours (RFC 3376, with the RFC 2236 rules while an older querier is there): which groups are joined,
-// and what routers and snooping switches are told of them. We accept every source, so a group is either EXCLUDE {} or left. Pure: bytes out,
-// time in, random delays from a seed. Thread: the lane that polls the port.
+// and what routers and snooping switches are told of them. We accept every source, so a group is either EXCLUDE {} or left. Multicast listener
+// discovery is the same for IPv6 (RFC 3810, RFC 2710: versions 2 and 1 are IGMP's 3 and 2) with other messages, which `Output` makes of handles.
+// Pure: bytes out, time in, random delays from a seed. Thread: the lane that polls the port.
 namespace thalweg::core {
 
 class IgmpHost {
@@ -18,11 +19,15 @@ class IgmpHost {
   struct Options {
     std::uint64_t seed{1};
     bool is_silent{};      // keeps the list of groups and tells nobody: ports whose kernel speaks for them
+    bool is_ipv6{};        // listener discovery
   };
   // Sends an IGMP message in an IPv4 packet with TTL 1 and the router alert option.
   class Output {
    public:
     virtual void send_igmp(std::uint32_t destination, std::span<const std::byte> message) noexcept = 0;
+    // IPv6: one record without sources for each group; and what version 1 has for one group.
+    virtual void send_listener_report(wire::IgmpRecord /*record*/, std::span<const std::uint32_t> /*groups*/) noexcept {}
+    virtual void send_listener_v1(bool /*is_done*/, std::uint32_t /*group*/) noexcept {}
    protected:
     ~Output() = default;
   };
@@ -49,7 +54,17 @@ class IgmpHost {
   [[nodiscard]] bool has(std::uint32_t group) noexcept;
   // The link came up: whoever is behind it has heard nothing of us yet.
   void report_all(std::int64_t now_ns) noexcept;
-  // A message that came in, sent to `destination`. False: nothing a host acts on.
+  // A router asks.
+  struct Query {
+    std::uint32_t group{};             // 0: for all
+    std::int64_t max_response_ns{};    // how long hosts may wait with their answers
+    unsigned robustness{};             // 0: not told
+    bool is_older{};                   // of the older version, which is spoken from then on
+  };
+  void on_query(const Query& query, std::int64_t now_ns) noexcept;
+  // Another host reported a group in the older version.
+  void on_older_report(std::uint32_t group, std::int64_t now_ns) noexcept;
+  // An IGMP message that came in, sent to `destination`. False: nothing a host acts on.
   bool on_message(const wire::IgmpView& message, std::uint32_t destination, std::int64_t now_ns) noexcept;
   // Sends what is due. Cheap while nothing is.
   void tick(std::int64_t now_ns) noexcept {
@@ -75,7 +90,6 @@ class IgmpHost {
   [[nodiscard]] Group* find(std::uint32_t group) noexcept;
   void begin_change(Group& group, std::int64_t now_ns) noexcept;
   void send_change(Group& group, std::int64_t now_ns) noexcept;
-  void on_query(const wire::IgmpView& query, std::int64_t now_ns) noexcept;
   void serve(std::int64_t now_ns) noexcept;
   void answer(Group& group, std::int64_t now_ns) noexcept;
   void answer_all() noexcept;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dataplane/base/assert.hpp"
+#include "dataplane/base/time.hpp"
 
 namespace thalweg::core {
 
@@ -19,6 +20,19 @@ constexpr std::uint8_t kCodePortUnreachable = 3;
 
 Key key_of(std::uint32_t address) noexcept { return {0, address}; }
 
+// Ports whose kernel speaks for them keep a list of IPv6 groups, too.
+IgmpHost::Options mld_options(const IpHost::Options& options) noexcept {
+  IgmpHost::Options mld = options.igmp;
+  mld.is_ipv6 = true;
+  mld.seed = ~mld.seed;
+  return mld;
+}
+
+wire::Ipv6Address link_local_of(const wire::MacAddress& mac) noexcept {
+  const auto& m = mac.bytes;
+  return wire::Ipv6Address{{0xFE, 0x80, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(m[0] ^ 2U), m[1], m[2], 0xFF, 0xFE, m[3], m[4], m[5]}};
+}
+
 void finish_icmp(std::byte* icmp, std::size_t length) noexcept {
   store_be16(icmp + 2, 0);
   store_be16(icmp + 2, wire::checksum_fold(wire::checksum_add({icmp, length}, 0)));
@@ -26,10 +40,12 @@ void finish_icmp(std::byte* icmp, std::size_t length) noexcept {
 
 }  // namespace
 
-IpHost::IpHost(const Options& options, Output& output) : options_{options}, output_{output}, igmp_{options.igmp, *this} {}
+IpHost::IpHost(const Options& options, Output& output)
+    : options_{options}, output_{output}, igmp_{options.igmp, *this}, mld_{mld_options(options), *this}, link_local_{link_local_of(options.mac)} {}
 
 std::optional<wire::MacAddress> IpHost::resolve(std::uint32_t next_hop, std::int64_t now_ns) noexcept {
   if (wire::is_multicast_ipv4(next_hop)) return wire::multicast_mac(next_hop);
+  if (wire::is_group_handle(next_hop)) return wire::multicast_mac(group_address(next_hop));
   if (next_hop == 0xFFFFFFFF) return wire::kBroadcastMac;
   Neighbour* neighbour = find(next_hop);
   if (neighbour == nullptr) {
@@ -57,16 +73,17 @@ void IpHost::announce(std::int64_t now_ns) noexcept {
     send_arp(wire::kBroadcastMac, {wire::ArpPacket::kRequest, options_.mac, options_.address, wire::MacAddress{}, options_.address});
   }
   igmp_.report_all(now_ns);
+  if (options_.address6 != 0) announce6(now_ns);
 }
 
 bool IpHost::join(std::uint32_t group, std::int64_t now_ns) noexcept {
   ++epoch_;
-  return igmp_.join(group, now_ns);
+  return membership_of(group).join(group, now_ns);
 }
 
 void IpHost::leave(std::uint32_t group, std::int64_t now_ns) noexcept {
   ++epoch_;
-  igmp_.leave(group, now_ns);
+  membership_of(group).leave(group, now_ns);
 }
 
 bool IpHost::on_igmp(const wire::Ipv4View& ip, std::int64_t now_ns) noexcept {
@@ -89,12 +106,13 @@ bool IpHost::on_arp(std::span<const std::byte> payload, std::int64_t now_ns) noe
   if (!arp || arp->sender_mac.is_multicast() || arp->sender_mac.is_zero() || arp->sender_mac == options_.mac) return false;
   if (arp->sender_ip == options_.address) return false;  // somebody else claims our address: never believed
   const bool is_for_us = arp->target_ip == options_.address;
+  Neighbour* neighbour = nullptr;
   if (is_on_link(arp->sender_ip)) {
-    Neighbour* neighbour = find(arp->sender_ip);
+    neighbour = find(arp->sender_ip);
     if (neighbour == nullptr && is_for_us) neighbour = add(arp->sender_ip, true);  // whoever asks for us will soon be sent to
     if (neighbour != nullptr) learn(*neighbour, arp->sender_mac, now_ns);
   }
-  if (arp->operation != wire::ArpPacket::kRequest || !is_for_us) return false;
+  if (arp->operation != wire::ArpPacket::kRequest || !is_for_us || !may_answer(neighbour, now_ns)) return false;
   send_arp(arp->sender_mac, {wire::ArpPacket::kReply, options_.mac, options_.address, arp->sender_mac, arp->sender_ip});
   ++statistics_.arp_replies;
   return true;
@@ -103,7 +121,7 @@ bool IpHost::on_arp(std::span<const std::byte> payload, std::int64_t now_ns) noe
 bool IpHost::on_icmp(const wire::EthernetView& ethernet, const wire::Ipv4View& ip, std::int64_t now_ns) noexcept {
   const auto icmp = wire::IcmpView::parse(ip.payload);
   if (!icmp || icmp->type != wire::kIcmpEchoRequest || ip.destination != options_.address) return false;
-  if (ip.payload.size() > kEchoMax || !take_icmp_allowance(now_ns)) return false;
+  if (ip.payload.size() > kEchoMax || !icmp_.take(now_ns)) return false;
   std::array<std::byte, kHeadersMax + kEchoMax> frame{};
   std::size_t at = put_ethernet(frame.data(), ethernet.source, wire::kEtherTypeIpv4);
   at += wire::build_ipv4(frame.data() + at, wire::kIpProtocolIcmp, kTtl, options_.address, ip.source, ip.payload.size(), false);
@@ -117,11 +135,12 @@ bool IpHost::on_icmp(const wire::EthernetView& ethernet, const wire::Ipv4View& i
 }
 
 bool IpHost::send_port_unreachable(const wire::EthernetView& ethernet, std::span<const std::byte> packet, std::int64_t now_ns) noexcept {
+  if (!packet.empty() && std::to_integer<unsigned>(packet[0]) >> 4U == 6) return send_port_unreachable6(ethernet, packet, now_ns);
   const auto ip = wire::Ipv4View::parse(packet);
   if (ip.bad != wire::Ipv4View::Bad::kNone || ip.is_fragment) return false;
   if (ip.destination != options_.address || ethernet.destination.is_multicast()) return false;  // never answer a group or a broadcast
   if (ip.source == 0 || wire::is_multicast_ipv4(ip.source) || ip.source == 0xFFFFFFFF) return false;
-  if (!take_icmp_allowance(now_ns)) return false;
+  if (!icmp_.take(now_ns)) return false;
   const auto header_length = static_cast<std::size_t>(ip.payload.data() - packet.data());
   const std::size_t quoted = std::min(packet.size(), header_length + kUnreachableQuote);
   std::array<std::byte, kHeadersMax + kIcmpHeaderLength + 60 + kUnreachableQuote> frame{};
@@ -139,6 +158,7 @@ bool IpHost::send_port_unreachable(const wire::EthernetView& ethernet, std::span
 
 void IpHost::tick(std::int64_t now_ns) noexcept {
   igmp_.tick(now_ns);
+  mld_.tick(now_ns);
   for (std::uint32_t n = std::min(used_, kTickMax); n > 0; --n) {
     tick_at_ = tick_at_ + 1 < used_ ? tick_at_ + 1 : 0;
     if (neighbours_[tick_at_].is_used) tick_one(neighbours_[tick_at_], now_ns);
@@ -146,6 +166,11 @@ void IpHost::tick(std::int64_t now_ns) noexcept {
 }
 
 void IpHost::tick_one(Neighbour& neighbour, std::int64_t now_ns) noexcept {
+  // A handle lives as long as somebody looks its address up now and then.
+  if (wire::is_handle(neighbour.address) && now_ns - neighbour.kept_ns >= kKeepInterval_ns) {
+    neighbour.kept_ns = now_ns;
+    static_cast<void>(options_.book->find(options_.book->address(neighbour.address), now_ns));
+  }
   const bool is_fresh = neighbour.is_known && now_ns - neighbour.confirmed_ns < kReachable_ns;
   if (is_fresh) return;
   const bool is_wanted = neighbour.waiting_count > 0 || now_ns - neighbour.asked_ns < kUnused_ns;
@@ -217,6 +242,7 @@ void IpHost::learn(Neighbour& neighbour, const wire::MacAddress& mac, std::int64
 }
 
 void IpHost::request(const Neighbour& neighbour) noexcept {
+  if (wire::is_handle(neighbour.address)) return solicit(neighbour);
   const wire::MacAddress to = neighbour.is_known ? neighbour.mac : wire::kBroadcastMac;  // a refresh disturbs nobody else
   send_arp(to, {wire::ArpPacket::kRequest, options_.mac, options_.address, wire::MacAddress{}, neighbour.address});
 }
@@ -246,14 +272,21 @@ bool IpHost::is_on_link(std::uint32_t address) const noexcept {
   return ((address ^ options_.address) & mask) == 0;
 }
 
-bool IpHost::take_icmp_allowance(std::int64_t now_ns) noexcept {
-  if (now_ns - icmp_second_ns_ >= 1'000'000'000) {
-    icmp_second_ns_ = now_ns;
-    icmp_allowance_ = kIcmpPerSecond;
+bool IpHost::Allowance::take(std::int64_t now_ns) noexcept {
+  if (now_ns - second_ns_ >= kSecond_ns) {
+    second_ns_ = now_ns;
+    left_ = per_second_;
   }
-  if (icmp_allowance_ == 0) return false;
-  --icmp_allowance_;
+  if (left_ == 0) return false;
+  --left_;
   return true;
+}
+
+bool IpHost::may_answer(const Neighbour* neighbour, std::int64_t now_ns) noexcept {
+  const bool is_known = neighbour != nullptr && !neighbour->is_stranger;
+  if ((is_known ? replies_to_known_ : replies_to_others_).take(now_ns)) return true;
+  ++statistics_.replies_limited;
+  return false;
 }
 
 }  // namespace thalweg::core

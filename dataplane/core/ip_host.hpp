@@ -6,12 +6,14 @@
 
 #include "dataplane/core/flat_map.hpp"
 #include "dataplane/core/igmp_host.hpp"
-#include "dataplane/wire/ip.hpp"
+#include "dataplane/shm/address_book.hpp"
+#include "dataplane/wire/ipv6.hpp"
 
 struct rte_mbuf;
 
 // The small IP host of one port of ours: ARP (RFC 826, RFC 5227 announcements), ICMP echo and "port unreachable" (RFC 792), IGMP
-// (igmp_host.hpp), VLAN tags.
+// (igmp_host.hpp), VLAN tags. Where the port has an IPv6 address: neighbour discovery (RFC 4861; hosts only, no duplicate address detection: the
+// address is configured), ICMPv6 echo, listener discovery. Addresses are IPv4 in host order, or handles.
 // Bytes in, bytes out: frames wait here as opaque handles and are never looked into, so no EAL is needed to test it.
 // Thread: the lane that polls the port.
 namespace thalweg::core {
@@ -24,6 +26,9 @@ class IpHost final : private IgmpHost::Output {
     std::uint32_t prefix_length{24};
     std::optional<std::uint16_t> vlan;
     IgmpHost::Options igmp{};
+    std::uint32_t address6{};               // handle; 0: no IPv6
+    std::uint32_t prefix_length6{};
+    shm::AddressBook* book{};               // what handles stand for; needed for IPv6
   };
   // What the host wants done. Called for ARP and ICMP and for frames that waited, never per data frame.
   class Output {
@@ -37,6 +42,9 @@ class IpHost final : private IgmpHost::Output {
   struct Statistics {
     std::uint64_t arp_requests{}, arp_replies{}, icmp_replies{};
     IgmpHost::Statistics igmp;
+    std::uint64_t solicitations{}, advertisements{};   // sent
+    std::uint64_t replies_limited{};                   // to who asked for our MAC: not sent, there were too many
+    IgmpHost::Statistics mld;
   };
 
   static constexpr std::uint32_t kNeighboursMax = 1024;       // 4 times the hosts of a /24
@@ -46,6 +54,9 @@ class IpHost final : private IgmpHost::Output {
   static constexpr std::int64_t kUnused_ns = 600'000'000'000;     // not asked for: forgotten
   static constexpr unsigned kRequestsMax = 5;                 // unanswered: forgotten
   static constexpr std::uint32_t kIcmpPerSecond = 100;        // bound on what a scan can make us send
+  // Answers to who asks for our MAC: to hosts that we send to, and as many again to all others, so that a storm of these keeps none of those out.
+  // Enough for all hosts of a /22 that start in the same second.
+  static constexpr std::uint32_t kRepliesPerSecond = 1024;
 
   IpHost(const Options& options, Output& output);
 
@@ -59,7 +70,7 @@ class IpHost final : private IgmpHost::Output {
   // One member more or less of a multicast group. False: too many groups are joined.
   bool join(std::uint32_t group, std::int64_t now_ns) noexcept;
   void leave(std::uint32_t group, std::int64_t now_ns) noexcept;
-  [[nodiscard]] bool has_group(std::uint32_t group) noexcept { return igmp_.has(group); }
+  [[nodiscard]] bool has_group(std::uint32_t group) noexcept { return membership_of(group).has(group); }
 
   // Start-up and link-up: tells the neighbours where we are, and which groups we want.
   void announce(std::int64_t now_ns) noexcept;
@@ -69,7 +80,12 @@ class IpHost final : private IgmpHost::Output {
   bool on_icmp(const wire::EthernetView& ethernet, const wire::Ipv4View& ip, std::int64_t now_ns) noexcept;
   // An IGMP message; from outside the link (TTL other than 1) it is not believed (RFC 3376 4). True: acted on.
   bool on_igmp(const wire::Ipv4View& ip, std::int64_t now_ns) noexcept;
-  // Answers a datagram that nobody listens for. `packet`: from its IP header on. True: answered, false: limited or not allowed (RFC 1122 3.2.2).
+  // An ICMPv6 message that came in: neighbours, listeners, echo. True: acted on.
+  bool on_icmpv6(const wire::EthernetView& ethernet, const wire::Ipv6View& ip, std::int64_t now_ns) noexcept;
+  // Where nodes of the link reach us without configuration: fe80:: and the MAC (RFC 4291, appendix A).
+  [[nodiscard]] const wire::Ipv6Address& link_local() const noexcept { return link_local_; }
+  // Answers a datagram of either family that nobody listens for. `packet`: from its IP header on. True: answered, false: limited or not allowed
+  // (RFC 1122 3.2.2, RFC 4443 2.4).
   bool send_port_unreachable(const wire::EthernetView& ethernet, std::span<const std::byte> packet, std::int64_t now_ns) noexcept;
   // Retries, refreshes, ageing. Bounded: looks at kTickMax neighbours a call.
   void tick(std::int64_t now_ns) noexcept;
@@ -79,12 +95,15 @@ class IpHost final : private IgmpHost::Output {
   [[nodiscard]] Statistics statistics() const noexcept {
     Statistics all = statistics_;
     all.igmp = igmp_.statistics();
+    all.mld = mld_.statistics();
     return all;
   }
   [[nodiscard]] const Options& options() const noexcept { return options_; }
 
  private:
   static constexpr std::uint32_t kTickMax = 64;
+  static constexpr std::int64_t kKeepInterval_ns = 10'000'000'000;
+  static_assert(kKeepInterval_ns < shm::AddressBook::kLearnedAge_s * kSecond_ns);
   struct Neighbour {
     std::uint32_t address{};
     wire::MacAddress mac;
@@ -96,10 +115,29 @@ class IpHost final : private IgmpHost::Output {
     std::int64_t confirmed_ns{};
     std::int64_t asked_ns{};            // last resolve()
     std::int64_t next_request_ns{};
+    std::int64_t kept_ns{};             // IPv6: when its handle was last looked up
     std::array<rte_mbuf*, kQueueMax> waiting{};
   };
 
   void send_igmp(std::uint32_t destination, std::span<const std::byte> message) noexcept override;
+  // ip_host_v6.cpp
+  void send_listener_report(wire::IgmpRecord record, std::span<const std::uint32_t> groups) noexcept override;
+  void send_listener_v1(bool is_done, std::uint32_t group) noexcept override;
+  void announce6(std::int64_t now_ns) noexcept;
+  void solicit(const Neighbour& neighbour) noexcept;
+  bool on_solicitation(const wire::EthernetView& ethernet, const wire::Ipv6View& ip, const wire::NeighbourMessage& message, std::int64_t now_ns) noexcept;
+  bool on_advertisement(const wire::NeighbourMessage& message, std::int64_t now_ns) noexcept;
+  bool on_listener_query(const wire::Ipv6View& ip, const wire::Icmpv6View& icmp, std::int64_t now_ns) noexcept;
+  void on_listener_report(const wire::Ipv6View& ip, const wire::Icmpv6View& icmp, std::int64_t now_ns) noexcept;
+  bool on_echo6(const wire::EthernetView& ethernet, const wire::Ipv6View& ip, std::int64_t now_ns) noexcept;
+  void advertise(const wire::MacAddress& to, const wire::Ipv6Address& destination, const wire::Ipv6Address& target, bool is_solicited) noexcept;
+  void send_icmpv6(const wire::MacAddress& to, const wire::Ipv6Address& source, const wire::Ipv6Address& destination, std::uint8_t hop_limit,
+                   bool router_alert, std::span<const std::byte> message) noexcept;
+  [[nodiscard]] wire::Ipv6Address address6() const noexcept { return options_.book->address(options_.address6).address; }
+  [[nodiscard]] bool is_ours6(const wire::Ipv6Address& address) const noexcept { return address == address6() || address == link_local_; }
+  [[nodiscard]] bool is_on_link6(const wire::Ipv6Address& address) const noexcept;
+  [[nodiscard]] wire::Ipv6Address group_address(std::uint32_t group) const noexcept;
+  [[nodiscard]] IgmpHost& membership_of(std::uint32_t group) noexcept { return wire::is_handle(group) ? mld_ : igmp_; }
   Neighbour* find(std::uint32_t address) noexcept;
   Neighbour* add(std::uint32_t address, bool is_stranger) noexcept;
   bool forget_a_stranger() noexcept;
@@ -110,7 +148,19 @@ class IpHost final : private IgmpHost::Output {
   void send_arp(const wire::MacAddress& to, const wire::ArpPacket& arp) noexcept;
   std::size_t put_ethernet(std::byte* p, const wire::MacAddress& to, std::uint16_t type) const noexcept;
   [[nodiscard]] bool is_on_link(std::uint32_t address) const noexcept;
-  bool take_icmp_allowance(std::int64_t now_ns) noexcept;
+  // So many of something in a second.
+  class Allowance {
+   public:
+    explicit Allowance(std::uint32_t per_second) noexcept : per_second_{per_second}, left_{per_second} {}
+    [[nodiscard]] bool take(std::int64_t now_ns) noexcept;
+   private:
+    std::uint32_t per_second_;
+    std::uint32_t left_;
+    std::int64_t second_ns_{};
+  };
+  // `neighbour`: who asks for our MAC; null: nobody we know. False: too many do.
+  [[nodiscard]] bool may_answer(const Neighbour* neighbour, std::int64_t now_ns) noexcept;
+  bool send_port_unreachable6(const wire::EthernetView& ethernet, std::span<const std::byte> packet, std::int64_t now_ns) noexcept;
 
   Options options_;
   Output& output_;
@@ -122,10 +172,16 @@ class IpHost final : private IgmpHost::Output {
   std::uint32_t tick_at_{};
   std::uint32_t stranger_at_{};
   std::uint32_t epoch_{1};
-  std::uint32_t icmp_allowance_{kIcmpPerSecond};
-  std::int64_t icmp_second_ns_{};
+  Allowance icmp_{kIcmpPerSecond};
+  Allowance replies_to_known_{kRepliesPerSecond};
+  Allowance replies_to_others_{kRepliesPerSecond};
   Statistics statistics_;
   IgmpHost igmp_;
+  // IPv6.
+  IgmpHost mld_;
+  wire::Ipv6Address link_local_;
+  shm::LearnBudget strangers_;
+  bool has_joined_own_{};               // the groups in which neighbours ask for our addresses
 };
 
 }  // namespace thalweg::core

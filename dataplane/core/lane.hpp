@@ -96,6 +96,8 @@ class Lane {
   unsigned receive_crossed(std::int64_t now_ns) noexcept;
   // False: the frame went to another lane.
   bool take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  bool take_ipv6(const FrameRules& rules, LanePort* context, const Unusual& unusual, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  [[nodiscard]] std::uint32_t destination_of(const LanePort& context, const rte_mbuf& frame, std::int64_t now_ns) noexcept;
   void take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept;
   void take_fragment(const FrameRules& rules, const Unusual& unusual, std::span<const std::byte> frame, std::int64_t now_ns) noexcept;
   bool deliver(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept;
@@ -152,7 +154,7 @@ class Lane {
     return growth.end.load(std::memory_order_acquire) == shm::LogGrowth::kAll ? nullptr : &growth;
   }
   void start_publication(PublicationEntry& entry, shm::PublicationSlot& slot, std::int64_t now_ns) noexcept;
-  void refuse_mtu(shm::PublicationSlot& slot, std::uint32_t port) noexcept;
+  void refuse_mtu(shm::PublicationSlot& slot, std::uint32_t port, std::uint32_t remote) noexcept;
   void start_image(ImageEntry& entry, shm::ImageSlot& slot, std::int64_t now_ns) noexcept;
   void attach_link(std::uint32_t index, std::int64_t now_ns) noexcept;
   void detach_link(std::uint32_t index) noexcept;
@@ -243,6 +245,7 @@ class Lane {
   std::uint64_t cached_address_{kNoAddress};
   Endpoint* cached_endpoint_{};
   FlowCache flow_;
+  shm::LearnBudget strangers_;                           // IPv6 addresses that peers make this lane enter
   FlatMap<std::uint32_t> publications_by_stream_{shm::kPublicationsMax};
   std::vector<Endpoint*> endpoint_of_slot_;              // own ones, by registry slot
   std::vector<Endpoint*> receive_endpoints_;             // own ones, for the dispatchers' timers

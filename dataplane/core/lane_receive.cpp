@@ -79,6 +79,16 @@ unsigned Lane::receive_looped(std::int64_t now_ns) noexcept {
   });
 }
 
+// Of a frame of our own making.
+std::uint32_t Lane::destination_of(const LanePort& context, const rte_mbuf& frame, std::int64_t now_ns) noexcept {
+  const std::size_t tag = context.options().vlan != 0 ? wire::kVlanTagLength : 0;
+  const std::byte* const ip = rte_pktmbuf_mtod(&frame, const std::byte*) + wire::kEthernetHeaderLength + tag;
+  if (load_be16(ip - 2) != wire::kEtherTypeIpv6) return load_be32(ip + 16);
+  shm::ScopedIpv6 address;
+  std::memcpy(address.address.bytes.data(), ip + 24, address.address.bytes.size());
+  return registry_.addresses.find(address, now_ns);
+}
+
 // A frame that a stream of another lane sends by a port of ours; only its destination MAC is missing.
 void Lane::send_crossed(rte_mbuf* frame, std::int64_t now_ns) noexcept {
   LanePort* const context = context_of(frame->port);
@@ -87,8 +97,7 @@ void Lane::send_crossed(rte_mbuf* frame, std::int64_t now_ns) noexcept {
     rte_pktmbuf_free(frame);
     return;
   }
-  const std::size_t tag = context->options().vlan != 0 ? wire::kVlanTagLength : 0;
-  const std::uint32_t destination = load_be32(rte_pktmbuf_mtod(frame, const std::byte*) + wire::kEthernetHeaderLength + tag + 16);
+  const std::uint32_t destination = destination_of(*context, *frame, now_ns);
   if (wire::is_group(destination)) context->loop_to_members(destination, frame);
   if (!context->needs_arp()) {
     context->push_or_drop(frame);
@@ -116,12 +125,54 @@ bool Lane::take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* fram
       counters_.add(checked.reason);
       return true;
     }
+    if (checked.verdict == Verdict::kUnusual && unusual.ethernet.type == wire::kEtherTypeIpv6) return take_ipv6(rules, context, unusual, frame, now_ns);
     if (checked.verdict == Verdict::kUnusual) {
       if (!is_home(rules.port)) return !cross(shared_.lane_of_port[rules.port], rules.port, frame);
       unusual.is_fragment ? take_fragment(rules, unusual, bytes_of(frame), now_ns) : take_unusual(context, unusual, now_ns);
       return true;
     }
   }
+  return deliver(rules, context, datagram, frame, now_ns);
+}
+
+// A datagram goes the way of all others once its addresses are handles. True: the frame ends here.
+bool Lane::take_ipv6(const FrameRules& rules, LanePort* context, const Unusual& unusual, rte_mbuf* frame, std::int64_t now_ns) noexcept {
+  const wire::Ipv6View ip = wire::Ipv6View::parse(unusual.rest);
+  if (ip.bad != wire::Ipv6View::Bad::kNone) {
+    counters_.add(kDropBadIpHeader);
+    return true;
+  }
+  if (ip.next_header != wire::kIpProtocolUdp) {
+    if (ip.next_header == wire::kIpProtocolIcmpv6 && !is_home(rules.port)) return !cross(shared_.lane_of_port[rules.port], rules.port, frame);
+    const bool is_taken = context != nullptr && context->needs_arp() && context->host().on_icmpv6(unusual.ethernet, ip, now_ns);
+    if (!is_taken) counters_.add(kDropOtherProtocol);
+    return true;
+  }
+  const auto udp = wire::parse_udp(ip);
+  if (!udp) {
+    counters_.add(wire::UdpView::parse(ip.payload) ? kDropBadUdpChecksum : kDropBadUdpHeader);
+    return true;
+  }
+  shm::AddressBook& book = registry_.addresses;
+  Datagram datagram;
+  datagram.destination = {book.find({ip.destination, 0}, now_ns), udp->destination_port};
+  if (datagram.destination.address == 0 || (!wire::is_group(datagram.destination.address) && datagram.destination.address != rules.address6)) {
+    counters_.add(ip.destination.is_multicast() ? kDropUnknownGroup : kDropNotOurs);
+    return true;
+  }
+  if (ip.source.is_multicast() || ip.source.is_unspecified()) {
+    counters_.add(kDropBadIpHeader);
+    return true;
+  }
+  std::uint32_t source = book.find({ip.source, 0}, now_ns);
+  if (source == 0 && strangers_.take(now_ns)) source = book.enter({ip.source, 0}, shm::AddressBook::By::kLearned, now_ns);
+  if (source == 0) {
+    counters_.add(kDropAddressLimit);
+    return true;
+  }
+  datagram.source = {source, udp->source_port};
+  datagram.payload = udp->payload;
+  datagram.packet = unusual.rest;
   return deliver(rules, context, datagram, frame, now_ns);
 }
 
@@ -142,7 +193,7 @@ void Lane::take_unusual(LanePort* context, const Unusual& unusual, std::int64_t 
 
 Endpoint* Lane::look_up(const FrameRules& rules, const wire::UdpEndpoint& destination) noexcept {
   if (Endpoint** found = endpoints_.find(address_key(destination))) return *found;
-  const bool is_ours = !rules.checks_mac || destination.address == rules.address;
+  const bool is_ours = !rules.checks_mac || rules.is_own(destination.address);
   if (!is_ours) return nullptr;
   Endpoint** const any = endpoints_.find(address_key({wire::is_handle(destination.address) ? wire::kAnyIpv6 : 0, destination.port}));
   return any == nullptr ? nullptr : *any;
@@ -221,7 +272,7 @@ void Lane::hand_over(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
 }
 
 void Lane::refuse(const FrameRules& rules, LanePort* context, const Datagram& datagram, rte_mbuf* frame, std::int64_t now_ns) noexcept {
-  if (rules.checks_mac && datagram.destination.address != rules.address) {
+  if (rules.checks_mac && !rules.is_own(datagram.destination.address)) {
     counters_.add(kDropNotOurs);
     return;
   }
@@ -460,7 +511,7 @@ bool Lane::on_response_setup(PublicationEntry& entry, const Datagram& datagram, 
 void Lane::answer_to(PublicationEntry& entry, const wire::UdpEndpoint& peer) noexcept {
   if (entry.peer.port != nullptr && entry.peer.remote == peer) return;
   const Destination made = make_destination(*entry.endpoint, peer);
-  const bool fits = made.port != nullptr && made.port->fits(static_cast<std::size_t>(entry.slot->desired.mtu));
+  const bool fits = made.port != nullptr && made.port->fits(static_cast<std::size_t>(entry.slot->desired.mtu), peer.address);
   if (!fits) return counters_.add(kDropNoRoute);
   entry.peer = made;
   entry.stream.speak();

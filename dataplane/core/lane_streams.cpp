@@ -274,9 +274,10 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
     const bool is_response = (slot.desired.flags & shm::PublicationFlags::kIsResponse) != 0;
     const bool is_open = endpoint != nullptr && (endpoint->fan_out != nullptr || is_response);
     if (context == nullptr && !is_open) return fail_slot(slot, shm::ClientError::kChannelEndpointError, "no port reaches the destination");
-    const auto fits = [this, &slot](std::uint32_t port) { return context_of(port) != nullptr && context_of(port)->fits(static_cast<std::size_t>(slot.desired.mtu)); };
+    const std::uint32_t remote = endpoint->is_connected ? endpoint->remote.address : endpoint->bound.address;
+    const auto fits = [this, &slot, remote](std::uint32_t port) { return context_of(port) != nullptr && context_of(port)->fits(static_cast<std::size_t>(slot.desired.mtu), remote); };
     const bool has_fitting_port = is_open ? std::any_of(endpoint->ports.begin(), endpoint->ports.end(), fits) : fits(context->options().index);
-    if (!has_fitting_port) return refuse_mtu(slot, is_open ? endpoint->ports.front() : context->options().index);
+    if (!has_fitting_port) return refuse_mtu(slot, is_open ? endpoint->ports.front() : context->options().index, remote);
   }
   const bool is_resumed = is_answered(slot, shm::Observed::kActive);
   if ((slot.desired.flags & shm::PublicationFlags::kRelay) != 0 && !is_resumed && source_of(slot) == nullptr) {
@@ -322,9 +323,9 @@ void Lane::start_publication(PublicationEntry& entry, shm::PublicationSlot& slot
   answer(slot, shm::Observed::kActive);
 }
 
-void Lane::refuse_mtu(shm::PublicationSlot& slot, std::uint32_t port) noexcept {
+void Lane::refuse_mtu(shm::PublicationSlot& slot, std::uint32_t port, std::uint32_t remote) noexcept {
   const shm::PortSlot& link = registry_.ports[port];
-  const std::size_t most = context_of(port)->payload_max();
+  const std::size_t most = context_of(port)->payload_max(remote);
   std::array<char, sizeof slot.observed.error.text> text{};
   std::snprintf(text.data(), text.size(), "mtu=%d is more than port %.31s carries: %zu bytes of payload, with its mtu of %u and ip-fragments %s", slot.desired.mtu,
                 link.name, most, link.mtu, link.has_ip_fragments != 0 ? "on" : "off");

@@ -17,6 +17,9 @@ IpHost::Options host_options(const LanePort::Options& options) {
   host.mac = options.port->mac();
   host.address = options.address;
   host.prefix_length = options.prefix_length;
+  host.address6 = options.port->capabilities().needs_arp ? options.address6 : 0;
+  host.prefix_length6 = options.prefix_length6;
+  host.book = options.book;
   if (options.vlan != 0) host.vlan = options.vlan;
   // Hosts must not answer a query at the same moment (RFC 3376 5.2): the MAC tells them apart.
   std::memcpy(&host.igmp.seed, host.mac.bytes.data(), host.mac.bytes.size());
@@ -88,10 +91,12 @@ Destination LanePort::make_destination(const wire::UdpEndpoint& source, const wi
   d.source = source;
   d.remote = remote;
   d.next_hop = next_hop(remote.address);
+  d.ttl = header.ttl;
   return d;
 }
 
 bool LanePort::send_unresolved(Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept {
+  if (is_ipv6_frame(destination.remote.address)) return send_ipv6(destination, payload, now_ns);
   std::optional<wire::MacAddress> mac = wire::MacAddress{};  // ports without ARP do not look at it
   if (needs_arp_) mac = host_.resolve(destination.next_hop, now_ns);
   const bool is_whole = frames_for(payload.size()) == 1;
@@ -167,6 +172,48 @@ bool LanePort::send_remembering_nothing(Destination& destination, std::span<cons
   rte_mbuf* const frame = build(destination, payload, [](std::byte*) {});
   if (frame == nullptr) return false;
   if (has_members) loop_to_members(destination.remote.address, frame);
+  stage_.push(frame);
+  return true;
+}
+
+// Headers are made for each frame: there is no template. UDP over IPv6 has a checksum whatever the port does otherwise (RFC 8200 8.1).
+bool LanePort::send_ipv6(const Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept {
+  if (!fits(payload.size(), destination.remote.address)) {
+    counters_.add(shm::LaneCounter::kDropNoRoute);
+    return true;
+  }
+  if (!stage_.has_room()) return false;
+  const auto mac = needs_arp_ ? host_.resolve(destination.next_hop, now_ns) : std::optional{wire::MacAddress{}};   // who lets it cross finds out
+  rte_mbuf* const frame = frames_.take();
+  if (frame == nullptr) {
+    counters_.add(shm::LaneCounter::kDropNoBuffer);
+    return false;
+  }
+  auto* const out = rte_pktmbuf_mtod(frame, std::byte*);
+  const wire::Ipv6Address source = options_.book->address(destination.source.address).address;
+  const wire::Ipv6Address remote = options_.book->address(destination.remote.address).address;
+  const std::size_t length = wire::kUdpHeaderLength + payload.size();
+  wire::build_ethernet(out, mac.value_or(wire::MacAddress{}), options_.port->mac(), options_.vlan != 0 ? wire::kEtherTypeVlan : wire::kEtherTypeIpv6);
+  std::byte* at = out + wire::kEthernetHeaderLength;
+  if (options_.vlan != 0) {
+    store_be16(at, options_.vlan);
+    store_be16(at + 2, wire::kEtherTypeIpv6);
+    at += wire::kVlanTagLength;
+  }
+  at += wire::build_ipv6(at, wire::kIpProtocolUdp, destination.ttl, source, remote, length, false);
+  store_be16(at, destination.source.port);
+  store_be16(at + 2, destination.remote.port);
+  store_be16(at + 4, static_cast<std::uint16_t>(length));
+  store_be16(at + 6, 0);
+  std::memcpy(at + wire::kUdpHeaderLength, payload.data(), payload.size());
+  store_be16(at + 6, wire::udp_checksum(source, remote, {at, length}));
+  frame->data_len = static_cast<std::uint16_t>(at + length - out);
+  frame->pkt_len = frame->data_len;
+  if (!mac) {
+    if (!host_.hold(destination.next_hop, frame)) discard(frame);
+    return true;   // to the stream it is a datagram that may be lost
+  }
+  if (options_.loop != nullptr && destination.is_looped && host_.has_group(destination.remote.address)) loop_to_members(destination.remote.address, frame);
   stage_.push(frame);
   return true;
 }
@@ -264,10 +311,16 @@ void LanePort::tick(std::int64_t now_ns) noexcept {
   const IpHost::Statistics now = host_.statistics();
   counters_.add(shm::LaneCounter::kArpRequestsSent, now.arp_requests - counted_.arp_requests);
   counters_.add(shm::LaneCounter::kArpRepliesSent, now.arp_replies - counted_.arp_replies);
+  counters_.add(shm::LaneCounter::kNeighbourRepliesLimited, now.replies_limited - counted_.replies_limited);
   counters_.add(shm::LaneCounter::kIcmpRepliesSent, now.icmp_replies - counted_.icmp_replies);
   counters_.add(shm::LaneCounter::kIgmpReportsSent, now.igmp.reports - counted_.igmp.reports);
   counters_.add(shm::LaneCounter::kIgmpGroupsLeft, now.igmp.leaves - counted_.igmp.leaves);
   counters_.add(shm::LaneCounter::kIgmpQueriesReceived, now.igmp.queries - counted_.igmp.queries);
+  counters_.add(shm::LaneCounter::kNdSolicitationsSent, now.solicitations - counted_.solicitations);
+  counters_.add(shm::LaneCounter::kNdAdvertisementsSent, now.advertisements - counted_.advertisements);
+  counters_.add(shm::LaneCounter::kMldReportsSent, now.mld.reports - counted_.mld.reports);
+  counters_.add(shm::LaneCounter::kMldGroupsLeft, now.mld.leaves - counted_.mld.leaves);
+  counters_.add(shm::LaneCounter::kMldQueriesReceived, now.mld.queries - counted_.mld.queries);
   counted_ = now;
 }
 

@@ -188,7 +188,8 @@ struct Destination {
   wire::UdpEndpoint source;
   wire::UdpEndpoint remote;
   std::uint32_t next_hop{};        // whose MAC the frame carries
-  std::uint32_t epoch{};           // of the IP host when the MAC was looked up; 0: ask for each frame
+  std::uint32_t epoch{};           // of the IP host when the MAC was looked up; 0: ask for each frame, as all IPv6 does
+  std::uint8_t ttl{};
   bool is_looped{true};            // members of the group on the same port get a copy, where the port does not see to that
 
   [[nodiscard]] bool is_same(const Destination& other) const noexcept { return port == other.port && remote == other.remote; }
@@ -208,6 +209,8 @@ class LanePort final : public IpHost::Output, private Reassembly::Buffers {
     std::uint32_t address{};
     std::uint32_t prefix_length{};
     std::uint32_t address6{};      // handle; 0: no IPv6
+    std::uint32_t prefix_length6{};
+    shm::AddressBook* book{};      // what handles stand for
     const RoutePort* route{};      // next hops
     std::uint32_t mtu{1500};
     bool has_ip_fragments{};       // datagrams beyond the mtu are cut, and such ones put together
@@ -256,6 +259,16 @@ class LanePort final : public IpHost::Output, private Reassembly::Buffers {
   // The most payload of a datagram that can leave, in fragments where the port makes them.
   [[nodiscard]] std::size_t payload_max() const noexcept { return payload_max_; }
   [[nodiscard]] bool fits(std::size_t payload) const noexcept { return payload <= payload_max_; }
+  // The same for what goes to `remote`: IPv6 has the larger header, and no fragments.
+  [[nodiscard]] std::size_t payload_max(std::uint32_t remote) const noexcept {
+    constexpr std::size_t kLonger = wire::kIpv6HeaderLength - wire::kIpv4HeaderLength;
+    return is_ipv6_frame(remote) ? piece_max_ - wire::kUdpHeaderLength - kLonger : payload_max_;
+  }
+  [[nodiscard]] bool fits(std::size_t payload, std::uint32_t remote) const noexcept { return payload <= payload_max(remote); }
+  // Frames to `remote` have an IPv6 header; those of socket ports carry handles in IPv4 ones.
+  [[nodiscard]] bool is_ipv6_frame(std::uint32_t remote) const noexcept {
+    return wire::is_handle(remote) && options_.received_from->capabilities().needs_arp;
+  }
   // Frames that a datagram with so much payload leaves in.
   [[nodiscard]] std::size_t frames_for(std::size_t payload) const noexcept {
     const std::size_t bytes = wire::kUdpHeaderLength + payload;
@@ -277,6 +290,7 @@ class LanePort final : public IpHost::Output, private Reassembly::Buffers {
   // `finish(datagram)` may change the copy.
   template <typename Finish>
   [[nodiscard]] rte_mbuf* build(const Destination& destination, std::span<const std::byte> payload, Finish&& finish) noexcept;
+  [[nodiscard]] bool send_ipv6(const Destination& destination, std::span<const std::byte> payload, std::int64_t now_ns) noexcept;
   [[nodiscard]] bool send_remembering_nothing(Destination& destination, std::span<const std::byte> payload, bool has_members) noexcept;
   [[nodiscard]] bool send_fragments(const Destination& destination, std::span<const std::byte> payload, bool has_members) noexcept;
   // Of all fragments but the last.

@@ -226,6 +226,7 @@ void EthdevPort::read_clock() noexcept {
 Result<void> EthdevPort::settle_mac(const PortOptions& options) {
   rte_ether_addr device{};
   if (const int result = api_.mac_addr_get(port_, &device); result != 0) return device_failure("MAC of " + spec_.name, result);
+  has_ipv6_ = !options.address6.is_unspecified();
   mac_ = spec_.has_own_mac && options.mac.is_zero() ? to_mac(device) : port_mac(options);
   if (mac_ == to_mac(device)) return {};
   rte_ether_addr own = to_ether(mac_);
@@ -247,6 +248,7 @@ void EthdevPort::choose_receive_filter() {
 // Groups that share a MAC need one entry; all hosts are always on the list, for the queries of IGMP.
 bool EthdevPort::filter_by_list() {
   constexpr std::uint32_t kAllHosts = 0xE0000001;
+  if (has_ipv6_) return false;   // neighbours ask in groups that nobody joined; groups are many only where IPv4 has them
   std::vector<rte_ether_addr> macs{to_ether(wire::multicast_mac(kAllHosts))};
   for (const auto& [group, holders] : groups_) {
     const rte_ether_addr mac = to_ether(wire::multicast_mac(group));
@@ -258,7 +260,7 @@ bool EthdevPort::filter_by_list() {
 
 Result<wire::UdpEndpoint> EthdevPort::bind(const BindOptions& options) {
   auto bound = addresses_.bind(options.local);
-  if (bound && capabilities_.rx_queue_count > 1) steering_.steer(port_, *bound, options.queue);
+  if (bound && capabilities_.rx_queue_count > 1 && !wire::is_handle(bound->address)) steering_.steer(port_, *bound, options.queue);
   return bound;
 }
 

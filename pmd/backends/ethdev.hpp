@@ -94,6 +94,7 @@ class EthdevPort final : public Port, private MemifWatched {
   bool is_started_{};
   std::mutex device_mutex_;  // is_started_ and the gates, between the steward and the interrupt thread of a memif device
   bool needs_promiscuous_{};
+  bool has_ipv6_{};
   bool has_group_list_{};  // the device filters groups by MAC; else every group comes in
   std::map<std::uint32_t, std::uint32_t> groups_;  // joined, and how often
   bool was_up_{};  // since the last start

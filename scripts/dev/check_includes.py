@@ -14,7 +14,7 @@ ARROWS = {
     "pmd": ["dataplane/base", "dataplane/wire", "dataplane/shm"],
     "dataplane/core": ["dataplane/base", "dataplane/wire", "dataplane/shm", "dataplane/proto", "pmd"],
     "dataplane/client": ["dataplane/base", "dataplane/shm", "dataplane/wire/positions.hpp"],
-    "config/schema": ["dataplane/base", "pmd/port.hpp"],
+    "config/schema": ["dataplane/base", "dataplane/wire/ipv6.hpp", "pmd/port.hpp"],
     "controlplane/api": ["dataplane/base"],
     "controlplane/cli": ["controlplane/api", "dataplane/base", "dataplane/shm", "dataplane/wire", "config/schema", "dataplane/client",
                          "dataplane/core/route.hpp", "dataplane/core/cpu_plan.hpp", "pmd/packet_pool.hpp"],

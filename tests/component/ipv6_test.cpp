@@ -180,6 +180,122 @@ TEST_F(Ipv6, what_cannot_be_is_refused_by_name) {
   }
 }
 
+// ---- on ports of ours, where there is no kernel ----
+
+class Ipv6OnWire : public ManyReceivers {
+ protected:
+  struct Wires {
+    std::size_t nodes{2};
+    std::uint32_t lanes{1};
+    std::uint16_t vlan{};
+    pmd::Checksums checksums{pmd::Checksums::kAuto};
+    pmd::ImpairmentOptions impairment{};
+  };
+  void make(const Wires& wires) {
+    const auto give_addresses = [wires](Appliance::Options& options, std::size_t i) {
+      options.lanes = wires.lanes;
+      options.ports[0].vlan = wires.vlan;
+      options.ports[0].checksums = wires.checksums;
+      options.ports[0].address6 = *wire::parse_ipv6("fd00:10::" + std::to_string(i + 1));
+      options.ports[0].prefix_length6 = 64;
+    };
+    lab = std::make_unique<Lab>(Lab::Options{.nodes = wires.nodes, .impairment = wires.impairment, .adjust = give_addresses});
+  }
+  void expect_to_arrive(std::size_t count = 300) {
+    ASSERT_TRUE(connect());
+    const auto messages = make_messages(count);
+    ASSERT_TRUE(transfer(messages, 60 * kSecond_ns));
+    for (const auto& r : receivers) EXPECT_EQ(r->received, messages);
+  }
+};
+
+// proves 9.3/8
+TEST_F(Ipv6OnWire, neighbours_find_each_other_and_talk) {
+  make({});
+  receive(1, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  expect_to_arrive();
+  EXPECT_GT(lab->count(0, LaneCounter::kNdSolicitationsSent), 0U);
+  EXPECT_GT(lab->count(1, LaneCounter::kNdAdvertisementsSent), 0U);
+  EXPECT_EQ(lab->count(0, LaneCounter::kArpRequestsSent), 1U) << "the announcement";
+  EXPECT_EQ(lab->count(1, LaneCounter::kDropBadUdpChecksum), 0U);
+}
+
+// proves 5.3/2, 9.3/8
+TEST_F(Ipv6OnWire, a_group_has_members_on_several_hosts_and_at_home) {
+  make({.nodes = 3});
+  const std::string channel = "aeron:udp?endpoint=[ff05::9:1]:40456|interface=[fd00:10::]/64";
+  for (const std::size_t node : {0, 1, 2}) receive(node, channel);
+  publish_on(0, channel + "|fc=min,g:/3");
+  expect_to_arrive();
+  EXPECT_GT(lab->count(1, LaneCounter::kMldReportsSent), 0U);
+  EXPECT_GT(lab->count(0, LaneCounter::kFramesLooped), 0U);
+}
+
+// proves 9.3/8
+TEST_F(Ipv6OnWire, a_damaged_frame_is_dropped_whatever_checksums_the_port_has) {
+  make({.checksums = pmd::Checksums::kOff, .impairment = {.corrupt_ppm = 100'000, .seed = 21}});
+  receive(1, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  expect_to_arrive();
+  EXPECT_GT(lab->count(1, LaneCounter::kDropBadUdpChecksum), 0U);
+}
+
+TEST_F(Ipv6OnWire, a_wildcard_hears_what_comes_by_a_port_of_ours) {
+  make({});
+  receive(1, "aeron:udp?endpoint=[::]:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  expect_to_arrive();
+}
+
+TEST_F(Ipv6OnWire, frames_have_the_vlan_tag_of_their_port) {
+  make({.vlan = 7});
+  receive(1, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  expect_to_arrive(50);
+}
+
+TEST_F(Ipv6OnWire, streams_of_another_lane_cross_to_the_port_and_back) {
+  make({.lanes = 3});
+  const std::string group = "aeron:udp?endpoint=[ff05::9:1]:40456|interface=[fd00:10::]/64";
+  for (const std::size_t node : {0, 1}) receive(node, group);
+  publish_on(0, group + "|fc=min,g:/2");
+  expect_to_arrive(100);
+  receivers.clear();
+  receive(1, "aeron:udp?endpoint=[fd00:10::2]:40457");
+  publish_on(0, "aeron:udp?endpoint=[fd00:10::2]:40457");
+  expect_to_arrive(100);
+}
+
+// proves 9.3/7
+TEST_F(Ipv6OnWire, a_datagram_nobody_listens_for_is_answered_with_port_unreachable) {
+  make({});
+  publish_on(0, "aeron:udp?endpoint=[fd00:10::2]:40456");   // its SETUPs go there
+  // Whoever sent it counts the answer and goes on.
+  ASSERT_TRUE(lab->run_until([&] { return lab->count(0, LaneCounter::kDropOtherProtocol) > 0; }, 5 * kSecond_ns));
+  EXPECT_GT(lab->count(1, LaneCounter::kIcmpRepliesSent), 0U);
+  EXPECT_GT(lab->count(1, LaneCounter::kDropNoEndpoint), 0U);
+}
+
+TEST_F(Ipv6OnWire, both_families_live_side_by_side) {
+  make({});
+  receive(1, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  receive(1, "aeron:udp?endpoint=10.0.0.2:40456");
+  publish_on(0, "aeron:udp?endpoint=10.0.0.2:40456");
+  ASSERT_TRUE(lab->run_until([&] { return publication.is_connected() && receivers[1]->subscription.is_connected(); }, 5 * kSecond_ns));
+  EXPECT_FALSE(receivers[0]->subscription.is_connected());
+}
+
+TEST_F(Ipv6OnWire, datagrams_that_do_not_fit_are_refused_by_name) {
+  make({});
+  publish = lab->connect(0);
+  const auto refused = publish->add_publication("aeron:udp?endpoint=[fd00:10::2]:40456|mtu=1472", kStream);   // with an IPv4 header it would fit
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("1452 bytes of payload"), std::string::npos) << refused.error().message;
+  const auto fits = publish->add_publication("aeron:udp?endpoint=[fd00:10::2]:40457|mtu=1440", kStream);
+  EXPECT_TRUE(fits) << fits.error().message;
+}
+
 }  // namespace
 }  // namespace thalweg::test
 

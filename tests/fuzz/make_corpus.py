@@ -94,6 +94,29 @@ def ipv6():
         put("ipv6", name, struct.pack(">IHBB", 0x60000000, 8 + len(message), 0, 1) + source + group + bytes.fromhex("3a00050200000100") + message)
 
 
+def ip_host6():
+    """What neighbours, routers and strangers send to 2001:db8::1; the target puts the checksums right."""
+    def frame(message, hops=255, to="20010db8000000000000000000000001", hop_by_hop=b"", protocol=58):
+        source = bytes.fromhex("fe80" + "00" * 13 + "02" if hop_by_hop else "20010db8" + "00" * 11 + "02")
+        ip = struct.pack(">IHBB", 0x60000000, len(hop_by_hop + message), 0 if hop_by_hop else protocol, hops) + source + bytes.fromhex(to)
+        packet = bytes.fromhex("020000000001020000000002") + b"\x86\xdd" + ip + hop_by_hop + message
+        return b"\0" + struct.pack("<H", len(packet)) + packet
+    ours, peer, mac = bytes.fromhex("20010db8000000000000000000000001"), bytes.fromhex("20010db8000000000000000000000002"), bytes.fromhex("020000000002")
+    alert, groups = bytes.fromhex("3a00050200000100"), "ff020000000000000000000000000001"
+    asked = b"\x09\2\x0a\2"   # a neighbour is asked for, and a frame waits
+    for name, script in {
+        "solicitation": frame(bytes([135]) + b"\0" * 7 + ours + b"\1\1" + mac),
+        "probe": frame(bytes([135]) + b"\0" * 7 + ours, to="ff0200000000000000000001ff000001"),
+        "advertisement": asked + frame(bytes([136, 0, 0, 0, 0x60, 0, 0, 0]) + peer + b"\2\1" + mac) + b"\x04\x70\x17\x08\x09\2",
+        "query-v2": b"\x0b\1\x0b\2" + frame(struct.pack(">BBHHH", 130, 0, 0, 1000, 0) + bytes(16) + b"\2\x7d\0\0", 1, groups, alert) + b"\4\xff\0\x08\x0c\1\x08",
+        "query-v1": b"\x0b\1" + frame(struct.pack(">BBHHH", 130, 0, 0, 1000, 0) + bytes(16), 1, groups, alert) + b"\4\xff\0\x08\x0c\1\4\xff\0\x08",
+        "echo": frame(bytes([128]) + b"\0" * 7 + b"ping", 64) * 2,
+        "datagram": frame(struct.pack(">HHHH", 5000, 40456, 40, 0) + bytes(32), 64, protocol=17),
+        "announce": b"\x0d\x0d" + b"\4\xff\0\x08" * 3,
+    }.items():
+        put("ip_host", "ipv6-" + name, b"\4" + script)
+
+
 def commands():
     head = struct.pack("<qq", 42, 43)
     channel = b"aeron:udp?endpoint=localhost:40123"
@@ -209,6 +232,7 @@ def main():
     commands()
     fragments()
     ipv6()
+    ip_host6()
     uris()
     control()
     files()

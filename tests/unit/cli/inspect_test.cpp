@@ -243,6 +243,25 @@ TEST_F(Inspect, route_get_knows_the_routes_of_the_running_instance) {
   EXPECT_EQ(routes[0]["why"], "longest matching route: 10.9.0.0/16 via 10.0.0.7 of port a");
 }
 
+TEST_F(Inspect, route_get_knows_the_ipv6_side_of_a_port) {
+  const auto enter = [this](const char* text) { return registry_->addresses.enter({*wire::parse_ipv6(text), 0}, shm::AddressBook::By::kNamed, 1); };
+  auto& port = registry_->ports[0];
+  port.address6 = enter("2001:db8::1");
+  port.prefix_length6 = 64;
+  port.gateway6 = enter("fe80::fe");
+  port.routes[0] = {enter("2001:db8:9::"), 48, enter("2001:db8::7")};
+  port.route_count = 1;
+  const auto first = [this](const std::string& address) { return here({"route", "get", "aeron:udp?endpoint=[" + address + "]:40123", "--json"}).json()["routes"][0]; };
+  const auto near = first("2001:db8::2");
+  EXPECT_EQ(near["port"], "a");
+  EXPECT_EQ(near["source"], "2001:db8::1");
+  EXPECT_EQ(near["why"], "longest matching subnet: 2001:db8::1/64");
+  EXPECT_EQ(first("2001:db8:9::2")["next_hop"], "2001:db8::7");
+  EXPECT_EQ(first("2001:db8:9::2")["why"], "longest matching route: 2001:db8:9::/48 via 2001:db8::7 of port a");
+  EXPECT_EQ(first("2001:db9::2")["next_hop"], "fe80::fe");
+  EXPECT_EQ(first("2001:db9::2")["why"], "gateway fe80::fe of port a");
+}
+
 TEST_F(Inspect, route_get_shows_every_port_that_listens_on_the_wildcard) {
   const auto routes = here({"route", "get", "aeron:udp?endpoint=0.0.0.0:40123", "--json"}).json()["routes"];
   EXPECT_EQ(routes.size(), 4U) << "one to send, three to receive";

@@ -156,6 +156,25 @@ ports:
   EXPECT_FALSE(Port{}.has_ip_fragments);
 }
 
+TEST(Load, the_ipv6_side_of_a_port_reaches_it) {
+  const Loaded loaded = load_text(R"(
+ports:
+  - {name: a, type: tap, device: t0, address: 10.0.0.1/24, address6: "2001:db8::1/64", gateway6: "fe80::fe",
+     routes6: [{to: "2001:db8:9::/48", via: "2001:db8::2"}]}
+  - {name: b, type: tap, device: t1, address: 10.0.1.1/24}
+)", "f.yaml");
+  ASSERT_EQ(errors_of(loaded), "");
+  const pmd::PortOptions port = port_options(loaded.config)[0];
+  EXPECT_EQ(wire::format_ipv6(port.address6), "2001:db8::1");
+  EXPECT_EQ(port.prefix_length6, 64U);
+  EXPECT_EQ(wire::format_ipv6(port.gateway6), "fe80::fe");
+  ASSERT_EQ(port.routes6.size(), 1U);
+  EXPECT_EQ(wire::format_ipv6(port.routes6[0].network), "2001:db8:9::");
+  EXPECT_EQ(port.routes6[0].prefix_length, 48U);
+  EXPECT_EQ(wire::format_ipv6(port.routes6[0].gateway), "2001:db8::2");
+  EXPECT_TRUE(port_options(loaded.config)[1].address6.is_unspecified()) << "no IPv6 unless asked for";
+}
+
 // proves 7/17
 TEST(Load, what_members_of_groups_do_by_default_is_configured) {
   const Loaded loaded = load_text("streams: {multicast-ttl: 8, receiver-group-tag: -7, receiver-group: always}\n", "f.yaml");
@@ -320,6 +339,51 @@ INSTANTIATE_TEST_SUITE_P(
                 "f.yaml:1:18: error: 'level' needs one of error, warn, info, debug; found 'loud'\n"
                 "f.yaml:2:11: error: streams.unblock-timeout 5s must be longer than control-plane.client-liveness-timeout 10s\n"}),
     [](const auto& test) { return std::string{test.param.name}; });
+
+// The next key begins in column 60.
+#define TAP "ports:\n  - {name: a, type: tap, device: t0, " "address: 10.0.0.1/24, "
+INSTANTIATE_TEST_SUITE_P(
+    Ipv6, BadFiles,
+    testing::Values(
+        BadFile{"ipv4", TAP "address6: 10.0.0.1/24}\n",
+                "f.yaml:2:70: error: 'address6' needs an IPv6 address with prefix length (2001:db8::1/64); found '10.0.0.1/24'\n"},
+        BadFile{"no_prefix", TAP "address6: \"2001:db8::1\"}\n",
+                "f.yaml:2:70: error: 'address6' needs an IPv6 address with prefix length (2001:db8::1/64); found '2001:db8::1'\n"},
+        BadFile{"prefix_too_long", TAP "address6: \"2001:db8::1/129\"}\n",
+                "f.yaml:2:70: error: 'address6' needs an IPv6 address with prefix length (2001:db8::1/64); found '2001:db8::1/129'\n"},
+        BadFile{"gateway_with_prefix", TAP "address6: \"2001:db8::1/64\", gateway6: \"fe80::1/64\"}\n",
+                "f.yaml:2:98: error: 'gateway6' needs an IPv6 address (2001:db8::1); found 'fe80::1/64'\n"},
+        BadFile{"loopback_elsewhere", TAP "address6: \"::1/128\"}\n", "f.yaml:2:60: error: '::1/128' is not the address of a host that others reach\n"},
+        BadFile{"group", TAP "address6: \"ff05::1/64\"}\n", "f.yaml:2:60: error: 'ff05::1/64' is not the address of a host that others reach\n"},
+        BadFile{"link_local", TAP "address6: \"fe80::1/64\"}\n", "f.yaml:2:60: error: 'fe80::1/64' is not the address of a host that others reach\n"},
+        BadFile{"mapped", TAP "address6: \"::ffff:10.0.0.1/96\"}\n", "f.yaml:2:60: error: '::ffff:10.0.0.1/96' is not the address of a host that others reach\n"},
+        BadFile{"all_routers", TAP "address6: \"2001:db8::/64\"}\n",
+                "f.yaml:2:60: error: '2001:db8::/64' is the address of all routers of the network, not of a host in it\n"},
+        BadFile{"mtu_too_small", TAP "address6: \"2001:db8::1/64\", mtu: 1279}\nstreams: {mtu: 1024}\n",
+                "f.yaml:2:60: error: IPv6 needs a mtu of at least 1280, port 'a' has 1279\n"},
+        BadFile{"streams_mtu", TAP "address6: \"2001:db8::1/64\"}\nstreams: {mtu: 1472}\n",
+                "f.yaml:2:60: error: streams.mtu 1472 and 48 bytes of headers do not fit the mtu 1500 of port 'a', and IPv6 is not sent in fragments\n"},
+        BadFile{"same_address", TAP "address6: \"2001:db8::1/64\"}\n  - {name: b, type: tap, device: t1, address: 10.0.1.1/24, address6: \"2001:db8:0::1/48\"}\n",
+                "f.yaml:3:60: error: ports 'a' and 'b' have the same address 2001:db8::1\n"},
+        BadFile{"same_network", TAP "address6: \"2001:db8::1/64\"}\n  - {name: b, type: tap, device: t1, address: 10.0.1.1/24, address6: \"2001:db8::2/64\"}\n",
+                "f.yaml:3:60: error: ports 'a' and 'b' overlap in the network 2001:db8::/64: no rule could choose between them\n"},
+        BadFile{"gateway_elsewhere", TAP "address6: \"2001:db8::1/64\", gateway6: \"2001:db9::1\"}\n",
+                "f.yaml:2:88: error: gateway6 2001:db9::1 must be link-local or lie in the network of address6 2001:db8::1/64\n"},
+        BadFile{"gateway_is_us", TAP "address6: \"2001:db8::1/64\", gateway6: \"2001:db8::1\"}\n", "f.yaml:2:88: error: gateway6 2001:db8::1 is the port's own address\n"},
+        BadFile{"gateway_without_address", TAP "gateway6: \"2001:db8::1\"}\n", "f.yaml:2:60: error: gateway6 2001:db8::1 needs an address6 of the port\n"},
+        BadFile{"route_with_host_bits", TAP "address6: \"2001:db8::1/64\",\n     routes6: [{to: \"2001:db8:9::1/48\", via: \"2001:db8::2\"}]}\n",
+                "f.yaml:3:17: error: '2001:db8:9::1/48' has bits behind its prefix: the network is 2001:db8:9::/48\n"},
+        BadFile{"route_to_groups", TAP "address6: \"2001:db8::1/64\",\n     routes6: [{to: \"ff00::/8\", via: \"2001:db8::2\"}]}\n",
+                "f.yaml:3:17: error: 'ff00::/8' is not a network of hosts behind a router\n"},
+        BadFile{"route_to_our_network", TAP "address6: \"2001:db8::1/64\",\n     routes6: [{to: \"2001:db8::/64\", via: \"2001:db8::2\"}]}\n",
+                "f.yaml:3:17: error: '2001:db8::/64' is the network of port 'a'\n"},
+        BadFile{"route_twice", TAP "address6: \"2001:db8::1/64\",\n     routes6: [{to: \"2001:db9::/64\", via: \"2001:db8::2\"}, {to: \"2001:db9:0::/64\", via: \"fe80::2\"}]}\n",
+                "f.yaml:3:60: error: there is a route to 2001:db9:0::/64 already, by port 'a'\n"},
+        BadFile{"next_hop_elsewhere", TAP "address6: \"2001:db8::1/64\",\n     routes6: [{to: \"2001:db9::/64\", via: \"2001:db9::2\"}]}\n",
+                "f.yaml:3:38: error: next hop 2001:db9::2 must be link-local or lie in the network of address6 2001:db8::1/64\n"},
+        BadFile{"of_a_kernel_port", "ports: [{name: k, type: kernel, address6: \"2001:db8::1/64\"}]\n", "f.yaml:1:33: error: 'address6' means nothing for a port of type kernel\n"}),
+    [](const auto& test) { return std::string{test.param.name}; });
+#undef TAP
 
 TEST(Overrides, flags_win_over_the_environment_and_that_over_the_file) {
   const auto overrides = make_overrides({"THALWEG_STREAMS_MTU=1376", "THALWEG_CONTROL_PLANE_POLL_INTERVAL=50us", "THALWEG_LOGGING_LEVEL=warn", "HOME=/x"},

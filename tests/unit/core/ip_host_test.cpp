@@ -156,17 +156,22 @@ TEST_F(IpHostTest, a_storm_of_strangers_keeps_nobody_out_that_we_want) {
   const auto ask = [&](std::uint32_t address) {
     std::byte payload[wire::ArpPacket::kLength];
     wire::build(payload, wire::ArpPacket{wire::ArpPacket::kRequest, kPeerMac, address, kOurMac, kOurs});
-    EXPECT_TRUE(wide.on_arp(payload, now)) << "answered all the same";
+    return wide.on_arp(payload, now);
   };
   EXPECT_FALSE(wide.resolve(kPeer, now));
-  for (std::uint32_t i = 0; i < 3 * IpHost::kNeighboursMax; ++i) ask(0x0A010000 + i);
-  ask(kPeer);
+  std::uint32_t answered = 0;
+  for (std::uint32_t i = 0; i < 3 * IpHost::kNeighboursMax; ++i) answered += ask(0x0A010000 + i) ? 1 : 0;
+  EXPECT_EQ(answered, IpHost::kRepliesPerSecond);
+  EXPECT_EQ(wide.statistics().replies_limited, 3 * IpHost::kNeighboursMax - answered);
+  EXPECT_TRUE(ask(kPeer)) << "whom we send to is answered beside it";
   EXPECT_EQ(wide.resolve(kPeer, now), kPeerMac);
   for (std::uint32_t i = 0; i < 100; ++i) {
     EXPECT_FALSE(wide.resolve(0x0A020000 + i, now));
     EXPECT_TRUE(wide.hold(0x0A020000 + i, handle(1 + i))) << "it is asked for";
   }
   EXPECT_EQ(wide.resolve(kPeer, now), kPeerMac);
+  now += kSecond;
+  EXPECT_TRUE(ask(0x0A030000)) << "the next second";
   wide.discard_all();
 }
 
