@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Multicast on a Linux bridge that snoops IGMP: an appliance, a Linux host with plain UDP sockets and a bystander, each in a network namespace
-of its own, joined by the bridge in this one. Usage: multicast.py af_packet|af_xdp [CASE...]
+"""Multicast on a Linux bridge that snoops IGMP, or MLD: an appliance, a Linux host with plain UDP sockets and a bystander, each in a network
+namespace of its own, joined by the bridge in this one. Usage: multicast.py af_packet|af_xdp ipv4|ipv6 [CASE...]
 """
 import contextlib
 import json
@@ -15,11 +15,19 @@ import time
 from harness import Appliance, Failure, SKIPPED, check, ended, finish, run_cases, wait_for
 import namespaces
 
-GROUP, CONTROL, STRANGE = "224.10.9.1", "224.10.9.2", "224.10.9.77"
-OURS, LINUX, BYSTANDER = "10.77.2.1", "10.77.2.2", "10.77.2.3"
 PORT = 40456
-CHANNEL = f"aeron:udp?endpoint={GROUP}:{PORT}|interface={OURS}/24"
 KIND = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+FAMILY = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+IS_IPV6 = FAMILY == "ipv6"
+if IS_IPV6:
+    GROUP, CONTROL, STRANGE = "ff05::9:1", "ff05::9:2", "ff05::9:77"
+    OURS, LINUX, BYSTANDER, QUERIER, PREFIX = "fd77::1", "fd77::2", "fd77::3", "fd77::fe", 64
+    SOCKETS, AT_OURS, AT_LINUX, AT_GROUP = socket.AF_INET6, f"[{OURS}]", f"[{LINUX}]", f"[{GROUP}]"
+else:
+    GROUP, CONTROL, STRANGE = "224.10.9.1", "224.10.9.2", "224.10.9.77"
+    OURS, LINUX, BYSTANDER, QUERIER, PREFIX = "10.77.2.1", "10.77.2.2", "10.77.2.3", "10.77.2.254", 24
+    SOCKETS, AT_OURS, AT_LINUX, AT_GROUP = socket.AF_INET, OURS, LINUX, GROUP
+CHANNEL = f"aeron:udp?endpoint={AT_GROUP}:{PORT}|interface={AT_OURS}/{PREFIX}"
 FRAME_TYPES = {1: "data", 3: "status message", 5: "setup"}
 
 
@@ -44,17 +52,23 @@ def setns(descriptor):
     check(ctypes.CDLL(None, use_errno=True).setns(descriptor, clone_newnet) == 0, "setns")
 
 
+def give_address(device, address, prefix=()):
+    if IS_IPV6:
+        namespaces.run(*prefix, "sysctl", "-qw", f"net.ipv6.conf.{device}.accept_dad=0", f"net.ipv6.conf.{device}.disable_ipv6=0")
+    namespaces.run(*prefix, "ip", "address", "add", f"{address}/{PREFIX}", "dev", device, *(["nodad"] if IS_IPV6 else []))
+
+
 class Host:
     """Plain Linux: an address, and sockets made in its namespace, which live as long as `stack`."""
 
     def __init__(self, stack, neighbour, address):
         self.stack, self.neighbour, self.address = stack, neighbour, address
-        namespaces.run(*neighbour.prefix, "ip", "address", "add", f"{address}/24", "dev", neighbour.peer_device)
+        give_address(neighbour.peer_device, address, neighbour.prefix)
         namespaces.run(*neighbour.prefix, "ethtool", "-K", neighbour.peer_device, "tx", "off")  # else its checksums are unfinished
 
     def bound(self, address, port):
         with inside(netns_of(self.neighbour)):
-            sock = self.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sock = self.stack.enter_context(socket.socket(SOCKETS, socket.SOCK_DGRAM))
             sock.bind((address, port))
             sock.settimeout(30)
         return sock
@@ -62,18 +76,52 @@ class Host:
     def member(self, group):
         """A UDP socket that joined `group`."""
         sock = self.bound(group, PORT)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + socket.inet_aton(self.address))
+        if IS_IPV6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.inet_pton(SOCKETS, group) + struct.pack("@I", self.index()))
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + socket.inet_aton(self.address))
         return sock
+
+    def index(self):
+        with inside(netns_of(self.neighbour)):
+            return socket.if_nametoindex(self.neighbour.peer_device)
 
     def sender(self):
         sock = self.bound(self.address, 0)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(self.address))
+        if IS_IPV6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, self.index())
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(self.address))
         return sock
 
     def bad_checksums(self):
+        if IS_IPV6:
+            out = namespaces.run(*self.neighbour.prefix, "cat", "/proc/net/snmp6").split()
+            return int(out[out.index("Udp6InCsumErrors") + 1])
         out = namespaces.run(*self.neighbour.prefix, "cat", "/proc/net/snmp").splitlines()
         names, values = [line.split() for line in out if line.startswith("Udp:")]
         return int(values[names.index("InCsumErrors")])
+
+
+def inet_checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+def udp_of(frame):
+    """(destination address, UDP header and payload, pseudo header) of a frame; None if it is of another kind."""
+    if IS_IPV6:
+        if frame[12:14] != b"\x86\xdd" or frame[20] != 17:
+            return None
+        udp = frame[54:54 + struct.unpack("!H", frame[18:20])[0]]
+        return socket.inet_ntop(SOCKETS, frame[38:54]), udp, frame[22:54] + struct.pack("!IHBB", len(udp), 0, 0, 17)
+    if frame[12:14] != b"\x08\x00" or frame[23] != 17 or frame[14] != 0x45:
+        return None
+    udp = frame[34:14 + struct.unpack("!H", frame[16:18])[0]]
+    return socket.inet_ntoa(frame[30:34]), udp, frame[26:34] + struct.pack("!BBH", 0, 17, len(udp))
 
 
 class Tap:
@@ -88,15 +136,10 @@ class Tap:
         found = []
         while select.select([self.sock], [], [], 0 if found else patience_s)[0]:
             frame, (_, _, kind, _, _) = self.sock.recvfrom(70000)
-            if frame[12:14] != b"\x08\x00" or frame[23] != 17 or frame[14] != 0x45:
-                continue
-            total = struct.unpack("!H", frame[16:18])[0]
-            ip, udp = frame[14:34], frame[34:14 + total]
-            pseudo = ip[12:20] + struct.pack("!BBH", 0, 17, len(udp)) + udp + b"\0" * (len(udp) % 2)
-            total = sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo))
-            while total >> 16:
-                total = (total & 0xFFFF) + (total >> 16)
-            found.append((socket.inet_ntoa(ip[16:20]), struct.unpack("!H", udp[6:8])[0], total == 0xFFFF, kind))
+            datagram = udp_of(frame)
+            if datagram is not None:
+                to, udp, pseudo = datagram
+                found.append((to, struct.unpack("!H", udp[6:8])[0], inet_checksum(pseudo + udp) == 0, kind))
         return found
 
 
@@ -106,12 +149,12 @@ class Network:
     def __init__(self, stack):
         self.neighbours = [stack.enter_context(namespaces.Neighbour(n)) for n in range(3)]
         namespaces.run("ip", "link", "add", "br0", "type", "bridge", "mcast_snooping", "1", "mcast_querier", "1", "mcast_startup_query_interval", "100",
-                       "mcast_startup_query_count", "1", "mcast_query_response_interval", "100")
+                       "mcast_startup_query_count", "3", "mcast_query_response_interval", "100")
         stack.callback(namespaces.run, "ip", "link", "delete", "br0")
-        namespaces.run("ip", "address", "add", "10.77.2.254/24", "dev", "br0")  # a querier asks from its address
         for neighbour in self.neighbours:
             namespaces.run("ip", "link", "set", neighbour.device, "master", "br0")
         namespaces.bring_up("br0")
+        give_address("br0", QUERIER)  # a querier asks from its address
         self.linux = Host(stack, self.neighbours[1], LINUX)
         self.bystander = Host(stack, self.neighbours[2], BYSTANDER)
 
@@ -137,7 +180,8 @@ def network(scratch):
     with contextlib.ExitStack() as stack:
         net = Network(stack)
         neighbour = net.neighbours[0]
-        yaml = f"ports:\n  - {{name: wire, type: {KIND}, address: {OURS}/24, device: {neighbour.peer_device}}}\n"
+        addresses = f'address: 10.77.2.1/24, address6: "{OURS}/{PREFIX}"' if IS_IPV6 else f"address: {OURS}/{PREFIX}"
+        yaml = f"ports:\n  - {{name: wire, type: {KIND}, {addresses}, device: {neighbour.peer_device}}}\n"
         appliance = Appliance(scratch, "ours", yaml, prefix=neighbour.prefix, environment={"THALWEG_INSTANCE_DELETE_ON_SHUTDOWN": "true"})
         appliance.start()
         try:
@@ -167,7 +211,7 @@ def a_linux_socket_gets_our_multicast_with_right_checksums(scratch):
         member, tap = net.linux.member(GROUP), Tap(net.neighbours[1].device)
         with ended(appliance.spawn("pub", "--channel", CHANNEL, "--count", "1", "--wait", "60s")):
             for _ in range(5):
-                datagram, (source, _) = member.recvfrom(2000)
+                datagram, (source, *_) = member.recvfrom(2000)
                 check(source == OURS and type_of(datagram) == "setup", f"{type_of(datagram)} from {source}")
             frames = [frame for frame in tap.frames() if frame[0] == GROUP]
             check(len(frames) >= 5, f"{len(frames)} frames on the wire")
@@ -178,9 +222,9 @@ def a_linux_socket_gets_our_multicast_with_right_checksums(scratch):
 def a_linux_socket_gets_our_unicast_with_right_checksums(scratch):
     with network(scratch) as (net, appliance):
         sock = net.linux.bound(LINUX, PORT)
-        with ended(appliance.spawn("pub", "--channel", f"aeron:udp?endpoint={LINUX}:{PORT}", "--count", "1", "--wait", "60s")):
+        with ended(appliance.spawn("pub", "--channel", f"aeron:udp?endpoint={AT_LINUX}:{PORT}", "--count", "1", "--wait", "60s")):
             for _ in range(3):
-                datagram, (source, _) = sock.recvfrom(2000)
+                datagram, (source, *_) = sock.recvfrom(2000)
                 check(source == OURS and type_of(datagram) == "setup", f"{type_of(datagram)} from {source}")
         check(net.linux.bad_checksums() == 0, "the kernel found a wrong checksum")
 
@@ -195,11 +239,46 @@ def what_linux_sends_to_a_group_reaches_our_receiver_and_we_answer_the_control_g
                 sender.sendto(setup(1001, 4711), (GROUP, PORT))
                 return select.select([control], [], [], 0.2)[0]
             wait_for(is_answered, "a status message")
-            datagram, (source, port) = control.recvfrom(2000)
+            datagram, (source, port, *_) = control.recvfrom(2000)
             check(type_of(datagram) == "status message" and (source, port) == (OURS, PORT), f"{type_of(datagram)} from {source}:{port}")
             sender.sendto(data(1001, 4711, 0, b"one") + data(1001, 4711, 64, b"two"), (GROUP, PORT))
             received = finish(subscriber, "sub")
             check(received["messages_received"] == 2, f"received {received}")
+
+
+def what_linux_sends_to_our_address_is_received_and_answered(scratch):
+    with network(scratch) as (net, appliance):
+        sock = net.linux.bound(LINUX, 0)
+        with ended(appliance.spawn("sub", "--channel", f"aeron:udp?endpoint={AT_OURS}:{PORT}", "--count", "2", "--wait", "60s")) as subscriber:
+            def is_answered():
+                sock.sendto(setup(1001, 4711), (OURS, PORT))
+                try:
+                    return select.select([sock], [], [], 0.2)[0] and type_of(sock.recv(2000)) == "status message"
+                except ConnectionRefusedError:  # before the subscription is there
+                    return False
+            wait_for(is_answered, "a status message")
+            sock.sendto(data(1001, 4711, 0, b"one") + data(1001, 4711, 64, b"two"), (OURS, PORT))
+            received = finish(subscriber, "sub")
+            check(received["messages_received"] == 2, f"received {received}")
+        check(net.linux.bad_checksums() == 0, "the kernel found a wrong checksum")
+
+
+def linux_finds_us_pings_us_and_hears_that_nobody_listens(scratch):
+    with network(scratch) as (net, appliance):
+        namespaces.run(*net.linux.neighbour.prefix, "ping", "-c", "5", "-i", "0.2", "-w", "30", OURS)
+        sock = net.linux.bound(LINUX, 0)
+        sock.connect((OURS, 9))
+
+        def is_refused():
+            try:
+                sock.send(b"anybody?")
+                return bool(select.select([sock], [], [], 0.2)[0]) and not sock.recv(2000)
+            except ConnectionRefusedError:
+                return True
+        wait_for(is_refused, "port unreachable")
+        counters = {row["name"]: row["value"] for row in appliance.run("stat")["lane_counters"]}
+        answers = "nd_advertisements_sent" if IS_IPV6 else "arp_replies_sent"
+        check(counters[answers] > 0 and counters["icmp_replies_sent"] >= 6, f"counters {counters}")
 
 
 def the_bridge_forwards_what_we_joined_and_nothing_else(scratch):
@@ -236,22 +315,23 @@ def our_membership_is_told_again_when_the_bridge_asks(scratch):
 
 CASES = [a_linux_socket_gets_our_multicast_with_right_checksums, a_linux_socket_gets_our_unicast_with_right_checksums,
          what_linux_sends_to_a_group_reaches_our_receiver_and_we_answer_the_control_group, the_bridge_forwards_what_we_joined_and_nothing_else,
-         our_membership_is_told_again_when_the_bridge_asks]
+         our_membership_is_told_again_when_the_bridge_asks, what_linux_sends_to_our_address_is_received_and_answered,
+         linux_finds_us_pings_us_and_hears_that_nobody_listens]
 
 
 def main():
-    if KIND not in ("af_packet", "af_xdp"):
-        sys.exit("which kind of port? af_packet or af_xdp")
+    if KIND not in ("af_packet", "af_xdp") or FAMILY not in ("ipv4", "ipv6"):
+        sys.exit("which kind of port, of which family? af_packet or af_xdp, ipv4 or ipv6")
     if os.geteuid() != 0:
         print("skipped: needs root, for network namespaces")
         return 1 if os.environ.get("CI") == "true" else SKIPPED
-    sys.argv.insert(1, KIND)  # for the script that runs inside
+    sys.argv[1:1] = [KIND, FAMILY]  # for the script that runs inside
     try:
         namespaces.enter()
     except Failure as error:
         print(f"failed: {error}")
         return 1
-    del sys.argv[1]
+    del sys.argv[1:3]
     return run_cases(CASES)
 
 
