@@ -41,7 +41,7 @@ void open_cnc(Input& in, const std::string& directory) {
     touch(cnc->counter_metadata());
     touch(cnc->counter_values());
     touch(cnc->error_log());
-    static_cast<void>(cnc->pid() + cnc->start_ms() + cnc->version());
+    static_cast<void>(cnc->pid() ^ cnc->start_ms() ^ cnc->version());
   }
 }
 
