@@ -80,6 +80,7 @@ int Conductor::poll(Time now) {
   work += bells;
   if (!is_ready_ && world_.is_data_plane_active()) become_ready();
   if (is_ready_) work += read_commands();
+  if (is_ready_ && has_unused_endpoints_) release_unused_endpoints();
   const int finished = commands_.poll();
   work += finished;
   if (work > 0) {

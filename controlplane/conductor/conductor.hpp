@@ -76,6 +76,7 @@ class Conductor {
   void unblock_ring();
   void sum_counters();
   void recover_destination_links();
+  void release_unused_endpoints();
   void recover_sums();
   void free_stray_counters();
   [[nodiscard]] std::uint32_t lane_count() const noexcept;
@@ -88,6 +89,7 @@ class Conductor {
   CommandQueue commands_;
   ReResolution re_resolution_;
   bool is_ready_{false};
+  bool has_unused_endpoints_{false};      // a predecessor's, perhaps
   bool is_closed_{false};
   std::int64_t lively_ns_{};              // when the data plane last answered or a command last moved
   std::int64_t next_tick_ns_{};

@@ -44,13 +44,17 @@ void Conductor::recover() {
   is_ready_ = world_.files.cnc.version() != 0;
   service_everything();
   commands_.recover();
-  if (is_ready_) static_cast<void>(read_commands());
-  // Only now: an endpoint that nobody has may be what the predecessor made for one of these commands.
-  const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
-  for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
+  has_unused_endpoints_ = true;
   // It may have died between a slot and the bell for it, and nobody would ever look.
   world_.registry->header.control_to_steward.rescan.store(1, std::memory_order_release);
   shm::wake(world_.registry->header.steward_wake);
+}
+
+// After the first commands: an endpoint that nobody has may be what the predecessor made for one of them.
+void Conductor::release_unused_endpoints() {
+  has_unused_endpoints_ = false;
+  const std::vector<std::uint32_t> endpoints = world_.endpoints.used();
+  for (const std::uint32_t index : endpoints) services_.endpoints.release_if_unused(index);
 }
 
 // Which destination a link to a publication goes through follows from what the destinations name.
