@@ -215,8 +215,9 @@ TEST_F(HostVerbs, init_changes_undo_restores_and_neither_does_anything_twice) {
   const auto before = files();
   const test::Outcome first = host_verb("init");
   ASSERT_EQ(first.exit, 0) << first.err;
-  ASSERT_FALSE(first.json()["steps"].empty());
-  for (const auto& step : first.json()["steps"]) EXPECT_EQ(step["result"], "done");
+  const auto taken = first.json();
+  ASSERT_FALSE(taken["steps"].empty());
+  for (const auto& step : taken["steps"]) EXPECT_EQ(step["result"], "done");
   const auto changed = files();
   EXPECT_EQ(read(kThp), "madvise");
   const test::Outcome again = host_verb("init");
