@@ -1,5 +1,7 @@
 #include "config/schema/decoder.hpp"
 
+#include <algorithm>
+
 namespace thalweg::config {
 namespace {
 
@@ -43,7 +45,7 @@ class NodeMap final : public Map {
         findings_.error(path_, entry.place, "unknown key " + shown(entry.key) + where() +
                                          (near.empty() ? std::string{} : "; did you mean '" + std::string{near} + "'?"));
       } else if (is_duplicate) {
-        findings_.error(path_, entry.place, "duplicate key '" + entry.key + "'" + where());
+        findings_.error(inner_path(entry.key), entry.place, "duplicate key '" + entry.key + "'" + where());
       }
     }
   }
@@ -54,7 +56,7 @@ class NodeMap final : public Map {
     if (entry == nullptr) return;
     const Node& node = entry->value;
     if (node.kind != Node::Kind::kScalar) {
-      findings_.error(path_, node.kind == Node::Kind::kNull ? entry->place : node.place,
+      findings_.error(inner_path(key.name), node.kind == Node::Kind::kNull ? entry->place : node.place,
                       "'" + std::string{key.name} + "' needs " + describe_rule(value.rule) + "; found " + std::string{kind_name(node.kind)});
       return;
     }
@@ -68,7 +70,7 @@ class NodeMap final : public Map {
       const std::string_view near = nearest_word(node.text, value.rule.words);
       if (!near.empty()) text += "; did you mean '" + std::string{near} + "'?";
     }
-    findings_.error(path_, node.place, std::move(text));
+    findings_.error(inner_path(key.name), node.place, std::move(text));
   }
 
   void nested(const Key& key, const std::function<void(Map&)>& decode_inner) override {
@@ -85,7 +87,7 @@ class NodeMap final : public Map {
     const Node& node = entry->value;
     const bool is_word = node.kind == Node::Kind::kScalar && !list.empty_word.empty() && node.text == list.empty_word;
     if (node.kind != Node::Kind::kSequence && !is_word) {
-      findings_.error(path_, node.kind == Node::Kind::kNull ? entry->place : node.place,
+      findings_.error(inner_path(key.name), node.kind == Node::Kind::kNull ? entry->place : node.place,
                       "'" + std::string{key.name} + "' needs a list" +
                           (list.empty_word.empty() ? std::string{} : " or '" + std::string{list.empty_word} + "'") + "; found " +
                           (node.kind == Node::Kind::kScalar ? shown(node.text) : std::string{kind_name(node.kind)}));
@@ -103,7 +105,7 @@ class NodeMap final : public Map {
       } else if (node.items[i].kind == Node::Kind::kScalar) {
         list.text_item(i) = node.items[i].text;
       } else {
-        findings_.error(path_, node.items[i].place, "'" + std::string{key.name} + "' needs a list of texts; found " + std::string{kind_name(node.items[i].kind)});
+        findings_.error(item_path, node.items[i].place, "'" + std::string{key.name} + "' needs a list of texts; found " + std::string{kind_name(node.items[i].kind)});
       }
     }
   }
@@ -121,7 +123,7 @@ class NodeMap final : public Map {
       findings_.places.emplace(inner_path(key.name), entry.value.place.source && entry.value.place.line != 0 ? entry.place : entry.value.place);
       return &entry;
     }
-    if (key.is_required && is_map_) findings_.error(path_, node_.place, "'" + title() + "' needs the key '" + std::string{key.name} + "'");
+    if (key.is_required && is_map_) findings_.error(inner_path(key.name), node_.place, "'" + title() + "' needs the key '" + std::string{key.name} + "'");
     return nullptr;
   }
 
@@ -135,17 +137,23 @@ class NodeMap final : public Map {
 }  // namespace
 
 void Findings::error(std::string_view path, const Place& place, std::string text) {
-  if (!path.empty()) failed.emplace(path.substr(0, path.find_first_of(".[")));
+  failed.emplace(path);
   errors.push_back({place.source ? *place.source : std::string{}, place.line, place.column, std::move(text)});
 }
 
-void Findings::error_at(std::string_view path, std::string text) {
+void Findings::error_at(std::string_view path, std::string text, std::initializer_list<std::string_view> others) {
+  const bool reads_nothing_wrong = std::all_of(others.begin(), others.end(), [this](std::string_view other) { return is_sound(other); });
+  if (!is_sound(path) || !reads_nothing_wrong) return;
+  const Place* place = &root;
   for (std::string at{path}; !at.empty();) {
-    if (const auto found = places.find(at); found != places.end()) return error({}, found->second, std::move(text));
+    if (const auto found = places.find(at); found != places.end()) {
+      place = &found->second;
+      break;
+    }
     const std::size_t cut = at.find_last_of(".[");
     at.resize(cut == std::string::npos ? 0 : cut);
   }
-  error({}, root, std::move(text));
+  errors.push_back({place->source ? *place->source : std::string{}, place->line, place->column, std::move(text)});
 }
 
 void decode_tree(const Node& root, Config& config, Findings& findings) {

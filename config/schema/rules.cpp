@@ -66,6 +66,7 @@ const std::vector<TypedKey>& typed_keys() {
 }
 
 void check_typed_keys(const Port& port, std::size_t index, Findings& findings) {
+  if (!findings.is_sound(path_of("ports", index, "type"))) return;
   const auto holds = [&](const std::vector<std::string_view>& types) { return std::find(types.begin(), types.end(), port.type) != types.end(); };
   for (const TypedKey& key : typed_keys()) {
     const std::string path = path_of("ports", index, key.key);
@@ -76,7 +77,8 @@ void check_typed_keys(const Port& port, std::size_t index, Findings& findings) {
     }
   }
   if (port.type == "pcap" && port.device.empty() && port.device_tx.empty()) {
-    findings.error_at(path_of("ports", index), "port '" + port.name + "' of type pcap needs 'device' (file to read), 'device-tx' (file to write), or both");
+    findings.error_at(path_of("ports", index), "port '" + port.name + "' of type pcap needs 'device' (file to read), 'device-tx' (file to write), or both",
+                      {path_of("ports", index, "device"), path_of("ports", index, "device-tx")});
   }
   if (port.type == "af_packet" && port.has_ip_fragments) {
     findings.error_at(path_of("ports", index, "ip-fragments"), "the kernel puts fragments together before an af_packet port sees them, and cuts off "
@@ -107,11 +109,12 @@ void check_device(const Port& port, std::size_t index, Findings& findings) {
   }
 }
 
-void check_next_hop(const Port& port, const std::string& what, const std::string& address, const std::string& path, Findings& findings) {
+// `port_path` names the port, `path` the key with the next hop.
+void check_next_hop(const Port& port, const std::string& port_path, const std::string& what, const std::string& address, const std::string& path, Findings& findings) {
   const auto subnet = parse_subnet(port.address);
   const auto next_hop = parse_ipv4(address);
   if (!subnet || !next_hop || !subnet->contains(*next_hop)) {
-    findings.error_at(path, what + " must lie in the port's subnet" + (port.address.empty() ? "" : " " + port.address));
+    findings.error_at(path, what + " must lie in the port's subnet" + (port.address.empty() ? "" : " " + port.address), {port_path, port_path + ".address"});
   } else if (*next_hop == subnet->address) {
     findings.error_at(path, what + " is the port's own address");
   }
@@ -154,7 +157,7 @@ void check_routes(const Config& config, const Port& port, std::size_t index, Fin
   for (std::size_t i = 0; i < port.routes.size(); ++i) {
     const std::string path = path_of(list, i);
     check_route(port.routes[i], path, findings);
-    check_next_hop(port, "next hop " + port.routes[i].via, port.routes[i].via, path + ".via", findings);
+    check_next_hop(port, path_of("ports", index), "next hop " + port.routes[i].via, port.routes[i].via, path + ".via", findings);
     check_route_is_only(config, port.routes[i], path, findings);
   }
 }
@@ -167,14 +170,15 @@ void check_address(const Port& port, std::size_t index, Findings& findings) {
     if (subnet->address >> 28 >= 0xE || subnet->address >> 24 == 0) {
       findings.error_at(path, "'" + port.address + "' is not the address of a host");
     } else if (is_loopback != (port.type == "loopback")) {
-      findings.error_at(path, is_loopback ? "127.0.0.0/8 belongs to the loopback port" : "a loopback port needs an address in 127.0.0.0/8");
+      findings.error_at(path, is_loopback ? "127.0.0.0/8 belongs to the loopback port" : "a loopback port needs an address in 127.0.0.0/8",
+                        {path_of("ports", index, "type")});
     } else if (subnet->prefix <= 30 && (subnet->address & ~subnet->mask()) == 0) {
       findings.error_at(path, "'" + port.address + "' is the address of the network, not of a host in it");
     } else if (subnet->prefix <= 30 && (subnet->address | subnet->mask()) == ~std::uint32_t{0}) {
       findings.error_at(path, "'" + port.address + "' is the broadcast address of its network");
     }
   }
-  if (!port.gateway.empty()) check_next_hop(port, "gateway " + port.gateway, port.gateway, path_of("ports", index, "gateway"), findings);
+  if (!port.gateway.empty()) check_next_hop(port, path_of("ports", index), "gateway " + port.gateway, port.gateway, path_of("ports", index, "gateway"), findings);
   if (port.mac == "00:00:00:00:00:00" || (port.mac.size() > 1 && std::string_view{"13579bBdDfF"}.find(port.mac[1]) != std::string_view::npos)) {
     findings.error_at(path_of("ports", index, "mac"), "'" + port.mac + "' is not the MAC address of one station");
   }
@@ -184,7 +188,15 @@ void check_mtu(const Config& config, const Port& port, std::size_t index, Findin
   if (is_socket_port(port) || port.has_ip_fragments || config.streams.mtu_bytes + kUdpIpHeaders <= port.mtu_bytes) return;
   findings.error_at(findings.has(path_of("ports", index, "mtu")) ? path_of("ports", index, "mtu") : "streams.mtu",
                     "streams.mtu " + std::to_string(config.streams.mtu_bytes) + " and 28 bytes of headers do not fit the mtu " +
-                        std::to_string(port.mtu_bytes) + " of port '" + port.name + "', whose ip-fragments are off");
+                        std::to_string(port.mtu_bytes) + " of port '" + port.name + "', whose ip-fragments are off",
+                    {"streams.mtu", path_of("ports", index, "mtu"), path_of("ports", index, "ip-fragments"), path_of("ports", index, "type")});
+}
+
+// Whether each port's name is what its owner meant: otherwise nobody can say that a name is no port's.
+bool are_names_sound(const Config& config, const Findings& findings) {
+  bool sound = findings.is_sound("ports");
+  for (std::size_t i = 0; i < config.ports.size(); ++i) sound = sound && findings.is_sound(path_of("ports", i, "name"));
+  return sound;
 }
 
 void check_peer(const Config& config, const Port& port, std::size_t index, Findings& findings) {
@@ -192,6 +204,7 @@ void check_peer(const Config& config, const Port& port, std::size_t index, Findi
   if (port.type != "patch" || !findings.has(path)) return;
   const auto peer = std::find_if(config.ports.begin(), config.ports.end(), [&](const Port& other) { return other.name == port.peer; });
   if (peer == config.ports.end()) {
+    if (!are_names_sound(config, findings)) return;
     std::vector<std::string> names;
     for (const Port& other : config.ports) {
       if (other.name != port.name) names.push_back(other.name);
@@ -201,18 +214,23 @@ void check_peer(const Config& config, const Port& port, std::size_t index, Findi
   } else if (peer->name == port.name) {
     findings.error_at(path, "port '" + port.name + "' cannot be its own peer");
   } else if (peer->type != "patch" || peer->peer != port.name) {
-    findings.error_at(path, "port '" + port.peer + "' must be of type patch and name '" + port.name + "' as its peer");
+    const auto its = static_cast<std::size_t>(peer - config.ports.begin());
+    findings.error_at(path, "port '" + port.peer + "' must be of type patch and name '" + port.name + "' as its peer",
+                      {path_of("ports", index, "name"), path_of("ports", its), path_of("ports", its, "type"), path_of("ports", its, "peer")});
   }
 }
 
 void check_pair(const Config& config, std::size_t first, std::size_t second, Findings& findings) {
   const Port& a = config.ports[first];
   const Port& b = config.ports[second];
-  if (a.name == b.name) findings.error_at(path_of("ports", second, "name"), "two ports are called '" + a.name + "'");
+  const std::string of_first = path_of("ports", first);
+  const std::string of_second = path_of("ports", second);
+  if (a.name == b.name) findings.error_at(path_of("ports", second, "name"), "two ports are called '" + a.name + "'", {of_first + ".name"});
   if (is_socket_port(a) && a.type == b.type) findings.error_at(path_of("ports", second, "type"), "there can be one " + a.type + " port only");
   if (a.type == "memif" && b.type == "memif" && a.socket == b.socket && a.id == b.id && a.role == b.role) {
     findings.error_at(path_of("ports", second, "id"),
-                      "ports '" + a.name + "' and '" + b.name + "' are both " + a.role + " of id " + std::to_string(a.id) + " on socket '" + a.socket + "'");
+                      "ports '" + a.name + "' and '" + b.name + "' are both " + a.role + " of id " + std::to_string(a.id) + " on socket '" + a.socket + "'",
+                      {of_first, of_first + ".id", of_first + ".socket", of_first + ".role", of_second, of_second + ".socket", of_second + ".role"});
   }
   if (a.type == b.type && !a.device.empty() && a.device == b.device) {
     findings.error_at(path_of("ports", second, "device"), "ports '" + a.name + "' and '" + b.name + "' use the same device '" + a.device + "'");
@@ -225,7 +243,8 @@ void check_pair(const Config& config, std::size_t first, std::size_t second, Fin
   } else if (left->prefix == right->prefix && left->network() == right->network() && a.vlan == b.vlan && !are_ends_of_one_link(a, b)) {
     findings.error_at(path_of("ports", second, "address"), "ports '" + a.name + "' and '" + b.name + "' overlap in the subnet " +
                                                                format_ipv4(left->network()) + "/" + std::to_string(left->prefix) +
-                                                               ": no rule could choose between them");
+                                                               ": no rule could choose between them",
+                      {of_first + ".vlan", of_second + ".vlan", of_first, of_second, of_first + ".peer", of_second + ".peer"});
   }
 }
 
@@ -243,6 +262,13 @@ void check_ports(const Config& config, Findings& findings) {
 }
 
 // ---- lanes ----
+bool are_queues_sound(const Config& config, std::string_view name, const Findings& findings) {
+  for (std::size_t i = 0; i < config.ports.size(); ++i) {
+    if (config.ports[i].name == name) return findings.is_sound(path_of("ports", i, "queues")) && findings.is_sound(path_of("ports", i));
+  }
+  return true;
+}
+
 void check_lanes(const Config& config, Findings& findings) {
   const auto& lanes = config.dataplane.lanes;
   if (lanes.size() > kLanesMax) return findings.error_at("dataplane.lanes", "more than " + std::to_string(kLanesMax) + " lanes");
@@ -260,13 +286,14 @@ void check_lanes(const Config& config, Findings& findings) {
       findings.error_at(path + ".cpu", "CPU " + std::to_string(*lanes[i].cpu) + " is given to lane " + std::to_string(cpus[*lanes[i].cpu]) + " already");
     }
     if (!lanes[i].cpu && config.dataplane.cpu_mode == CpuMode::kExclusive) {
-      findings.error_at(path, "cpu-mode exclusive needs a 'cpu' for each lane");
+      findings.error_at(path, "cpu-mode exclusive needs a 'cpu' for each lane", {path + ".cpu"});
     }
     for (const std::string& name : lanes[i].ports) {
       if (queues.count(name) == 0) {
+        if (!are_names_sound(config, findings)) continue;
         const std::string near = nearest_word(name, names);
         findings.error_at(path + ".ports", "no port is called '" + name + "'" + (near.empty() ? "" : "; did you mean '" + near + "'?"));
-      } else if (++servings[name] > queues[name]) {
+      } else if (++servings[name] > queues[name] && are_queues_sound(config, name, findings)) {
         findings.error_at(path + ".ports", "port '" + name + "' has " + std::to_string(queues[name]) + " queue(s), too few for every lane that names it");
       }
     }
@@ -275,25 +302,27 @@ void check_lanes(const Config& config, Findings& findings) {
 
 // ---- streams and timeouts ----
 void check_windows(const Streams& streams, Findings& findings) {
-  const auto window = [&](std::string_view key, std::uint64_t bytes, std::uint64_t mtu, std::string_view term_key, std::uint64_t term) {
+  const auto window = [&](std::string_view key, std::uint64_t bytes, std::string_view mtu_key, std::uint64_t mtu, std::string_view term_key, std::uint64_t term) {
     if (bytes == 0) return;
     const std::string path = "streams." + std::string{key};
     if (bytes > term / 2) {
       findings.error_at(path, path + " " + format_size(static_cast<std::int64_t>(bytes)) + " must not exceed half of streams." + std::string{term_key} +
-                                  " " + format_size(static_cast<std::int64_t>(term)));
+                                  " " + format_size(static_cast<std::int64_t>(term)), {"streams." + std::string{term_key}});
     }
-    if (bytes < mtu) findings.error_at(path, path + " must hold at least one datagram of " + std::to_string(mtu) + " bytes");
+    if (bytes < mtu) findings.error_at(path, path + " must hold at least one datagram of " + std::to_string(mtu) + " bytes", {"streams." + std::string{mtu_key}});
   };
-  window("publication-window", streams.publication_window_bytes, streams.mtu_bytes, "term-length", streams.term_length_bytes);
-  window("ipc-publication-window", streams.ipc_publication_window_bytes, streams.ipc_mtu_bytes, "ipc-term-length", streams.ipc_term_length_bytes);
+  window("publication-window", streams.publication_window_bytes, "mtu", streams.mtu_bytes, "term-length", streams.term_length_bytes);
+  window("ipc-publication-window", streams.ipc_publication_window_bytes, "ipc-mtu", streams.ipc_mtu_bytes, "ipc-term-length", streams.ipc_term_length_bytes);
   if (streams.receiver_window_bytes < streams.mtu_bytes) {
-    findings.error_at("streams.receiver-window", "streams.receiver-window must hold at least one datagram of streams.mtu " + std::to_string(streams.mtu_bytes) + " bytes");
+    findings.error_at("streams.receiver-window", "streams.receiver-window must hold at least one datagram of streams.mtu " + std::to_string(streams.mtu_bytes) + " bytes", {"streams.mtu"});
   }
   if (streams.socket_rcvbuf_bytes != 0 && streams.receiver_window_bytes > streams.socket_rcvbuf_bytes) {
-    findings.error_at("streams.receiver-window", "streams.receiver-window must not exceed streams.socket-rcvbuf " + format_size(static_cast<std::int64_t>(streams.socket_rcvbuf_bytes)));
+    findings.error_at("streams.receiver-window", "streams.receiver-window must not exceed streams.socket-rcvbuf " + format_size(static_cast<std::int64_t>(streams.socket_rcvbuf_bytes)),
+                      {"streams", "streams.socket-rcvbuf"});
   }
   if (streams.socket_sndbuf_bytes != 0 && streams.mtu_bytes > streams.socket_sndbuf_bytes) {
-    findings.error_at("streams.mtu", "streams.mtu must not exceed streams.socket-sndbuf " + format_size(static_cast<std::int64_t>(streams.socket_sndbuf_bytes)));
+    findings.error_at("streams.mtu", "streams.mtu must not exceed streams.socket-sndbuf " + format_size(static_cast<std::int64_t>(streams.socket_sndbuf_bytes)),
+                      {"streams.socket-sndbuf"});
   }
 }
 
@@ -301,7 +330,7 @@ void check_timeouts(const Config& config, Findings& findings) {
   const auto exceeds = [&](std::string_view key, std::int64_t value, std::string_view other_key, std::int64_t other) {
     if (value > other) return;
     findings.error_at(findings.has(std::string{key}) ? key : other_key,
-                      std::string{key} + " " + format_duration_ns(value) + " must be longer than " + std::string{other_key} + " " + format_duration_ns(other));
+                      std::string{key} + " " + format_duration_ns(value) + " must be longer than " + std::string{other_key} + " " + format_duration_ns(other), {key, other_key});
   };
   const Streams& s = config.streams;
   const ControlPlane& c = config.control_plane;
@@ -315,10 +344,11 @@ void check_timeouts(const Config& config, Findings& findings) {
   exceeds("streams.image-liveness-timeout", s.image_liveness_timeout_ns, "streams.status-message-timeout", s.status_message_timeout_ns);
   exceeds("streams.connection-timeout", s.connection_timeout_ns, "streams.status-message-timeout", s.status_message_timeout_ns);
   if (c.reserved_session_id_low > c.reserved_session_id_high) {
-    findings.error_at("control-plane.reserved-session-id-low", "control-plane.reserved-session-id-low must not exceed reserved-session-id-high");
+    findings.error_at("control-plane.reserved-session-id-low", "control-plane.reserved-session-id-low must not exceed reserved-session-id-high",
+                      {"control-plane.reserved-session-id-high"});
   } else if (std::int64_t{c.reserved_session_id_high} - c.reserved_session_id_low >= (std::int64_t{1} << 32) - kFreeSessionIdsMin) {
     findings.error_at("control-plane.reserved-session-id-low",
-                      "control-plane.reserved-session-id-low to reserved-session-id-high must leave at least " + std::to_string(kFreeSessionIdsMin) + " ids");
+                      "control-plane.reserved-session-id-low to reserved-session-id-high must leave at least " + std::to_string(kFreeSessionIdsMin) + " ids", {"control-plane.reserved-session-id-high"});
   }
 }
 
@@ -326,7 +356,8 @@ void check_wildcard_ports(const Streams& s, Findings& findings) {
   const auto check = [&](const std::string& side, std::uint16_t low, std::uint16_t high) {
     if ((low == 0) == (high == 0) && low <= high) return;
     findings.error_at("streams." + side + "-wildcard-port-low", "streams." + side + "-wildcard-port-low to " + side + "-wildcard-port-high, " +
-                                                                    std::to_string(low) + " to " + std::to_string(high) + ", is no range; 0 and 0 is none");
+                                                                    std::to_string(low) + " to " + std::to_string(high) + ", is no range; 0 and 0 is none",
+                      {"streams", "streams." + side + "-wildcard-port-high"});
   };
   check("sender", s.sender_wildcard_port_low, s.sender_wildcard_port_high);
   check("receiver", s.receiver_wildcard_port_low, s.receiver_wildcard_port_high);
@@ -340,10 +371,11 @@ void check_relays(const std::vector<Relay>& relays, Findings& findings) {
     }
     for (std::size_t j = 0; j < i; ++j) {
       const Relay& other = relays[j];
-      if (relay.name == other.name) findings.error_at(path_of("relays", i, "name"), "the name '" + relay.name + "' is used twice");
+      if (relay.name == other.name) findings.error_at(path_of("relays", i, "name"), "the name '" + relay.name + "' is used twice", {path_of("relays", j, "name")});
       const bool is_same = relay.from == other.from && relay.stream == other.stream && relay.to == other.to &&
                            relay.to_stream.value_or(relay.stream) == other.to_stream.value_or(other.stream);
-      if (is_same) findings.error_at(path_of("relays", i), "this does what relay '" + other.name + "' does");
+      if (is_same) findings.error_at(path_of("relays", i), "this does what relay '" + other.name + "' does",
+                                    {path_of("relays", i, "to-stream"), path_of("relays", j), path_of("relays", j, "to-stream")});
     }
   }
 }
@@ -354,7 +386,7 @@ void check_feeds(const std::vector<Feed>& feeds, Findings& findings) {
     for (const auto& [key, channel] : {std::pair{"channel", &feed.channel}, std::pair{"a", &feed.a}, std::pair{"b", &feed.b}}) {
       if (!channel->starts_with("aeron:udp?")) findings.error_at(path_of("feeds", i, key), "'" + *channel + "' is no channel of the form aeron:udp?endpoint=...");
     }
-    if (feed.a == feed.b) findings.error_at(path_of("feeds", i, "b"), "both sides are the same channel");
+    if (feed.a == feed.b) findings.error_at(path_of("feeds", i, "b"), "both sides are the same channel", {path_of("feeds", i, "a")});
     for (std::size_t j = 0; j < i; ++j) {
       if (feed.name == feeds[j].name) findings.error_at(path_of("feeds", i, "name"), "the name '" + feed.name + "' is used twice");
       if (feed.channel == feeds[j].channel) findings.error_at(path_of("feeds", i, "channel"), "this is the channel of feed '" + feeds[j].name + "'");
@@ -397,7 +429,7 @@ void check_own_name(const Config& config, Findings& findings) {
   } else if (parse_ipv4(name) || name == "localhost") {
     findings.error_at("names.name", "names.name '" + name + "' stands for an address already: nobody would be asked for it");
   } else if ((kFrameOverhead + name.size() + 7) / 8 * 8 > config.streams.mtu_bytes) {
-    findings.error_at("names.name", "names.name does not fit into a frame of streams.mtu " + std::to_string(config.streams.mtu_bytes));
+    findings.error_at("names.name", "names.name does not fit into a frame of streams.mtu " + std::to_string(config.streams.mtu_bytes), {"streams.mtu"});
   }
 }
 
@@ -405,8 +437,8 @@ void check_names(const Config& config, Findings& findings) {
   constexpr std::size_t kBootstrapsMax = 20;  // wire-protocol 6.2
   const Names& names = config.names;
   check_own_name(config, findings);
-  if (names.name.empty() && !names.interface.empty()) findings.error_at("names.interface", "names.interface needs names.name");
-  if (names.name.empty() && !names.bootstrap_neighbors.empty()) findings.error_at("names.bootstrap-neighbors", "names.bootstrap-neighbors needs names.name");
+  if (names.name.empty() && !names.interface.empty()) findings.error_at("names.interface", "names.interface needs names.name", {"names", "names.name"});
+  if (names.name.empty() && !names.bootstrap_neighbors.empty()) findings.error_at("names.bootstrap-neighbors", "names.bootstrap-neighbors needs names.name", {"names", "names.name"});
   if (!names.interface.empty()) {
     const std::string host = names.interface.substr(0, names.interface.rfind(':'));
     if (!port_of(names.interface) || (!parse_ipv4(host) && host != "localhost")) {
@@ -424,7 +456,8 @@ void check_names(const Config& config, Findings& findings) {
   if (names.neighbor_timeout_ns <= names.self_resolution_interval_ns) {
     const std::string_view key = findings.has("names.neighbor-timeout") ? "names.neighbor-timeout" : "names.self-resolution-interval";
     findings.error_at(key, "names.neighbor-timeout " + format_duration_ns(names.neighbor_timeout_ns) + " must be longer than names.self-resolution-interval " +
-                               format_duration_ns(names.self_resolution_interval_ns));
+                               format_duration_ns(names.self_resolution_interval_ns),
+                      {"names.neighbor-timeout", "names.self-resolution-interval"});
   }
 }
 
@@ -436,18 +469,16 @@ bool are_ends_of_one_link(const Port& a, const Port& b) {
 }
 
 void check_rules(const Config& config, Findings& findings) {
-  const bool has_ports = findings.is_clean("ports");
-  const bool has_streams = findings.is_clean("streams");
-  if (has_ports) check_ports(config, findings);  // a wrong key of streams counts with its default
-  if (has_ports) check_ipv6(config, findings);
-  if (has_ports && findings.is_clean("dataplane")) check_lanes(config, findings);
-  if (has_streams) check_windows(config.streams, findings);
-  if (has_streams) check_wildcard_ports(config.streams, findings);
-  if (has_streams && findings.is_clean("control-plane")) check_timeouts(config, findings);
-  if (findings.is_clean("relays")) check_relays(config.relays, findings);
-  if (findings.is_clean("feeds")) check_feeds(config.feeds, findings);
-  if (findings.is_clean("memory")) check_memory(config.memory, findings);
-  if (has_streams && findings.is_clean("names")) check_names(config, findings);
+  check_ports(config, findings);
+  check_ipv6(config, findings);
+  check_lanes(config, findings);
+  check_windows(config.streams, findings);
+  check_wildcard_ports(config.streams, findings);
+  check_timeouts(config, findings);
+  check_relays(config.relays, findings);
+  check_feeds(config.feeds, findings);
+  check_memory(config.memory, findings);
+  check_names(config, findings);
 }
 
 }  // namespace thalweg::config

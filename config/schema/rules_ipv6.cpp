@@ -39,11 +39,12 @@ bool is_host(const wire::Ipv6Address& address) {
   return address != wire::parse_ipv6("::1") && !address.is_unspecified() && !address.is_multicast() && !address.is_link_local() && !wire::mapped_ipv4(address);
 }
 
-void check_next_hop(const Port& port, const std::string& what, const std::string& text, const std::string& path, Findings& findings) {
+// `port_path` names the port, `path` the key with the next hop.
+void check_next_hop(const Port& port, const std::string& port_path, const std::string& what, const std::string& text, const std::string& path, Findings& findings) {
   const auto own = parse_subnet6(port.address6);
   const auto next_hop = wire::parse_ipv6(text);
   if (!own) {
-    findings.error_at(path, what + " needs an address6 of the port");
+    findings.error_at(path, what + " needs an address6 of the port", {port_path, port_path + ".address6"});
   } else if (!next_hop || next_hop->is_multicast() || !(next_hop->is_link_local() || own->contains(*next_hop))) {
     findings.error_at(path, what + " must be link-local or lie in the network of address6 " + port.address6);
   } else if (*next_hop == own->address) {
@@ -51,13 +52,14 @@ void check_next_hop(const Port& port, const std::string& what, const std::string
   }
 }
 
-void check_mtu(const Config& config, const Port& port, const std::string& path, Findings& findings) {
+void check_mtu(const Config& config, const Port& port, const std::string& port_path, Findings& findings) {
+  const std::string path = port_path + ".address6";
   const std::string mtu = std::to_string(port.mtu_bytes);
   if (port.mtu_bytes < kMtuMin) {
-    findings.error_at(path, "IPv6 needs a mtu of at least " + std::to_string(kMtuMin) + ", port '" + port.name + "' has " + mtu);
+    findings.error_at(path, "IPv6 needs a mtu of at least " + std::to_string(kMtuMin) + ", port '" + port.name + "' has " + mtu, {port_path + ".mtu"});
   } else if (config.streams.mtu_bytes + kUdpIpv6Headers > port.mtu_bytes) {
     findings.error_at(path, "streams.mtu " + std::to_string(config.streams.mtu_bytes) + " and 48 bytes of headers do not fit the mtu " + mtu + " of port '" + port.name +
-                                "', and IPv6 is not sent in fragments");
+                                "', and IPv6 is not sent in fragments", {port_path + ".mtu", "streams.mtu"});
   }
 }
 
@@ -66,14 +68,15 @@ void check_address(const Config& config, std::size_t index, const Subnet6& own, 
   const std::string path = path_of("ports", index, "address6");
   if (!is_host(own.address)) findings.error_at(path, "'" + port.address6 + "' is not the address of a host that others reach");
   if (own.prefix < 127 && own.network() == own.address) findings.error_at(path, "'" + port.address6 + "' is the address of all routers of the network, not of a host in it");
-  check_mtu(config, port, path, findings);
+  check_mtu(config, port, path_of("ports", index), findings);
   for (std::size_t other = 0; other < index; ++other) {
     const auto its = parse_subnet6(config.ports[other].address6);
     const std::string ports = "ports '" + config.ports[other].name + "' and '" + port.name + "' ";
     if (its && its->address == own.address) {
       findings.error_at(path, ports + "have the same address " + wire::format_ipv6(own.address));
     } else if (its && its->is_same(own) && config.ports[other].vlan == port.vlan && !are_ends_of_one_link(config.ports[other], port)) {
-      findings.error_at(path, ports + "overlap in the network " + format(own) + ": no rule could choose between them");
+      findings.error_at(path, ports + "overlap in the network " + format(own) + ": no rule could choose between them",
+                        {path_of("ports", index, "vlan"), path_of("ports", other, "vlan"), path_of("ports", index, "peer"), path_of("ports", other, "peer")});
     }
   }
 }
@@ -110,7 +113,7 @@ void check_ipv6(const Config& config, Findings& findings) {
   for (std::size_t i = 0; i < config.ports.size(); ++i) {
     const Port& port = config.ports[i];
     if (const auto own = parse_subnet6(port.address6)) check_address(config, i, *own, findings);
-    if (!port.gateway6.empty()) check_next_hop(port, "gateway6 " + port.gateway6, port.gateway6, path_of("ports", i, "gateway6"), findings);
+    if (!port.gateway6.empty()) check_next_hop(port, path_of("ports", i), "gateway6 " + port.gateway6, port.gateway6, path_of("ports", i, "gateway6"), findings);
     const std::string list = path_of("ports", i, "routes6");
     if (port.routes6.empty()) continue;
     if (port.routes.size() + port.routes6.size() > kRoutesMax) {
@@ -119,7 +122,7 @@ void check_ipv6(const Config& config, Findings& findings) {
     }
     for (std::size_t r = 0; r < port.routes6.size(); ++r) {
       check_route(config, port.routes6[r], path_of(list, r) + ".to", findings);
-      check_next_hop(port, "next hop " + port.routes6[r].via, port.routes6[r].via, path_of(list, r) + ".via", findings);
+      check_next_hop(port, path_of("ports", i), "next hop " + port.routes6[r].via, port.routes6[r].via, path_of(list, r) + ".via", findings);
     }
   }
 }

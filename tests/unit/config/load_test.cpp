@@ -335,6 +335,23 @@ INSTANTIATE_TEST_SUITE_P(
                 "f.yaml:1:17: error: control-plane.reserved-session-id-low to reserved-session-id-high must leave at least 65536 ids\n"},
         BadFile{"pool_twice", "memory: {pool: [{term-length: 1MiB, count: 1}, {term-length: 1024KiB, count: 2}]}\n",
                 "f.yaml:1:48: error: the term length 1MiB is listed twice\n"},
+        BadFile{"rules_run_beside_mistakes_in_the_same_section",
+                "ports:\n  - {name: a, type: patch, address: 10.0.0.1/24, peer: zz, mtu: 7}\n"
+                "  - {name: b, type: kernel}\n  - {name: b, type: loopback}\n",
+                "f.yaml:2:50: error: no port is called 'zz'\n"
+                "f.yaml:2:65: error: 'mtu' needs a size from 576 to 9600; found '7'\n"
+                "f.yaml:4:6: error: two ports are called 'b'\n"},
+        BadFile{"a_rule_is_left_out_when_a_key_that_it_reads_did_not_decode",
+                "ports:\n  - {name: \"\", type: patch, address: 10.0.0.1/24, peer: b}\n  - {name: b, typ: patch, address: 10.0.0.2/24, peer: a}\n"
+                "dataplane: {lanes: [{ports: [a]}]}\nstreams: {term-length: 3MiB, publication-window: 12MiB}\n",
+                "f.yaml:2:12: error: 'name' needs a name of at most 31 letters, digits, '-', '_' and '.'; found ''\n"
+                "f.yaml:3:5: error: 'ports[1]' needs the key 'type'\n"
+                "f.yaml:3:15: error: unknown key 'typ' in 'ports[1]'; did you mean 'type'?\n"
+                "f.yaml:5:24: error: 'term-length' needs a size from 64KiB to 1GiB, a power of two; found '3MiB'\n"},
+        BadFile{"a_misspelt_key_is_not_missed_as_well", "ports: [{name: a, type: patch, adress: 10.0.0.1/24, gatway: 10.0.0.2, peer: a}]\n",
+                "f.yaml:1:32: error: unknown key 'adress' in 'ports[0]'; did you mean 'address'?\n"
+                "f.yaml:1:53: error: unknown key 'gatway' in 'ports[0]'; did you mean 'gateway'?\n"
+                "f.yaml:1:71: error: port 'a' cannot be its own peer\n"},
         BadFile{"rules_run_beside_mistakes_elsewhere", "logging: {level: loud}\nstreams: {unblock-timeout: 5s}\n",  // proves 7/6
                 "f.yaml:1:18: error: 'level' needs one of error, warn, info, debug; found 'loud'\n"
                 "f.yaml:2:11: error: streams.unblock-timeout 5s must be longer than control-plane.client-liveness-timeout 10s\n"}),
