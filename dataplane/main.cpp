@@ -126,7 +126,10 @@ Result<Instance> wait_for_instance(const std::string& directory) {
 
 std::string cpu_text(const core::CpuPlan& plan) {
   std::string text;
-  for (const core::LanePlan& lane : plan.lanes) text += (text.empty() ? "" : ",") + (lane.cpu ? std::to_string(*lane.cpu) : std::string{"floating"});
+  for (const core::LanePlan& lane : plan.lanes) {
+    if (!text.empty()) text += ',';
+    text += lane.cpu ? std::to_string(*lane.cpu) : "floating";
+  }
   return text;
 }
 

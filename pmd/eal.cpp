@@ -176,7 +176,10 @@ std::vector<std::string> eal_arguments(const EalOptions& options, bool hugepages
     arguments.push_back(address);
   }
   std::string lcore = "0@(";
-  for (const unsigned cpu : cpus) lcore += (lcore.back() == '(' ? "" : ",") + std::to_string(cpu);
+  for (const unsigned cpu : cpus) {
+    if (lcore.back() != '(') lcore += ',';
+    lcore += std::to_string(cpu);
+  }
   arguments.emplace_back("--lcores");
   arguments.push_back(lcore + ")");
   arguments.emplace_back("--main-lcore");

@@ -98,12 +98,15 @@ class Port {
     std::uint16_t queue{};
     bool wants_arrivals{};
   };
-  [[nodiscard]] virtual Result<void> join(const GroupOptions& options);
-  virtual void leave(const wire::UdpEndpoint& group, std::uint32_t interface_address);
+  // A port that receives every group has nothing to do.
+  [[nodiscard]] virtual Result<void> join(const GroupOptions& /*options*/) { return {}; }
+  virtual void leave(const wire::UdpEndpoint& /*group*/, std::uint32_t /*interface_address*/) {}
 
   // Writes what the port sends and receives to a nanosecond pcapng file; one capture at a time. What make_port() makes can be captured.
   // Errors: kUnsupported, kInUse (one is running), kNotFound, kPermission, kInvalidArgument (not a regular file), kIo. Steward.
-  [[nodiscard]] virtual Result<void> start_capture(const CaptureOptions& options);
+  [[nodiscard]] virtual Result<void> start_capture(const CaptureOptions& /*options*/) {
+    return fail(ErrorCode::kUnsupported, "this port cannot be captured");
+  }
   // The file is complete when it returns. Without a capture it does nothing. Steward.
   virtual void stop_capture() {}
   // Of the capture started last. Steward.
@@ -112,14 +115,6 @@ class Port {
  protected:
   Port() = default;
 };
-
-// A port that receives every group has nothing to do.
-inline Result<void> Port::join(const GroupOptions& /*options*/) { return {}; }
-inline void Port::leave(const wire::UdpEndpoint& /*group*/, std::uint32_t /*interface_address*/) {}
-
-inline Result<void> Port::start_capture(const CaptureOptions& /*options*/) {
-  return fail(ErrorCode::kUnsupported, "this port cannot be captured");
-}
 
 // What a port is made from; decoded from YAML by config/schema, plain here.
 struct ImpairmentOptions {

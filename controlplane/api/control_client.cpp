@@ -28,9 +28,10 @@ Result<ControlClient> ControlClient::connect(const std::string& socket_path) {
   return client;
 }
 
-ControlClient::ControlClient(ControlClient&& other) noexcept : fd_{std::exchange(other.fd_, -1)}, received_{std::move(other.received_)} {}
+ControlClient::ControlClient(ControlClient&& other) noexcept : fd_{std::exchange(other.fd_, -1)}, is_answered_{other.is_answered_}, received_{std::move(other.received_)} {}
 ControlClient& ControlClient::operator=(ControlClient&& other) noexcept {
   std::swap(fd_, other.fd_);
+  std::swap(is_answered_, other.is_answered_);
   received_.swap(other.received_);
   return *this;
 }
@@ -38,19 +39,27 @@ ControlClient::~ControlClient() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+tl::unexpected<Error> ControlClient::hung_up() const {
+  if (is_answered_) return fail(ErrorCode::kClosed, "the control plane has ended", "thalweg stat shows the instance's last figures");
+  return fail(ErrorCode::kPermission, "the control plane closed the connection", "only the instance's own user, root and its group may use it");
+}
+
 Result<Json> ControlClient::call(const std::string& verb, Json args, std::int64_t timeout_ms) {
   const std::string record = encode_request({verb, std::move(args)});
   for (std::size_t sent = 0; sent < record.size();) {
     const ssize_t n = ::send(fd_, record.data() + sent, record.size() - sent, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail_errno(ErrorCode::kClosed, "control socket", errno, "only the instance's own user, root and its group may use it");
+    if (n < 0) return hung_up();
     sent += static_cast<std::size_t>(n);
   }
   const std::int64_t deadline_ns = monotonic_ns() + timeout_ms * kMillisecond_ns;
   for (;;) {
     auto body = take_record(received_);
     if (!body) return tl::unexpected{std::move(body).error()};
-    if (*body) return decode_response(**body);
+    if (*body) {
+      is_answered_ = true;
+      return decode_response(**body);
+    }
     const std::int64_t left_ms = (deadline_ns - monotonic_ns()) / kMillisecond_ns;
     if (left_ms <= 0) return fail(ErrorCode::kTimeout, "the control plane did not answer '" + verb + "' in time");
     pollfd wait{fd_, POLLIN, 0};
@@ -58,7 +67,7 @@ Result<Json> ControlClient::call(const std::string& verb, Json args, std::int64_
     char buffer[16384];
     const ssize_t n = ::recv(fd_, buffer, sizeof buffer, 0);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return fail(ErrorCode::kClosed, "the control plane closed the connection", "only the instance's own user, root and its group may use it");
+    if (n <= 0) return hung_up();
     received_.append(buffer, static_cast<std::size_t>(n));
   }
 }

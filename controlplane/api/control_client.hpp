@@ -19,7 +19,11 @@ class ControlClient {
 
  private:
   explicit ControlClient(int fd) noexcept : fd_{fd} {}
+  // The connection ended: refused before the first answer, or the control plane is gone.
+  [[nodiscard]] tl::unexpected<Error> hung_up() const;
+
   int fd_{-1};
+  bool is_answered_{};  // once at least
   std::string received_;
 };
 

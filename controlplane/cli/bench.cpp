@@ -152,6 +152,10 @@ void flood(client::ExclusivePublication& out, std::span<std::byte> buffer, std::
   }
 }
 
+Exit nothing_measured(Context& context) {
+  return context.out.fail("bench", {ErrorCode::kGeneric, "interrupted before the first run was through", {}});
+}
+
 Exit run_throughput(Context& context, const BenchOptions& options) {
   auto client = connect(context, "bench");
   if (!client) return context.out.fail("bench", client.error());
@@ -174,11 +178,13 @@ Exit run_throughput(Context& context, const BenchOptions& options) {
       const std::int64_t before = received.messages.load(std::memory_order_relaxed);
       const std::int64_t begin_ns = monotonic_ns();
       flood(*out, buffer, options.duration_ns);
+      if (is_interrupted()) break;  // half a run is no figure
       const std::int64_t messages = received.messages.load(std::memory_order_relaxed) - before;
       rates.push_back(per_second(messages, monotonic_ns() - begin_ns));
       table.add({rates.back(), rates.back() * static_cast<double>(options.size_bytes)});
     }
   }
+  if (rates.empty()) return nothing_measured(context);
   const std::int64_t corrupt = received.corrupt.load(std::memory_order_relaxed);
   print_setup(context.out, "throughput", options);
   context.out.value("messages_per_second", "median", median(rates), Unit::kPerSecond);
@@ -277,12 +283,14 @@ Exit run_rtt(Context& context, const BenchOptions& options) {
     for (int i = 0; i < options.repetitions && !is_interrupted(); ++i) {
       Histogram run;
       is_right &= ask(*asker, buffer, options.duration_ns, run);
+      if (is_interrupted()) break;  // half a run is no figure
       p50.push_back(static_cast<double>(run.percentile(50)));
       p99.push_back(static_cast<double>(run.percentile(99)));
       table.add({run.count(), run.percentile(50), run.percentile(99), run.percentile(99.9), run.max()});
       all.add(run);
     }
   }
+  if (p50.empty()) return nothing_measured(context);
   print_setup(context.out, "rtt", options);
   context.out.value("core_to_core_ns", "core to core", core_ns, Unit::kDuration);
   context.out.value("p50_ns", "median p50", median(p50), Unit::kDuration);

@@ -51,14 +51,15 @@ Exit record(Context& context, Captures& captures, const CaptureOptions& options)
     result = recording.follow(options.duration_ns);
   }
   const auto ended = recording.end();  // a failed one is let go as well
-  if (!result) return context.out.fail("capture", result.error());
-  if (!ended) return context.out.fail("capture", ended.error());
   const CaptureState& state = recording.last();
-  context.out.value("port", "port", options.port);
-  context.out.value("path", "file", path);
-  context.out.value("frames", "frames", Cell{state.frames}, Unit::kCount);
-  context.out.value("dropped", "not captured", Cell{state.dropped}.styled(state.dropped == 0 ? Style::kPlain : Style::kWarn), Unit::kCount);
-  return Exit::kOk;
+  if (!state.state.empty() && state.state != "none") {  // what was captured until it ended, however that came
+    context.out.value("port", "port", options.port);
+    context.out.value("path", "file", path);
+    context.out.value("frames", "frames", Cell{state.frames}, Unit::kCount);
+    context.out.value("dropped", "not captured", Cell{state.dropped}.styled(state.dropped == 0 ? Style::kPlain : Style::kWarn), Unit::kCount);
+  }
+  if (!result) return context.out.fail("capture", result.error());
+  return ended ? Exit::kOk : context.out.fail("capture", ended.error());
 }
 
 Exit capture(Context& context, const CaptureOptions& options) {

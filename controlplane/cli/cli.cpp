@@ -67,6 +67,15 @@ Fault find_fault(const CLI::App& root, const CLI::ParseError& error, const std::
   return {arguments.size(), false};
 }
 
+// "Could not convert: --stream = x" is CLI11's for a number that is none, or too large for what it sets.
+std::string text_of(const CLI::ParseError& error) {
+  constexpr std::string_view kPrefix = "Could not convert: ";
+  std::string text = error.what();
+  const auto equals = text.find(" = ");
+  if (!text.starts_with(kPrefix) || equals == std::string::npos) return text;
+  return text.substr(kPrefix.size(), equals - kPrefix.size()) + " needs a number in its range; found '" + text.substr(equals + 3) + "'";
+}
+
 // The line, a caret under the argument at fault, and what would be right there.
 std::string explain(const CLI::App& root, const CLI::ParseError& error, const std::vector<std::string>& arguments, std::string& hint) {
   const Fault fault = find_fault(root, error, arguments);
@@ -79,7 +88,7 @@ std::string explain(const CLI::App& root, const CLI::ParseError& error, const st
   if (fault.index == arguments.size()) column = line.size() + 1;
   const CLI::App& at = deepest(root);
   const std::string word = fault.is_extra ? arguments[fault.index] : std::string{};
-  std::string message = fault.is_extra ? "unexpected '" + word + "'" : std::string{error.what()};
+  std::string message = fault.is_extra ? "unexpected '" + word + "'" : text_of(error);
   const auto words = expected_words(at, word.starts_with("-"));
   if (const std::string near = config::nearest_word(word, words); !near.empty()) message += "; did you mean '" + near + "'?";
   const bool is_missing = is_kind(error, CLI::ExitCodes::RequiredError);

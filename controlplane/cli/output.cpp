@@ -59,7 +59,9 @@ Exit exit_of(ErrorCode code) noexcept {
   switch (code) {
     case ErrorCode::kInvalidArgument:
     case ErrorCode::kInvalidChannel: return Exit::kUsage;
-    case ErrorCode::kUnreachable: return Exit::kUnreachable;
+    case ErrorCode::kUnreachable:
+    case ErrorCode::kVersion:  // an instance's files that are damaged, or of another driver
+    case ErrorCode::kClosed: return Exit::kUnreachable;
     case ErrorCode::kTimeout: return Exit::kTimeout;
     default: return Exit::kFailed;
   }

@@ -86,7 +86,7 @@ class Ping {
     out.value("measured", "measured", histogram_.count());
     print_histogram(out, histogram_);
     if (const Exit exit = exit_of(end); exit != Exit::kOk) return exit;
-    if (answered_ == 0 && sent_ > 0) return Exit::kTimeout;
+    if (answered_ == 0) return Exit::kTimeout;  // also when interrupted before anybody answered
     return lost + corrupt_ + check_.out_of_order() == 0 ? Exit::kOk : Exit::kProblems;
   }
 

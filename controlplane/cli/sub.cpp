@@ -84,7 +84,7 @@ class Subscriber {
     out.value("bytes_per_second", "throughput", per_second(bytes_, duration_ns), Unit::kBytesPerSecond);
     out.value("longest_gap_ns", "longest gap", longest_gap_ns_, Unit::kDuration);
     out.value("checksum", "checksum", fmt::format("{:08x}", digest_));
-    out.value("is_verified", "verified", options_.is_verified);
+    out.value("is_verified", "verified", options_.is_verified && received_ > 0);
     if (options_.is_verified) {
       out.value("missing", "missing", missing);
       out.value("out_of_order", "out of order", out_of_order);
@@ -92,7 +92,8 @@ class Subscriber {
     }
     out.print(sessions, "no publisher was seen");
     if (const Exit exit = exit_of(end); exit != Exit::kOk) return exit;
-    return missing + out_of_order + corrupt_ == 0 ? Exit::kOk : Exit::kProblems;
+    const bool is_unheard = options_.is_verified && received_ == 0;
+    return missing + out_of_order + corrupt_ == 0 && !is_unheard ? Exit::kOk : Exit::kProblems;
   }
 
  private:
@@ -220,7 +221,7 @@ void register_sub(CLI::App& root, Context& context) {
   static_cast<void>(add_duration(*verb, "--wait", options->wait_ns, "How long to wait for a publisher; exit 5 then (default: for ever)"));
   CLI::Option* interval =
       add_duration(*verb, "--interval", options->interval_ns, "Progress line this often; with --json only when given")->default_str("1s");
-  verb->add_flag("--verify", options->is_verified, "Check number and checksum of each message; exit 4 when one is missing or wrong");
+  verb->add_flag("--verify", options->is_verified, "Check number and checksum of each message; exit 4 when one is missing or wrong, or none came");
   verb->add_flag("--until-end", options->ends_with_stream, "Stop when the last publisher is gone and everything is read");
   verb->add_flag("--lines", options->prints_lines, "Print each message as a line");
   set_example(*verb, "sub --channel 'aeron:udp?endpoint=10.0.0.2:40123' --stream 1001 --verify --until-end");

@@ -84,7 +84,7 @@ Table port_table(const shm::Registry& registry, const Sample& before, const Samp
   Table table{"ports",
               {{"port", "PORT"},
                {"type", "TYPE"},
-               {"is_link_up", "LINK"},
+               {"is_link_up", "LINK UP"},
                {"rx_frames_per_second", "RX", Unit::kPerSecond},
                {"rx_bytes_per_second", "RX BYTES", Unit::kBytesPerSecond},
                {"tx_frames_per_second", "TX", Unit::kPerSecond},
@@ -94,7 +94,7 @@ Table port_table(const shm::Registry& registry, const Sample& before, const Samp
     const PortSample& a = before.ports[i];
     const PortSample& b = after.ports[i];
     const bool is_up = registry.ports[i].is_link_up.load(std::memory_order_relaxed) != 0;
-    table.add({text_of(registry.ports[i].name), name_of(registry.ports[i].kind), Cell{is_up ? "up" : "down"}.styled(is_up ? Style::kGood : Style::kBad),
+    table.add({text_of(registry.ports[i].name), name_of(registry.ports[i].kind), Cell{is_up}.styled(is_up ? Style::kGood : Style::kBad),
                rate(a.rx_frames, b.rx_frames, seconds), rate(a.rx_bytes, b.rx_bytes, seconds), rate(a.tx_frames, b.tx_frames, seconds),
                rate(a.tx_bytes, b.tx_bytes, seconds), rate(a.missed, b.missed, seconds)});
   }

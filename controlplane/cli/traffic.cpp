@@ -179,9 +179,10 @@ void print_histogram(Output& out, const Histogram& histogram) {
   };
   static constexpr std::array<Row, 6> kRows{{{"rtt_p50_ns", "p50", 50}, {"rtt_p90_ns", "p90", 90}, {"rtt_p99_ns", "p99", 99},
                                              {"rtt_p999_ns", "p99.9", 99.9}, {"rtt_p9999_ns", "p99.99", 99.99}, {"rtt_max_ns", "max", 100}}};
-  out.value("rtt_min_ns", "round trip min", histogram.min(), Unit::kDuration);
-  out.value("rtt_mean_ns", "mean", histogram.mean(), Unit::kDuration);
-  for (const Row& row : kRows) out.value(row.key, row.label, histogram.percentile(row.percent), Unit::kDuration);
+  const auto measured = [&](auto value) { return histogram.count() > 0 ? Cell{value} : Cell{}; };
+  out.value("rtt_min_ns", "round trip min", measured(histogram.min()), Unit::kDuration);
+  out.value("rtt_mean_ns", "mean", measured(histogram.mean()), Unit::kDuration);
+  for (const Row& row : kRows) out.value(row.key, row.label, measured(histogram.percentile(row.percent)), Unit::kDuration);
 }
 
 double median(std::vector<double> values) noexcept {

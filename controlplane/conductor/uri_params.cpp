@@ -248,7 +248,7 @@ void check_term_length(Reader& reader, std::int32_t length) {
 
 void check_mtu(Reader& reader, const PublicationParams& params, const StreamDefaults& defaults) {
   if (params.mtu <= kMtuMin || params.mtu > kMtuMax) {
-    reader.reject(fmt::format("mtu={} is outside {}..{}", params.mtu, kMtuMin + 1, kMtuMax));
+    reader.reject(fmt::format("mtu={} is outside {}..{}, multiples of {}", params.mtu, kMtuMin + kFrameAlignment, kMtuMax, kFrameAlignment));
   } else if (params.mtu % kFrameAlignment != 0) {
     reader.reject(fmt::format("mtu={} is not a multiple of {}", params.mtu, kFrameAlignment));
   }

@@ -83,14 +83,14 @@ Result<void> check_directory(const std::string& path) {
 // The group, if any, may read the directory and write the files in it: set-group-id hands the group down to everything created there.
 Result<void> make_directory(const std::string& path, const std::string& group) {
   const mode_t mode = group.empty() ? 0700 : 02750;
+  const Result<gid_t> gid = group.empty() ? Result<gid_t>{static_cast<gid_t>(-1)} : group_id(group);
+  if (!gid) return tl::unexpected{gid.error()};  // before anything is made
   if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
     return fail_errno(errno == ENOSPC ? ErrorCode::kNoSpace : ErrorCode::kPermission, "create " + path, errno,
                       "its parent must exist and be writable for this user; instance.directory names another place");
   }
-  if (!group.empty()) {
-    const auto gid = group_id(group);
-    if (!gid) return tl::unexpected{gid.error()};
-    if (::chown(path.c_str(), static_cast<uid_t>(-1), *gid) != 0) return fail_errno(ErrorCode::kPermission, "give " + path + " to group " + group, errno);
+  if (!group.empty() && ::chown(path.c_str(), static_cast<uid_t>(-1), *gid) != 0) {
+    return fail_errno(ErrorCode::kPermission, "give " + path + " to group " + group, errno);
   }
   if (::chmod(path.c_str(), mode) != 0) return fail_errno(ErrorCode::kPermission, "set the mode of " + path, errno);
   return {};

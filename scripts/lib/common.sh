@@ -2,7 +2,7 @@
 # Shared by the scripts of this folder; sourced, never run. Sets `root` to the repository and defines the helpers below.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[1m==> %s\033[0m\n' "$*" >&2; else printf '==> %s\n' "$*" >&2; fi; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # Runs a command as root: directly, or with sudo; says plainly what is missing when neither is possible.

@@ -131,6 +131,7 @@ def what_cannot_be_had_ends_the_start_with_what_would_help(scratch):
     wishes = (("dataplane: {cpu-mode: exclusive, lanes: [{cpu: 0}]}", "CPU 0 is not isolated", "isolcpus=0"),
               ("dataplane: {lanes: [{cpu: 1023}]}", "CPU 1023 is not in this process's CPU set", "taskset"),
               ("ports: [{name: a, type: af_packet, device: nosuch0, address: 10.0.0.1/24}]", "port a: interface nosuch0 does not exist", "ip -br link"),
+              ("instance: {group: nosuchgroup}", "instance group 'nosuchgroup' does not exist", "groupadd"),
               ("dataplane: {hugepages: 'on', packet-buffers: 16777216}", "hugepages:", "vm.nr_hugepages="))
     with open("/sys/devices/system/cpu/isolated", encoding="utf-8") as file:
         is_any_isolated = file.read().strip() != ""
@@ -144,6 +145,7 @@ def what_cannot_be_had_ends_the_start_with_what_would_help(scratch):
         text = done.stdout + done.stderr
         check(done.returncode != 0, f"it started with {yaml}")
         check(what in text and hint in text, f"{yaml}: unclear: {text}")
+        check("group" not in yaml or not os.path.exists(f"{scratch.path}/x{number}"), "a directory was made")
 
 
 CASES = [messages_arrive_over_ipc_and_the_loopback_port, a_clean_end_by_either_signal_leaves_no_process_and_no_buffer,

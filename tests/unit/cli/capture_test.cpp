@@ -1,6 +1,8 @@
 // thalweg capture against the real control socket, with a scripted data plane behind it.
 #include <atomic>
 #include <filesystem>
+#include <semaphore>
+#include <thread>
 
 #include "controlplane/api/control_server.hpp"
 #include "tests/unit/cli/instance_fixture.hpp"
@@ -34,6 +36,7 @@ class Capture : public ::testing::Test {
       return Json{{"capture", 3}, {"frames", 10}};
     }
     if (is_forgotten_ && looks_ >= states_.size()) return Json{{"captures", Json::array()}};
+    if (looks_ == 2) seen_.release();
     const std::string state = is_stopped_ ? "done" : states_[std::min(looks_++, states_.size() - 1)];
     return Json{{"captures", Json::array({{{"capture", 3}, {"port", "a"}, {"path", "/x"}, {"state", state}, {"frames", 10}, {"dropped", 1}, {"error", "disk full"}}})}};
   }
@@ -46,6 +49,7 @@ class Capture : public ::testing::Test {
   thalweg::test::TemporaryDirectory directory_{"capture"};
   std::vector<std::string> states_{"none", "active", "done"};
   std::size_t looks_{};
+  std::counting_semaphore<> seen_{0};  // released with the third look
   bool is_stopped_{};
   bool is_forgotten_{};  // somebody else ends it after the last of `states_`
   Json args_;
@@ -93,6 +97,19 @@ TEST_F(Capture, that_fails_on_its_way_is_not_a_success) {
   const Outcome outcome = here({"capture", "a", "/tmp/x.pcapng", "--count", "1000"});
   EXPECT_EQ(outcome.exit, 1);
   EXPECT_NE(outcome.err.find("disk full"), std::string::npos);
+}
+
+TEST_F(Capture, of_an_instance_that_ends_tells_what_it_has_and_that_nobody_is_there) {
+  states_ = {"active", "active"};
+  std::thread end_of_the_instance{[this] {
+    seen_.acquire();
+    server_.reset();
+  }};
+  const Outcome outcome = here({"capture", "a", "/tmp/x.pcapng"});
+  end_of_the_instance.join();
+  EXPECT_EQ(outcome.exit, 3);
+  EXPECT_NE(outcome.err.find("the control plane has ended"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.out.find("10"), std::string::npos) << outcome.out;
 }
 
 TEST_F(Capture, hands_on_errors_of_the_control_plane) {

@@ -68,6 +68,8 @@ TEST(Arguments, a_number_or_quantity_that_is_none_is_named_with_what_is_wanted) 
       {{"capture", "a", "/tmp/x", "--count", "-1"}, "--count: needs a whole number, 1 or more; found '-1'"},
       {{"pub", "--size", "big"}, "--size needs a size such as 288, 64KiB or 1MiB; found 'big'"},
       {{"top", "--interval", "-1s"}, "--interval needs a duration such as 500us, 100ms or 5s; found '-1s'"},
+      {{"pub", "--stream", "abc"}, "--stream needs a number in its range; found 'abc'"},
+      {{"pub", "--stream", "99999999999"}, "--stream needs a number in its range; found '99999999999'"},
       {{"stat", "--watch=abc"}, "--watch needs a duration such as 500us, 100ms or 5s; found 'abc'"},
   };
   for (const auto& [arguments, wanted] : cases) {

@@ -184,6 +184,7 @@ TEST_F(Inspect, top_looks_once_when_no_terminal_is_there) {
   EXPECT_EQ(document["lanes"].size(), 2U);
   EXPECT_EQ(document["lanes"][1]["cpu"], 3);
   EXPECT_EQ(document["ports"][0]["port"], "a");
+  EXPECT_EQ(document["ports"][0]["is_link_up"], true);
 }
 
 TEST_F(Inspect, top_repeats_as_often_as_asked) {
@@ -215,7 +216,7 @@ TEST_F(Inspect, a_registry_of_another_version_names_both) {
   ASSERT_EQ(::pwrite(fd, &version, sizeof version, 8), 4);
   ::close(fd);
   const Outcome outcome = here({"drops", "--json"});
-  EXPECT_EQ(outcome.exit, 1);
+  EXPECT_EQ(outcome.exit, 3) << "nothing that this program could read";
   const auto error = nlohmann::json::parse(outcome.err)["error"];
   EXPECT_EQ(error["code"], "version");
   EXPECT_NE(error["message"].get<std::string>().find("99"), std::string::npos);
