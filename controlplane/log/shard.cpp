@@ -328,23 +328,8 @@ Result<void> Shard::sync() {
   return make_durable(end);
 }
 
-// One caller flushes for all that wait: those who come while it is at work wait for the next flush, which covers them together.
 Result<void> Shard::make_durable(std::uint64_t entry) {
-  std::unique_lock lock{sync_mutex_};
-  while (coordination_.durable_entry() < entry) {
-    if (is_syncing_) {
-      sync_done_.wait(lock);
-      continue;
-    }
-    is_syncing_ = true;
-    lock.unlock();
-    auto synced = sync_once();
-    lock.lock();
-    is_syncing_ = false;
-    sync_done_.notify_all();
-    if (!synced) return synced;
-  }
-  return {};
+  return commit_.run([&] { return coordination_.durable_entry() >= entry; }, [&] { return sync_once(); });
 }
 
 Shard::SyncWork Shard::take_sync_work() {

@@ -1,5 +1,4 @@
 #pragma once
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -12,6 +11,7 @@
 #include "controlplane/log/batch.hpp"
 #include "controlplane/log/catalog.hpp"
 #include "controlplane/log/coordination.hpp"
+#include "controlplane/log/group_commit.hpp"
 #include "controlplane/log/health.hpp"
 #include "controlplane/log/index.hpp"
 #include "controlplane/log/options.hpp"
@@ -139,9 +139,7 @@ class Shard {
   bool is_closed_{};
   std::optional<Error> broken_;              // why nothing more is taken
 
-  std::mutex sync_mutex_;                    // who leads the flush
-  std::condition_variable sync_done_;
-  bool is_syncing_{};
+  GroupCommit commit_;
 };
 
 }  // namespace thalweg::log

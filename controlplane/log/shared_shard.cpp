@@ -283,23 +283,8 @@ Result<DurablePoint> SharedShard::snapshot_locked() {
   }
 }
 
-// As Shard::make_durable(): one thread of the process flushes for all that wait.
 Result<void> SharedShard::make_durable(std::uint64_t entry) {
-  std::unique_lock lock{sync_mutex_};
-  while (coordination_.durable_entry() < entry) {
-    if (is_syncing_) {
-      sync_done_.wait(lock);
-      continue;
-    }
-    is_syncing_ = true;
-    lock.unlock();
-    auto synced = sync_once();
-    lock.lock();
-    is_syncing_ = false;
-    sync_done_.notify_all();
-    if (!synced) return synced;
-  }
-  return {};
+  return commit_.run([&] { return coordination_.durable_entry() >= entry; }, [&] { return sync_once(); });
 }
 
 Result<void> SharedShard::sync_once() {

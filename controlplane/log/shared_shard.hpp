@@ -1,6 +1,5 @@
 #pragma once
 #include <atomic>
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -8,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/log/group_commit.hpp"
 #include "controlplane/log/reservation.hpp"
 #include "controlplane/log/shard.hpp"
 
@@ -112,9 +112,7 @@ class SharedShard {
   std::mutex rotation_mutex_;
   std::atomic<std::uint64_t> holes_filled_{};
 
-  std::mutex sync_mutex_;                    // who leads the flush
-  std::condition_variable sync_done_;
-  bool is_syncing_{};
+  GroupCommit commit_;
 };
 
 }  // namespace thalweg::log
