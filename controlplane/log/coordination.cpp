@@ -52,7 +52,9 @@ Result<Coordination> Coordination::open_or_create(FileSystem& files, const std::
     auto checked = check_page(page, path, existing->size());
     if (!checked && checked.error().code == ErrorCode::kVersion) return tl::unexpected{std::move(checked.error())};
     const bool is_blank = std::all_of(existing->begin(), existing->end(), [](std::byte b) { return b == std::byte{0}; });
-    if (!is_blank && (!checked || page.shard != shard)) {  // a blank one: the machine stopped before the first words of a new page were written
+    if (checked && page.shard != shard)
+      return fail(ErrorCode::kInvalidArgument, path + ": this is shard " + std::to_string(page.shard) + ", not " + std::to_string(shard), "look at the shard number and the directory");
+    if (!is_blank && !checked) {  // a blank one: the machine stopped before the first words of a new page were written
       if (auto renamed = files.rename(path, path + ".corrupt." + std::to_string(epoch_ns)); !renamed) return tl::unexpected{std::move(renamed.error())};
       was_moved_aside = true;
     }
@@ -87,8 +89,9 @@ std::uint64_t Coordination::durable_entry() const noexcept { return ref(page().d
 
 void Coordination::advance_durable(const DurablePoint& to, std::int64_t timestamp_ns, std::int64_t now_ns) noexcept {
   CoordinationPage& shared = page();
-  if (ref(shared.durable_timestamp_ns).load(std::memory_order_relaxed) < timestamp_ns)
-    ref(shared.durable_timestamp_ns).store(timestamp_ns, std::memory_order_relaxed);
+  // Never back: recovery takes it for the time of the last durable entry, and gives none below it.
+  for (std::int64_t seen = ref(shared.durable_timestamp_ns).load(std::memory_order_relaxed);
+       seen < timestamp_ns && !ref(shared.durable_timestamp_ns).compare_exchange_weak(seen, timestamp_ns, std::memory_order_relaxed);) {}
   auto* const at = reinterpret_cast<WidePair*>(&shared.durable);
   for (WidePair seen = snapshot(shared.durable); seen.first < to.entry || seen.second < to.position;) {
     const WidePair before = wide_compare_and_swap(at, seen, {to.entry, to.position});
@@ -102,7 +105,12 @@ void Coordination::reset_durable(const DurablePoint& to, std::int64_t timestamp_
   page().durable = to;
   page().durable_timestamp_ns = timestamp_ns;
   page().last_sync_ns = now_ns;
+  page().failed_syncs = 0;
 }
+
+bool Coordination::has_failed_sync() const noexcept { return ref(page().failed_syncs).load(std::memory_order_acquire) != 0; }
+
+void Coordination::count_failed_sync() noexcept { ref(page().failed_syncs).fetch_add(1, std::memory_order_acq_rel); }
 
 std::uint64_t Coordination::change_count() const noexcept { return ref(page().change_count).load(std::memory_order_acquire); }
 

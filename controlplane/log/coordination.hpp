@@ -53,7 +53,8 @@ struct CoordinationPage {
   alignas(kCacheLine) DurablePoint durable{};
   std::int64_t durable_timestamp_ns{};  // of the last durable entry, or newer
   std::int64_t last_sync_ns{};
-  std::uint64_t reserved2[4]{};
+  std::uint64_t failed_syncs{};         // since the last recovery
+  std::uint64_t reserved2[3]{};
   // Line 3: readers and other writers list the directory again when it changed.
   alignas(kCacheLine) std::uint64_t change_count{};
   std::uint64_t reserved3[7]{};
@@ -67,8 +68,8 @@ class Coordination {
  public:
   // Maps the page of a directory for reading. Errors: kNotFound, kVersion; kIo when it is no such page.
   [[nodiscard]] static Result<Coordination> open_for_reading(FileSystem& files, const std::string& directory);
-  // Maps the page for writing, or makes it; one that is no page of `shard`'s is moved aside as `coordination.tlg.corrupt.<epoch_ns>` first.
-  // Errors: kVersion when a newer version made it; kIo, kNoSpace.
+  // Maps the page for writing, or makes it; one that is no such page is moved aside as `coordination.tlg.corrupt.<epoch_ns>` first.
+  // Errors: kVersion when a newer version made it; kInvalidArgument when it is another shard's; kIo, kNoSpace.
   [[nodiscard]] static Result<Coordination> open_or_create(FileSystem& files, const std::string& directory, std::uint32_t shard, std::int64_t epoch_ns);
 
   // Whether it was made by open_or_create(): it knows nothing then.
@@ -83,6 +84,9 @@ class Coordination {
   void advance_durable(const DurablePoint& to, std::int64_t timestamp_ns, std::int64_t now_ns) noexcept;
   // For recovery alone: sets the point whatever it was.
   void reset_durable(const DurablePoint& to, std::int64_t timestamp_ns, std::int64_t now_ns) noexcept;
+  // Whether a sync of any writer failed since the last recovery: the kernel tells that to one of them only, and what it did not write is gone.
+  [[nodiscard]] bool has_failed_sync() const noexcept;
+  void count_failed_sync() noexcept;
   [[nodiscard]] std::uint64_t change_count() const noexcept;
   void count_change() noexcept;
   // The segment that is written to. Acquire and release: whoever sees it finds the file.

@@ -10,7 +10,7 @@ namespace thalweg::log {
 
 // When appended entries are made durable, and so visible to readers that want durable entries only. Spec: archive-log 4.
 enum class SyncPolicy : std::uint8_t {
-  kNone,          // never: whenever the machine writes them back
+  kNone,          // never: whenever the machine writes them back; a closed segment when there are 16 newer ones
   kPeriodic,      // at most once per sync_interval_ns, driven by maintain() as well; on rotation and close
   kEverySegment,  // on rotation and close
   kEveryEntries,  // when sync_every_entries were appended since; on rotation and close

@@ -7,9 +7,7 @@ namespace thalweg::log {
 
 Result<Reader> Reader::open(FileSystem& files, std::string directory, const ReaderOptions& options) {
   Reader reader{files, std::move(directory), options};
-  auto coordination = Coordination::open_for_reading(files, reader.directory_);
-  if (coordination) reader.coordination_ = std::move(*coordination);
-  else if (coordination.error().code == ErrorCode::kVersion) return tl::unexpected{std::move(coordination.error())};
+  if (auto found = reader.find_coordination(); !found) return tl::unexpected{std::move(found.error())};
   if (auto listed = reader.list_again(); !listed) return tl::unexpected{std::move(listed.error())};
   if (auto found = reader.seek(options.from_entry); !found) return tl::unexpected{std::move(found.error())};
   return reader;
@@ -26,10 +24,23 @@ std::uint64_t Reader::first_entry() const noexcept {
   return segments_.empty() ? std::numeric_limits<std::uint64_t>::max() : segments_.front().header.base_entry;
 }
 
+// A writer makes the page before the first segment: whoever lists segments first and looks for the page then takes nothing of a new shard for
+// durable that is not. Without a page there is no limit.
+Result<void> Reader::find_coordination() {
+  if (coordination_) return {};
+  auto coordination = Coordination::open_for_reading(*files_, directory_);
+  if (!coordination && coordination.error().code == ErrorCode::kVersion) return tl::unexpected{std::move(coordination.error())};
+  if (!coordination) return {};
+  coordination_ = std::move(*coordination);
+  change_count_ = coordination_->change_count() - 1;  // what was listed before may be old
+  return {};
+}
+
 Result<void> Reader::list_again() {
   if (coordination_) change_count_ = coordination_->change_count();
   auto listing = list_segments(*files_, directory_);
   if (!listing) return tl::unexpected{std::move(listing.error())};
+  if (auto found = find_coordination(); !found) return found;
   const std::optional<std::uint64_t> current = segment_ ? std::optional{segments_[index_].ordinal()} : std::nullopt;
   segments_ = std::move(listing->segments);
   if (!current) return {};

@@ -54,7 +54,7 @@ struct Read {
 // nothing in the directory. One thread. Spec: archive-log 9, 12.4, 13.
 class Reader {
  public:
-  // Without a readable coordination page everything that is valid is taken for durable. Errors: kNotFound (no such directory), kVersion, kIo.
+  // As long as there is no readable coordination page everything that is valid is taken for durable. Errors: kNotFound (no such directory), kVersion, kIo.
   [[nodiscard]] static Result<Reader> open(FileSystem& files, std::string directory, const ReaderOptions& options = {});
 
   // The next record or event. Records come in the order of their numbers, none twice, none left out without an event. Errors: kIo.
@@ -74,6 +74,7 @@ class Reader {
 
  private:
   Reader(FileSystem& files, std::string directory, const ReaderOptions& options) : files_{&files}, directory_{std::move(directory)}, options_{options} {}
+  [[nodiscard]] Result<void> find_coordination();
   [[nodiscard]] Result<void> list_again();
   [[nodiscard]] Result<bool> list_if_changed();
   [[nodiscard]] Result<void> enter(std::size_t index);

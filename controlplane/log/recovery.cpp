@@ -40,8 +40,8 @@ class Recovery {
       auto rebuilt = rebuild_header(listing, damaged);
       if (!rebuilt) return tl::unexpected{std::move(rebuilt.error())};
       if (!*rebuilt) continue;
-      ++report().headers_rebuilt;
-      report().findings.push_back(damaged.error.message + ": header made anew");
+      ++report().segments_mended;
+      report().findings.push_back(damaged.error.message + ": mended");
       listing.segments.push_back(std::move(**rebuilt));
       std::sort(listing.segments.begin(), listing.segments.end(), [](const SegmentInfo& a, const SegmentInfo& b) { return a.ordinal() < b.ordinal(); });
     }
@@ -55,6 +55,10 @@ class Recovery {
     if (is_newest && end_of_content(*content, std::min<std::uint64_t>(kDataOffset, content->size()), content->size()) <= kDataOffset) {
       if (auto removed = files_.remove(damaged.path); !removed) return tl::unexpected{std::move(removed.error())};
       return std::nullopt;
+    }
+    if (const auto header = decode_header(std::span{*content}.first(std::min<std::size_t>(content->size(), kPageBytes)), damaged.path)) {
+      if (header->ordinal != damaged.ordinal) return set_aside(damaged);  // a copy of another segment
+      return lengthen(damaged, *header);
     }
     const std::uint64_t segment_bytes = content->size() < kDataOffset ? 0 : content->size() - kDataOffset;
     if (!std::has_single_bit(segment_bytes) || segment_bytes < kSegmentBytesMin) return set_aside(damaged);
@@ -70,9 +74,20 @@ class Recovery {
     const ParsedRecord first = parse_record(std::span{*content}.subspan(kDataOffset), 0);
     if (!first.is_valid()) return set_aside(damaged);
     header.base_entry = first.header.entry;
+    if (before != nullptr && header.base_entry < before->header.base_entry) return set_aside(damaged);
     header.base_timestamp_ns = std::min(first.header.timestamp_ns, header.created_ns);
     header.log_id = coordination_.page().shard;
     return write_header(damaged.path, header, *content);
+  }
+
+  // A file that was cut off: what is left of it is read, what is missing counts as damage.
+  Result<std::optional<SegmentInfo>> lengthen(const SegmentListing::Damaged& damaged, const SegmentHeader& header) {
+    auto file = files_.open(damaged.path, OpenMode::kWrite);
+    if (!file) return tl::unexpected{std::move(file.error())};
+    if (auto allocated = (*file)->allocate(kDataOffset + header.segment_bytes); !allocated) return tl::unexpected{std::move(allocated.error())};
+    if (auto written = (*file)->write_at(Page{}, kSealOffset); !written) return tl::unexpected{std::move(written.error())};  // it tells of what is gone
+    if (auto synced = (*file)->sync(); !synced) return tl::unexpected{std::move(synced.error())};
+    return SegmentInfo{damaged.path, header, std::nullopt};
   }
 
   Result<std::optional<SegmentInfo>> write_header(const std::string& path, const SegmentHeader& header, std::span<const std::byte> content) {

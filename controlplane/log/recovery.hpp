@@ -20,7 +20,7 @@ struct RecoveryReport {
   std::uint64_t torn_bytes{};           // behind the last record of the newest segment, zeroed
   std::uint32_t corrupt_ranges{};       // damage with valid records behind it: kept, readers are told
   std::uint64_t lost_entries{};         // entry numbers inside corrupt ranges and between segments
-  std::uint32_t headers_rebuilt{};      // segment headers made anew from the records and the neighbours
+  std::uint32_t segments_mended{};      // segments whose header was made anew from the records and the neighbours, or that were cut short
   std::uint32_t temporaries_removed{};
   bool is_coordination_rebuilt{};       // it was missing, or moved aside
   std::vector<std::string> set_aside;   // files that are named like a segment and are none: renamed to *.corrupt.<epoch_ns>

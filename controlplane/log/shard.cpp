@@ -266,7 +266,7 @@ Result<void> Shard::start_next_segment_locked() {
     }
   }
   if (auto published = (*created)->publish(files_); !published) return published;
-  auto closed = close_active_locked();
+  close_active_locked();
   if (!is_synced) unsynced_.push_back(active_);
   active_ = std::move(*created);
   tail_.offset = 0;
@@ -280,11 +280,26 @@ Result<void> Shard::start_next_segment_locked() {
   if (is_synced) coordination_.advance_durable({tail_.entry, active_->header().base_position}, tail_.timestamp_ns, clock_.epoch_ns());
   statistics_.add(Statistic::kSegmentsCreated);
   save_catalog_locked();
-  return closed;
+  return sync_unsynced_beyond_limit();
 }
 
-// A pad to the end of the data, and the seal. The segment was synced before if the policy wants it.
-Result<void> Shard::close_active_locked() {
+// By policies that never sync closed segments stay open until somebody does: each has a file and its mapping.
+Result<void> Shard::sync_unsynced_beyond_limit() {
+  constexpr std::size_t kUnsyncedMax = 16;
+  if (unsynced_.size() <= kUnsyncedMax) return {};
+  auto synced = unsynced_.front()->file().sync();
+  if (!synced) {
+    statistics_.add(Statistic::kSyncErrors);
+    broken_ = copy_of(synced.error());
+    return synced;
+  }
+  unsynced_.erase(unsynced_.begin());
+  return {};
+}
+
+// A pad to the end of the data, and the seal: for those who do not want to read everything, so no reason to stop when it cannot be written. The
+// segment was synced before if the policy wants it.
+void Shard::close_active_locked() {
   const std::uint64_t left = active_->data().size() - tail_.offset;
   if (left >= kRecordHeaderBytes) {
     std::byte* const at = active_->data().data() + tail_.offset;
@@ -298,11 +313,10 @@ Result<void> Shard::close_active_locked() {
   }
   segments_.back().summary = summary_;
   segments_.back().is_closed = true;
-  auto sealed = active_->seal(summary_, is_synced_on_rotation(), clock_.epoch_ns());
+  if (!active_->seal(summary_, is_synced_on_rotation(), clock_.epoch_ns())) statistics_.add(Statistic::kSealErrors);
   segments_.back().info = active_->info();
   const bool is_saved = save_index(files_, directory_, active_->header().ordinal, index_).has_value();  // a help only: without it readers read more
   statistics_.add(is_saved ? Statistic::kIndexSaves : Statistic::kIndexErrors);
-  return sealed;
 }
 
 bool Shard::is_sync_due_locked() const noexcept {

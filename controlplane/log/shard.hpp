@@ -45,8 +45,8 @@ class Shard {
   // (nothing is appended), kNoSpace when a segment is needed and cannot be made (the log stays usable), kClosed after close(),
   // kIo after a sync failed: the log takes nothing more then, because nobody knows what the disk has.
   [[nodiscard]] Result<Appended> append(const Entry& entry);
-  // The same for many, seen by readers all or none. Only a batch that no empty segment could take is split at a border of segments.
-  // An empty one appends nothing and is no error.
+  // The same for many, seen by readers all or none. Only a batch that no empty segment could take is split at a border of segments; when it cannot
+  // get the next one, what went into those before is there, with its numbers. An empty one appends nothing and is no error.
   [[nodiscard]] Result<Appended> append(std::span<const Entry> batch);
   // Makes everything that was accepted before the call durable, and visible to readers of durable entries. Callers at the same time share
   // one flush. Errors: kIo, kClosed.
@@ -99,7 +99,8 @@ class Shard {
   [[nodiscard]] Result<void> rotate_locked();
   [[nodiscard]] Result<void> start_next_segment_locked();
   [[nodiscard]] Result<std::shared_ptr<Segment>> create_segment();
-  [[nodiscard]] Result<void> close_active_locked();
+  void close_active_locked();
+  [[nodiscard]] Result<void> sync_unsynced_beyond_limit();
   [[nodiscard]] Result<void> remove_files_locked();
   [[nodiscard]] bool is_synced_on_rotation() const noexcept { return options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit; }
   void count_recovery() noexcept;

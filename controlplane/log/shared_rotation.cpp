@@ -64,6 +64,7 @@ Result<void> SharedShard::start_next_segment(std::uint64_t old_ordinal, const Fi
   if (auto filled = wait_until_filled(before.base_position + before.segment_bytes, &rotation); !filled) return filled;
   if (is_synced_on_rotation()) {
     if (auto synced = (*old)->file().sync(); !synced) {
+      coordination_.count_failed_sync();
       broken_ = Error{synced.error().code, synced.error().message, synced.error().hint};
       return synced;
     }
@@ -140,6 +141,7 @@ void SharedShard::seal(SegmentInfo& info) {
   const ScanPoint start{0, info.header.base_entry, info.header.base_timestamp_ns};
   const auto data = (*segment)->data();
   if ((*segment)->seal(scan_segment(data, start, data.size()).summary, is_synced_on_rotation(), clock_.epoch_ns())) info = (*segment)->info();
+  else statistics_.add(Statistic::kSealErrors);
   const bool is_saved = save_index(files_, directory_, info.ordinal(), SparseIndex::build(data, start, data.size(), options_.index_interval)).has_value();
   statistics_.add(is_saved ? Statistic::kIndexSaves : Statistic::kIndexErrors);
 }

@@ -266,7 +266,6 @@ Result<void> SharedShard::sync() {
   std::uint64_t end = 0;
   {
     const std::lock_guard guard{mutex_};
-    if (auto open = check_open(); !open) return open;
     const auto now = snapshot_locked();
     if (!now) return tl::unexpected{now.error()};
     end = now->entry;
@@ -274,8 +273,9 @@ Result<void> SharedShard::sync() {
   return make_durable(end);
 }
 
-// What all processes have reserved by now.
+// What all processes have reserved by now. Errors: those of an append.
 Result<DurablePoint> SharedShard::snapshot_locked() {
+  if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
   for (;;) {
     const TailPlace seen = reservations_.tail();
     if (is_at_active(seen)) return DurablePoint{active_->header().base_entry + seen.entries, active_->header().base_position + seen.offset};
@@ -293,7 +293,6 @@ Result<void> SharedShard::sync_once() {
   std::shared_ptr<Segment> active;
   {
     const std::lock_guard guard{mutex_};
-    if (broken_) return tl::unexpected{copy_of(*broken_)};
     const auto now = snapshot_locked();
     if (!now) return tl::unexpected{now.error()};
     until = *now;
@@ -305,6 +304,9 @@ Result<void> SharedShard::sync_once() {
   if (auto filled = wait_until_filled(until.position, nullptr); !filled) return filled;
   const std::int64_t begin_ns = clock_.monotonic_ns();
   auto synced = sync_segments(active, until);
+  if (!synced) coordination_.count_failed_sync();
+  else if (coordination_.has_failed_sync())
+    synced = fail(ErrorCode::kIo, directory_ + ": a sync of another writer failed: nobody knows what the disk has", "stop all writers, look after the disk, then open the log again");
   const std::lock_guard guard{mutex_};
   const auto took_ns = static_cast<std::uint64_t>(clock_.monotonic_ns() - begin_ns);
   statistics_.add(Statistic::kSyncs);
@@ -340,7 +342,6 @@ Result<void> SharedShard::maintain() {
   std::uint64_t end = 0;
   {
     const std::lock_guard guard{mutex_};
-    if (auto open = check_open(); !open) return open;
     const auto now = snapshot_locked();
     if (!now) return tl::unexpected{now.error()};
     end = now->entry;
@@ -355,7 +356,6 @@ Result<void> SharedShard::maintain() {
 
 Result<void> SharedShard::rotate() {
   const std::lock_guard guard{mutex_};
-  if (auto open = check_open(); !open) return open;
   const auto now = snapshot_locked();
   if (!now) return tl::unexpected{now.error()};
   if (now->position == active_->header().base_position) return {};

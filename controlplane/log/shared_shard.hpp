@@ -34,7 +34,8 @@ class SharedShard {
   // does not get on and the segment cannot be closed before it does.
   [[nodiscard]] Result<Appended> append(const Entry& entry);
   [[nodiscard]] Result<Appended> append(std::span<const Entry> batch);
-  // Makes everything that any process had accepted before the call durable. Fills what dead writers left. Errors: kIo, kClosed, kTimeout.
+  // Makes everything that any process had accepted before the call durable. Fills what dead writers left. Errors: kClosed, kTimeout; kIo, also when it was
+  // another process whose sync failed.
   [[nodiscard]] Result<void> sync();
   // Closes the active segment and starts a new one; an empty one stays. Errors: as append().
   [[nodiscard]] Result<void> rotate();

@@ -17,7 +17,7 @@ using enum StatisticKind;
 constexpr StatisticInfo kInfos[]{
     {kEntries, "entries", kSum}, {kPayloadBytes, "payload_bytes", kSum}, {kBatches, "batches", kSum}, {kAppendsRefused, "appends_refused", kSum},
     {kLastAppendNs, "last_append_ns", kMax}, {kBatchEntriesMax, "batch_entries_max", kMax}, {kAppendSamples, "append_samples", kSum}, {kAppendSampleNs, "append_sample_ns", kSum},
-    {kSyncs, "syncs", kSum}, {kSyncNs, "sync_ns", kSum}, {kSyncNsMax, "sync_ns_max", kMax}, {kSyncErrors, "sync_errors", kSum}, {kAppendSampleNsMax, "append_sample_ns_max", kMax},
+    {kSyncs, "syncs", kSum}, {kSyncNs, "sync_ns", kSum}, {kSyncNsMax, "sync_ns_max", kMax}, {kSyncErrors, "sync_errors", kSum}, {kAppendSampleNsMax, "append_sample_ns_max", kMax}, {kSealErrors, "seal_errors", kSum},
     {kCompressedEntries, "compressed_entries", kSum}, {kCompressedFromBytes, "compressed_from_bytes", kSum}, {kCompressedToBytes, "compressed_to_bytes", kSum},
     {kCompressionSkipped, "compression_skipped", kSum}, {kCompressionNs, "compression_ns", kSum},
     {kSegmentsCreated, "segments_created", kSum}, {kSegmentsDeleted, "segments_deleted", kSum}, {kRotations, "rotations", kSum}, {kRotationsFailed, "rotations_failed", kSum},

@@ -30,6 +30,7 @@ enum class Statistic : std::uint8_t {
   kSyncNsMax,
   kSyncErrors,
   kAppendSampleNsMax,
+  kSealErrors,            // segments that were closed without a seal: read when the log is opened
   // compression
   kCompressedEntries = 16,
   kCompressedFromBytes,

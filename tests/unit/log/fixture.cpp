@@ -8,6 +8,21 @@ std::uint64_t ShardTest::append(std::string_view text, std::uint32_t stream) {
   return appended ? appended->first_entry : UINT64_MAX;
 }
 
+void ShardTest::append_batch(const std::vector<std::string>& texts) {
+  std::vector<Entry> batch;
+  for (const std::string& text : texts) batch.push_back({.payload = bytes_of(text)});
+  ASSERT_TRUE(shard->append(batch));
+}
+
+void ShardTest::append_in_segments(const std::vector<std::string>& texts) {
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (i != 0) {
+      ASSERT_TRUE(shard->rotate());
+    }
+    append(texts[i]);
+  }
+}
+
 std::vector<std::string> ShardTest::read_all(ReaderOptions options) {
   std::vector<std::string> seen;
   auto reader = Reader::open(files, kDirectory, options);

@@ -55,9 +55,13 @@ class ShardTest : public testing::Test {
   }
   std::uint64_t append(std::string_view text, std::uint32_t stream = 1);
   std::uint64_t append_bytes(std::size_t bytes) { return append(std::string(bytes, 'x')); }
+  void append_batch(const std::vector<std::string>& texts);
+  // A segment for each; the last one is the active one.
+  void append_in_segments(const std::vector<std::string>& texts);
   // Everything a new reader of accepted entries sees, events included, as text: "0:abc", "gap 1-3", "corrupt 1-3".
   [[nodiscard]] std::vector<std::string> read_all(ReaderOptions options = {.is_uncommitted = true});
   [[nodiscard]] static std::string path_of(std::uint64_t ordinal) { return std::string{kDirectory} + "/" + segment_name(ordinal); }
+  [[nodiscard]] static std::string coordination_path() { return std::string{kDirectory} + "/" + kCoordinationName; }
   // Changes bytes of a segment as a failing disk would.
   void damage(std::uint64_t ordinal, std::uint64_t file_offset, std::span<const std::byte> bytes);
 

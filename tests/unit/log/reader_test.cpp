@@ -85,6 +85,17 @@ TEST_F(ReaderTest, of_a_directory_without_coordination_page_reads_what_is_valid)
   EXPECT_EQ(read_all({}), (Lines{"0:a", "1:b", "2:c", "3:d", "4:e", "5:f", "6:g"}));
 }
 
+TEST_F(ShardTest, shows_a_reader_that_came_first_what_is_durable_only) {
+  auto reader = Reader::open(files, kDirectory);
+  ASSERT_TRUE(reader);
+  EXPECT_EQ(reader->next()->status, ReadStatus::kEnd);
+  open();
+  append("a");
+  EXPECT_EQ(reader->next()->status, ReadStatus::kEnd) << "not durable";
+  ASSERT_TRUE(shard->sync());
+  EXPECT_EQ(reader->next()->status, ReadStatus::kRecord);
+}
+
 TEST_F(ReaderTest, changes_nothing) {
   shard.reset();
   const std::uint64_t steps = files.steps();

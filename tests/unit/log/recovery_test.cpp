@@ -27,14 +27,13 @@ TEST_F(ShardTest, with_its_last_record_torn_at_any_byte_goes_on_behind_the_one_b
   append("the last record");
   const std::uint64_t to = kDataOffset + shard->end_position();
   const auto whole = files.content(path_of(0));
-  const std::string page = std::string{kDirectory} + "/" + kCoordinationName;
-  const auto coordination = files.content(page);
+  const auto coordination = files.content(coordination_path());
   for (std::uint64_t at = from; at < to - 1; ++at) {  // the last byte is a zero of the alignment
     shard.reset();
     auto torn = whole;
     std::memset(torn.data() + at, 0, to - at);
     files.set_content(path_of(0), torn);
-    files.set_content(page, coordination);
+    files.set_content(coordination_path(), coordination);
     open();
     ASSERT_EQ(shard->next_entry(), 1U) << at;
     EXPECT_EQ(append("next"), 1U);
@@ -63,8 +62,7 @@ TEST_F(ShardTest, forgets_a_batch_that_its_writer_did_not_live_to_show) {
   append("first");
   ASSERT_TRUE(shard->sync());
   const std::uint64_t from = kDataOffset + shard->end_position();
-  const std::array<Entry, 3> batch{Entry{.payload = bytes_of("a")}, Entry{.payload = bytes_of("b")}, Entry{.payload = bytes_of("c")}};
-  ASSERT_TRUE(shard->append(batch));
+  append_batch({"a", "b", "c"});
   files.kill_all();
   shard.reset();
   damage(0, from, std::vector<std::byte>(sizeof(RecordWord)));
@@ -77,12 +75,11 @@ TEST_F(ShardTest, forgets_a_batch_that_its_writer_did_not_live_to_show) {
 
 TEST_F(ShardTest, keeps_what_is_left_of_a_durable_batch) {
   open();
-  const std::array<Entry, 3> batch{Entry{.payload = bytes_of("a")}, Entry{.payload = bytes_of("b")}, Entry{.payload = bytes_of("c")}};
-  ASSERT_TRUE(shard->append(batch));
+  append_batch({"a", "b", "c"});
   ASSERT_TRUE(shard->sync());
   shard.reset();
   damage(0, kDataOffset, std::vector<std::byte>(sizeof(RecordWord)));
-  files.set_content(std::string{kDirectory} + "/" + kCoordinationName, std::vector<std::byte>{});  // so that all is read again
+  files.set_content(coordination_path(), std::vector<std::byte>{});  // so that all is read again
   open();
   EXPECT_EQ(append("next"), 3U);
 }
@@ -142,7 +139,7 @@ TEST_F(ShardTest, without_its_coordination_page_is_read_from_the_segments) {
   open(small_options(SyncPolicy::kEverySegment));
   for (int i = 0; i < 10; ++i) append_bytes(20000);
   shard.reset();
-  ASSERT_TRUE(files.remove(std::string{kDirectory} + "/" + kCoordinationName));
+  ASSERT_TRUE(files.remove(coordination_path()));
   open();
   EXPECT_EQ(shard->next_entry(), 10U);
   EXPECT_TRUE(shard->recovery().is_coordination_rebuilt);
@@ -153,12 +150,12 @@ TEST_F(ShardTest, sets_an_impossible_coordination_page_aside) {
   open();
   append("a");
   shard.reset();
-  files.set_content(std::string{kDirectory} + "/" + kCoordinationName, std::vector<std::byte>(4096, std::byte{0x5A}));
+  files.set_content(coordination_path(), std::vector<std::byte>(4096, std::byte{0x5A}));
   open();
   EXPECT_EQ(append("b"), 1U);
-  EXPECT_TRUE(files.exists(std::string{kDirectory} + "/" + kCoordinationName + ".corrupt." + std::to_string(clock.epoch)));
+  EXPECT_TRUE(files.exists(coordination_path() + ".corrupt." + std::to_string(clock.epoch)));
   shard.reset();
-  files.set_content(std::string{kDirectory} + "/" + kCoordinationName, bytes_of("short"));
+  files.set_content(coordination_path(), bytes_of("short"));
   open();
   EXPECT_EQ(shard->next_entry(), 2U);
 }
@@ -180,27 +177,19 @@ TEST_F(ShardTest, refuses_files_of_a_newer_version_and_leaves_them_alone) {
 
 TEST_F(ShardTest, makes_a_damaged_segment_header_anew) {
   open();
-  append("a");
-  ASSERT_TRUE(shard->rotate());
-  append("b");
-  ASSERT_TRUE(shard->rotate());
-  append("c");
+  append_in_segments({"a", "b", "c"});
   ASSERT_TRUE(shard->sync());
   shard.reset();
   for (const std::uint64_t ordinal : {0U, 1U, 2U}) damage(ordinal, 40, std::vector<std::byte>(8, std::byte{0xFF}));
   open();
-  EXPECT_EQ(shard->recovery().headers_rebuilt, 3U);
+  EXPECT_EQ(shard->recovery().segments_mended, 3U);
   EXPECT_EQ(append("d"), 3U);
   EXPECT_EQ(read_all(), (Lines{"0:a", "1:b", "2:c", "3:d"}));
 }
 
 TEST_F(ShardTest, sets_a_file_aside_that_is_only_named_like_a_segment) {
   open();
-  append("a");
-  ASSERT_TRUE(shard->rotate());
-  append("b");
-  ASSERT_TRUE(shard->rotate());
-  append("c");
+  append_in_segments({"a", "b", "c"});
   shard.reset();
   files.set_content(path_of(1), bytes_of("not a segment at all"));
   open();
@@ -208,6 +197,51 @@ TEST_F(ShardTest, sets_a_file_aside_that_is_only_named_like_a_segment) {
   EXPECT_EQ(shard->recovery().lost_entries, 1U);
   EXPECT_EQ(append("d"), 3U);
   EXPECT_EQ(read_all(), (Lines{"0:a", "gap 1-2", "2:c", "3:d"}));
+}
+
+// A copy of an old segment under a new name would have its numbers given again.
+TEST_F(ShardTest, sets_a_copy_of_another_segment_aside) {
+  open();
+  append_in_segments({"a", "b", "c"});
+  shard.reset();
+  files.set_content(path_of(3), files.content(path_of(0)));
+  ASSERT_TRUE(files.remove(coordination_path()));
+  open();
+  EXPECT_EQ(shard->recovery().set_aside.size(), 1U);
+  EXPECT_EQ(append("d"), 3U);
+  EXPECT_EQ(read_all(), (Lines{"0:a", "1:b", "2:c", "3:d"}));
+}
+
+TEST_F(ShardTest, reads_what_is_left_of_a_segment_that_was_cut_off) {
+  open();
+  append("a");
+  append("b");
+  ASSERT_TRUE(shard->rotate());
+  append("c");
+  shard.reset();
+  auto content = files.content(path_of(0));
+  content.resize(kDataOffset + 48);
+  files.set_content(path_of(0), content);
+  open();
+  EXPECT_EQ(shard->recovery().segments_mended, 1U);
+  EXPECT_EQ(shard->recovery().lost_entries, 1U);
+  EXPECT_TRUE(shard->recovery().set_aside.empty());
+  EXPECT_EQ(append("d"), 3U);
+  EXPECT_EQ(read_all(), (Lines{"0:a", "corrupt 1-2", "2:c", "3:d"}));
+}
+
+TEST_F(ShardTest, refuses_a_directory_of_another_shard_and_leaves_it_alone) {
+  open();
+  append("a");
+  shard.reset();
+  auto options = small_options();
+  options.shard = 7;
+  const auto opened = Shard::open(files, clock, kDirectory, options);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(opened.error().message.find("this is shard 0, not 7"), std::string::npos) << opened.error().message;
+  open();
+  EXPECT_EQ(append("b"), 1U);
 }
 
 TEST_F(ShardTest, never_gives_a_number_again_that_was_durable) {

@@ -300,6 +300,35 @@ TEST_F(ShardTest, tells_retention_what_it_has) {
   EXPECT_FALSE(shard->retention_state(1).closed[0].is_pinned);
 }
 
+TEST_F(ShardTest, goes_on_when_a_seal_cannot_be_written) {
+  open();
+  append("a");
+  files.fail_at(files.steps() + 7, ErrorCode::kIo);  // behind all steps that give the next segment its name
+  ASSERT_TRUE(shard->rotate());
+  EXPECT_EQ(shard->statistics()[Statistic::kSealErrors], 1U);
+  EXPECT_EQ(append("b"), 1U);
+  reopen();
+  EXPECT_EQ(append("c"), 2U);
+  EXPECT_EQ(read_all(), (Lines{"0:a", "1:b", "2:c"}));
+}
+
+TEST(Shard, that_is_never_synced_keeps_few_files_open) {
+  const auto files = make_plain_file_system();
+  const SystemClock clock;
+  const test::TemporaryDirectory directory;
+  auto shard = Shard::open(*files, clock, directory.file("shard"), small_options(SyncPolicy::kNone));
+  ASSERT_TRUE(shard) << shard.error().message;
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_TRUE((*shard)->append(Entry{.payload = bytes_of("x")}));
+    ASSERT_TRUE((*shard)->rotate());
+  }
+  const auto open_files = files->list("/proc/self/fd");
+  ASSERT_TRUE(open_files);
+  EXPECT_LT(open_files->size(), 30U);
+  ASSERT_TRUE((*shard)->sync());
+  EXPECT_EQ((*shard)->durable_entry(), 40U);
+}
+
 // Appenders on several threads that all want durability share flushes: fewer than appends.
 TEST(GroupCommit, shares_one_flush_among_many_appenders) {
   const auto files = make_plain_file_system();

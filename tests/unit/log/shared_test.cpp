@@ -123,6 +123,34 @@ TEST_F(SharedShardTest, stays_usable_when_a_segment_cannot_be_made) {
   EXPECT_EQ(read_all().size(), 4U);
 }
 
+// The kernel tells one of them only that pages were not written; afterwards it takes them for clean.
+TEST_F(SharedShardTest, nothing_gets_durable_any_more_when_a_sync_of_anybody_failed) {
+  auto a = join();
+  auto b = join();
+  append_to(*a, "a");
+  files.fail_at(files.steps() + 1, ErrorCode::kIo);
+  EXPECT_FALSE(a->sync());
+  EXPECT_EQ(b->sync().error().code, ErrorCode::kIo);
+  EXPECT_EQ(b->durable_entry(), 0U);
+  EXPECT_FALSE(b->append(Entry{.payload = bytes_of("b")}));
+  a.reset();
+  b.reset();
+  EXPECT_TRUE(join()->sync()) << "recovery has read what is there";
+}
+
+TEST_F(SharedShardTest, says_little_and_takes_nothing_after_close) {
+  const auto a = join();
+  const auto b = join();
+  ASSERT_TRUE(a->close());
+  append_to(*b, "b");
+  ASSERT_TRUE(b->rotate());
+  EXPECT_EQ(a->sync().error().code, ErrorCode::kClosed);
+  EXPECT_EQ(a->rotate().error().code, ErrorCode::kClosed);
+  EXPECT_EQ(a->maintain().error().code, ErrorCode::kClosed);
+  EXPECT_EQ(a->append(Entry{}).error().code, ErrorCode::kClosed);
+  EXPECT_EQ(a->next_entry(), b->durable_entry());
+}
+
 // Where a writer was when it was killed.
 enum class Killed { kAnnounced, kReserved, kMarked, kHalfFilled, kFilled };
 struct HoleCase {
@@ -247,6 +275,27 @@ TEST_F(HoleTest, that_several_dead_writers_had_announced_is_the_size_of_its_owne
   append_to(*a, "behind");
   ASSERT_TRUE(a->sync());
   EXPECT_EQ(read_all({}), (Lines{"1:87654321", "2:behind"}));
+}
+
+TEST_F(SharedShardTest, time_of_the_durable_point_never_falls) {
+  auto page = Coordination::open_or_create(files, kDirectory, 0, 0);
+  ASSERT_TRUE(page);
+  std::vector<std::thread> threads;
+  for (std::int64_t odd = 0; odd < 2; ++odd) {
+    threads.emplace_back([&page, odd] {
+      for (std::int64_t i = 1; i <= 200'000; ++i) page->advance_durable({static_cast<std::uint64_t>(i), 0}, 2 * i + odd, 0);
+    });
+  }
+  std::int64_t newest = 0;
+  bool has_fallen = false;
+  for (int i = 0; i < 200'000; ++i) {
+    const std::int64_t now = std::atomic_ref{page->page().durable_timestamp_ns}.load();
+    has_fallen |= now < newest;
+    newest = now;
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_FALSE(has_fallen);
+  EXPECT_EQ(page->page().durable_timestamp_ns, 400'001);
 }
 
 TEST(TailPlaceTest, is_packed_into_16_bytes_without_loss) {
