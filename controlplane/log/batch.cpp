@@ -1,8 +1,43 @@
 #include "controlplane/log/batch.hpp"
 
+#include <limits>
+
 #include "dataplane/base/time.hpp"
 
 namespace thalweg::log {
+namespace {
+
+constexpr std::size_t kKeyMax = std::numeric_limits<std::uint16_t>::max();
+
+tl::unexpected<Error> too_large(std::span<const Entry> entries, std::uint32_t entry_bytes_max) {
+  for (const Entry& entry : entries) {
+    const std::size_t bytes = entry.key.size() + entry.payload.size();
+    if (entry.key.size() > kKeyMax) return fail(ErrorCode::kInvalidArgument, "key of " + std::to_string(entry.key.size()) + " bytes: at most " + std::to_string(kKeyMax) + " are possible");
+    if (bytes > entry_bytes_max)
+      return fail(ErrorCode::kInvalidArgument, "entry of " + std::to_string(bytes) + " bytes: at most " + std::to_string(entry_bytes_max) + " fit (payload_max_bytes, segment_bytes)");
+  }
+  return fail(ErrorCode::kInvalidArgument, "entry too large");
+}
+
+}  // namespace
+
+Result<std::uint64_t> measure(std::span<const Entry> entries, std::uint32_t entry_bytes_max) {
+  std::uint64_t sum = 0;
+  bool is_any_too_large = false;
+  for (const Entry& entry : entries) {
+    const std::size_t bytes = entry.key.size() + entry.payload.size();
+    is_any_too_large |= bytes > entry_bytes_max || entry.key.size() > kKeyMax;
+    sum += record_span(bytes);
+  }
+  if (is_any_too_large) [[unlikely]] return too_large(entries, entry_bytes_max);
+  return sum;
+}
+
+std::uint64_t measure(const StoredBatch& batch) noexcept {
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < batch.size(); ++i) sum += record_span(batch.stored_bytes(i));
+  return sum;
+}
 
 StoredBatch compress_batch(std::span<const Entry> entries, const CompressionOptions& options, Statistics& statistics) {
   thread_local std::vector<StoredPayload> payloads;

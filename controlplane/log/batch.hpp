@@ -52,6 +52,11 @@ class StoredBatch {
   std::span<const StoredPayload> payloads_;
 };
 
+// Bytes that the entries take in a segment as they are. Errors: kInvalidArgument for one that is larger than `entry_bytes_max` or has too long a key.
+[[nodiscard]] Result<std::uint64_t> measure(std::span<const Entry> entries, std::uint32_t entry_bytes_max);
+// The same of what was compressed.
+[[nodiscard]] std::uint64_t measure(const StoredBatch& batch) noexcept;
+
 // Compresses what is worth it, into memory of the calling thread: the result is valid until the thread's next call. Counts into `statistics`.
 [[nodiscard]] StoredBatch compress_batch(std::span<const Entry> entries, const CompressionOptions& options, Statistics& statistics);
 

@@ -40,6 +40,12 @@ class SparseIndex {
     add_node({header.entry, offset, header.timestamp_ns, header.stream, 0});
     until_next_ = interval_ - 1;
   }
+  // For those who add many: how many records get no node before the next one that does, and counting that many or fewer of them.
+  [[nodiscard]] std::uint32_t until_next_node() const noexcept { return until_next_; }
+  void add_without_node(std::uint32_t count) noexcept {
+    record_count_ += count;
+    until_next_ -= count;
+  }
   // The node with the greatest number <= `entry`; the first one when all are greater; nullopt when there is none.
   [[nodiscard]] std::optional<Node> find_entry(std::uint64_t entry) const noexcept;
   // The same by offset.

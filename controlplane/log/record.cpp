@@ -4,24 +4,13 @@
 #include <cstring>
 
 #include "controlplane/log/crc32c.hpp"
+#include "controlplane/log/record_put.hpp"
 #include "dataplane/base/assert.hpp"
 
 namespace thalweg::log {
 namespace {
 
 constexpr std::size_t kCrcFrom = offsetof(RecordHeader, entry);
-
-constexpr RecordWord word_of(std::int32_t length, std::uint32_t crc) noexcept {
-  return static_cast<std::uint32_t>(length) | static_cast<RecordWord>(crc) << 32U;
-}
-
-// Completes the bytes behind the first word so that the crc over `covered` of them is not 0; returns it.
-std::uint32_t seal_crc(std::byte* at, std::size_t covered) noexcept {
-  const std::uint32_t crc = crc32c({at + kCrcFrom, covered});
-  if (crc != 0) [[likely]] return crc;
-  at[offsetof(RecordHeader, flags)] |= std::byte{record_flag::kSalt};
-  return crc32c({at + kCrcFrom, covered});  // differs: a CRC of a change of one bit is never 0
-}
 
 RecordFault check_fields(const RecordHeader& header) noexcept {
   if ((header.flags & ~record_flag::kKnown) != 0) return RecordFault::kFields;
@@ -92,23 +81,15 @@ RecordView view_of(std::span<const std::byte> data, std::uint64_t offset, const 
   return view;
 }
 
-RecordWord put_record(std::byte* at, RecordHeader header, std::span<const std::byte> key, std::span<const std::byte> payload) noexcept {
+RecordWord put_record(std::byte* at, const RecordHeader& header, std::span<const std::byte> key, std::span<const std::byte> payload) noexcept {
   THALWEG_DCHECK(header.key_length == key.size());
-  const std::size_t stored = key.size() + payload.size();
-  std::memcpy(at + kCrcFrom, reinterpret_cast<const std::byte*>(&header) + kCrcFrom, kRecordHeaderBytes - kCrcFrom);
-  if (!key.empty()) std::memcpy(at + kRecordHeaderBytes, key.data(), key.size());
-  if (!payload.empty()) std::memcpy(at + kRecordHeaderBytes + key.size(), payload.data(), payload.size());
-  return word_of(static_cast<std::int32_t>(stored), seal_crc(at, kRecordHeaderBytes - kCrcFrom + stored));
+  return put_record_inline(at, header, key, payload);
 }
 
 RecordWord put_pad(std::byte* at, std::uint32_t bytes, std::uint64_t entry, std::uint32_t entries, std::int64_t timestamp_ns) noexcept {
   const RecordHeader header{.entry = entry, .timestamp_ns = timestamp_ns, .original_length = entries};
-  std::memcpy(at + kCrcFrom, reinterpret_cast<const std::byte*>(&header) + kCrcFrom, kRecordHeaderBytes - kCrcFrom);
-  return word_of(-static_cast<std::int32_t>(bytes), seal_crc(at, kRecordHeaderBytes - kCrcFrom));
-}
-
-void publish_record(std::byte* at, RecordWord word) noexcept {
-  std::atomic_ref{*reinterpret_cast<RecordWord*>(at)}.store(word, std::memory_order_release);
+  const RecordWord word = put_record_inline(at, header, {}, {});  // but for its length, a record without a payload
+  return record_word(-static_cast<std::int32_t>(bytes), static_cast<std::uint32_t>(word >> 32U));
 }
 
 }  // namespace thalweg::log

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -88,10 +89,10 @@ struct ParsedRecord {
 using RecordWord = std::uint64_t;
 // Writes all of a record at `at` but its first word. Preconditions: 8-byte aligned, zeroed, record_span() bytes long; header.key_length ==
 // key.size(). header.length and header.crc are computed here. Returns the word for publish_record().
-[[nodiscard]] RecordWord put_record(std::byte* at, RecordHeader header, std::span<const std::byte> key, std::span<const std::byte> payload) noexcept;
+[[nodiscard]] RecordWord put_record(std::byte* at, const RecordHeader& header, std::span<const std::byte> key, std::span<const std::byte> payload) noexcept;
 // The same for a pad of `bytes` bytes (>= kRecordHeaderBytes, a multiple of 8) that stands for `entries` numbers from `entry` on.
 [[nodiscard]] RecordWord put_pad(std::byte* at, std::uint32_t bytes, std::uint64_t entry, std::uint32_t entries, std::int64_t timestamp_ns) noexcept;
 // Stores the word with release semantics: pairs with the acquire in parse_record().
-void publish_record(std::byte* at, RecordWord word) noexcept;
+inline void publish_record(std::byte* at, RecordWord word) noexcept { std::atomic_ref{*reinterpret_cast<RecordWord*>(at)}.store(word, std::memory_order_release); }
 
 }  // namespace thalweg::log

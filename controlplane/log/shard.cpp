@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <limits>
 
+#include "controlplane/log/record_put.hpp"
 #include "controlplane/log/reservation.hpp"
 #include "controlplane/log/shared_lock.hpp"
 #include "dataplane/base/assert.hpp"
@@ -90,15 +90,6 @@ Result<void> Shard::start() {
 
 Shard::~Shard() { static_cast<void>(close()); }  // a destructor has nobody to tell
 
-Result<void> Shard::check(const Entry& entry) const {
-  if (entry.key.size() > std::numeric_limits<std::uint16_t>::max())
-    return fail(ErrorCode::kInvalidArgument, "key of " + std::to_string(entry.key.size()) + " bytes: at most 65535 are possible");
-  if (entry.key.size() + entry.payload.size() > entry_bytes_max_)
-    return fail(ErrorCode::kInvalidArgument, "entry of " + std::to_string(entry.key.size() + entry.payload.size()) + " bytes: at most " +
-                                                 std::to_string(entry_bytes_max_) + " fit (payload_max_bytes, segment_bytes)");
-  return {};
-}
-
 Result<void> Shard::check_open() const {
   if (is_closed_) return fail(ErrorCode::kClosed, directory_ + ": the log is closed");
   if (broken_) return tl::unexpected{copy_of(*broken_)};
@@ -108,28 +99,32 @@ Result<void> Shard::check_open() const {
 Result<Appended> Shard::append(const Entry& entry) { return append(std::span{&entry, 1}); }
 
 Result<Appended> Shard::append(std::span<const Entry> batch) {
-  for (const Entry& entry : batch) {
-    if (auto checked = check(entry); !checked) {
-      const std::lock_guard guard{mutex_};
-      statistics_.add(Statistic::kAppendsRefused);
-      return tl::unexpected{std::move(checked.error())};
-    }
+  auto bytes = measure(batch, entry_bytes_max_);
+  if (!bytes) {
+    const std::lock_guard guard{mutex_};
+    statistics_.add(Statistic::kAppendsRefused);
+    return tl::unexpected{std::move(bytes.error())};
   }
+  if (options_.compression.codec == Codec::kNone) return append_stored(StoredBatch{batch}, *bytes, nullptr);
   Statistics compression;
-  const StoredBatch stored = options_.compression.codec == Codec::kNone ? StoredBatch{batch} : compress_batch(batch, options_.compression, compression);
+  const StoredBatch stored = compress_batch(batch, options_.compression, compression);
+  return append_stored(stored, measure(stored), &compression);
+}
+
+Result<Appended> Shard::append_stored(const StoredBatch& batch, std::uint64_t bytes, const Statistics* compression) {
   bool is_sync_due = false;
   Result<Appended> appended;
   {
     const std::lock_guard guard{mutex_};
-    appended = counted_append_locked(stored);
-    if (options_.compression.codec != Codec::kNone) statistics_.add(compression);
+    appended = counted_append_locked(batch, bytes);
+    if (compression != nullptr) statistics_.add(*compression);
     if (!appended) {
       statistics_.add(Statistic::kAppendsRefused);
       return appended;
     }
     is_sync_due = is_sync_due_locked();
   }
-  if (is_sync_due && !batch.empty()) {
+  if (is_sync_due && batch.size() != 0) {
     const std::uint64_t end = appended->first_entry + appended->count;
     if (auto durable = make_durable(end); !durable) return tl::unexpected{std::move(durable.error())};
     appended->is_durable = true;
@@ -137,11 +132,11 @@ Result<Appended> Shard::append(std::span<const Entry> batch) {
   return appended;
 }
 
-Result<Appended> Shard::counted_append_locked(const StoredBatch& batch) {
+Result<Appended> Shard::counted_append_locked(const StoredBatch& batch, std::uint64_t bytes) {
   constexpr std::uint64_t kSampleEvery = 256;  // two readings of the clock cost half an append
   const bool is_sample = statistics_[Statistic::kBatches] % kSampleEvery == 0;
   const std::int64_t begin_ns = is_sample ? clock_.monotonic_ns() : 0;
-  auto appended = append_locked(batch);
+  auto appended = append_locked(batch, bytes);
   if (!appended || batch.size() == 0) return appended;
   statistics_.add(Statistic::kBatches);
   statistics_.add(Statistic::kEntries, batch.size());
@@ -155,11 +150,9 @@ Result<Appended> Shard::counted_append_locked(const StoredBatch& batch) {
   return appended;
 }
 
-Result<Appended> Shard::append_locked(const StoredBatch& batch) {
+Result<Appended> Shard::append_locked(const StoredBatch& batch, std::uint64_t bytes) {
   if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
   Appended appended{.first_entry = tail_.entry, .count = batch.size(), .end_position = 0, .is_durable = false};
-  std::uint64_t bytes = 0;
-  for (std::size_t i = 0; i < batch.size(); ++i) bytes += record_span(batch.stored_bytes(i));
   if (bytes <= std::min<std::uint64_t>(active_->data().size(), options_.segment_bytes)) {
     if (auto room = make_room(bytes); !room) return tl::unexpected{std::move(room.error())};
     if (batch.size() != 0) put_run(batch, true, true);
@@ -196,32 +189,33 @@ Result<void> Shard::make_room(std::uint64_t bytes) {
 }
 
 // Writes records one behind the other and shows them all at once: the first one's word is stored last. Precondition: there is room.
-void Shard::put_run(const StoredBatch& run, bool begins, bool ends) {
+void Shard::put_run(const StoredBatch& batch, bool begins, bool ends) {
   std::byte* const first = active_->data().data() + tail_.offset;
-  std::byte* at = first;
-  RecordWord first_word = 0;
-  std::int64_t timestamp_ns = tail_.timestamp_ns;
-  std::optional<std::int64_t> clock_ns;
-  std::uint64_t payload_bytes = 0;
-  for (std::size_t i = 0; i < run.size(); ++i) {
-    const Entry& entry = run.entry(i);
-    if (!entry.timestamp_ns && !clock_ns) clock_ns = clock_.epoch_ns();
-    timestamp_ns = std::max(timestamp_ns, entry.timestamp_ns ? *entry.timestamp_ns : *clock_ns);
-    const RecordHeader header = run.header(i, tail_.entry + i, timestamp_ns, begins && i == 0, ends && i + 1 == run.size());
-    const RecordWord word = put_record(at, header, entry.key, run.payload(i).bytes);
-    if (i == 0) first_word = word;
-    else publish_record(at, word);
-    count_record(summary_, header);
-    payload_bytes += header.original_length;
-    index_.add(header, static_cast<std::uint64_t>(at - first) + tail_.offset);
-    at += record_span(static_cast<std::uint32_t>(header.length));
-  }
-  publish_record(first, first_word);
-  const auto bytes = static_cast<std::uint64_t>(at - first);
-  tail_ = {tail_.offset + bytes, tail_.entry + run.size(), timestamp_ns};
-  appended_bytes_ += bytes;
-  statistics_.add(Statistic::kPayloadBytes, payload_bytes);
-  statistics_.raise(Statistic::kLastAppendNs, static_cast<std::uint64_t>(timestamp_ns));
+  // In locals, which no store into the segment can change.
+  std::uint32_t indexed = 0;
+  std::size_t next_node = index_.until_next_node();
+  std::uint32_t stream = ~batch.entry(0).stream;
+  const auto each = [&](std::size_t i, const RecordHeader& header, std::uint64_t offset) {
+    if (header.stream != stream) add_stream(summary_.streams, stream = header.stream);
+    if (i != next_node) return;
+    index_.add_without_node(static_cast<std::uint32_t>(i) - indexed);
+    index_.add(header, tail_.offset + offset);
+    indexed = static_cast<std::uint32_t>(i) + 1;
+    next_node = i + 1 + index_.until_next_node();
+  };
+  const Run run = log::put_run(first, batch, {tail_.entry, tail_.timestamp_ns, begins, ends}, [this] { return clock_.epoch_ns(); }, each);
+  publish_record(first, run.first_word);
+  index_.add_without_node(static_cast<std::uint32_t>(batch.size()) - indexed);
+  tail_ = {tail_.offset + run.bytes, tail_.entry + batch.size(), run.last_timestamp_ns};
+  appended_bytes_ += run.bytes;
+  statistics_.add(Statistic::kPayloadBytes, run.original_bytes);
+  statistics_.raise(Statistic::kLastAppendNs, static_cast<std::uint64_t>(run.last_timestamp_ns));
+  if (summary_.record_count == 0) summary_.first_timestamp_ns = run.first_timestamp_ns;
+  summary_.record_count += batch.size();
+  summary_.payload_bytes += run.stored_bytes;
+  summary_.original_bytes += run.original_bytes;
+  summary_.codecs |= run.codecs;
+  summary_.last_timestamp_ns = run.last_timestamp_ns;
   summary_.end_entry = tail_.entry;
   summary_.end_offset = tail_.offset;
 }

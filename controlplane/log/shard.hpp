@@ -89,13 +89,13 @@ class Shard {
   struct SyncWork;
   Shard(FileSystem& files, const Clock& clock, std::string directory, const ShardOptions& options, std::unique_ptr<File> lock, Coordination coordination);
   [[nodiscard]] Result<void> start();
-  [[nodiscard]] Result<void> check(const Entry& entry) const;
   [[nodiscard]] Result<void> check_open() const;
-  [[nodiscard]] Result<Appended> counted_append_locked(const StoredBatch& batch);
-  [[nodiscard]] Result<Appended> append_locked(const StoredBatch& batch);
+  [[nodiscard]] Result<Appended> append_stored(const StoredBatch& batch, std::uint64_t bytes, const Statistics* compression);
+  [[nodiscard]] Result<Appended> counted_append_locked(const StoredBatch& batch, std::uint64_t bytes);
+  [[nodiscard]] Result<Appended> append_locked(const StoredBatch& batch, std::uint64_t bytes);
   [[nodiscard]] Result<void> put_in_runs(const StoredBatch& batch);
   [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
-  void put_run(const StoredBatch& run, bool begins, bool ends);
+  void put_run(const StoredBatch& batch, bool begins, bool ends);
   [[nodiscard]] Result<void> rotate_locked();
   [[nodiscard]] Result<void> start_next_segment_locked();
   [[nodiscard]] Result<std::shared_ptr<Segment>> create_segment();

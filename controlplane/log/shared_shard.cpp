@@ -6,6 +6,7 @@
 #include <limits>
 #include <thread>
 
+#include "controlplane/log/record_put.hpp"
 #include "controlplane/log/shared_lock.hpp"
 #include "dataplane/base/random.hpp"
 
@@ -127,19 +128,12 @@ Result<void> SharedShard::recover() {
   return {};
 }
 
-Result<void> SharedShard::check(std::span<const Entry> batch) const {
-  std::uint64_t bytes = 0;
-  for (const Entry& entry : batch) {
-    if (entry.key.size() > std::numeric_limits<std::uint16_t>::max())
-      return fail(ErrorCode::kInvalidArgument, "key of " + std::to_string(entry.key.size()) + " bytes: at most 65535 are possible");
-    if (entry.key.size() + entry.payload.size() > entry_bytes_max_)
-      return fail(ErrorCode::kInvalidArgument, "entry of " + std::to_string(entry.key.size() + entry.payload.size()) + " bytes: at most " + std::to_string(entry_bytes_max_) +
-                                                   " fit (payload_max_bytes, segment_bytes)");
-    bytes += record_span(entry.key.size() + entry.payload.size());
-  }
-  if (bytes > options_.segment_bytes)
-    return fail(ErrorCode::kInvalidArgument, "batch of " + std::to_string(bytes) + " bytes: at most " + std::to_string(options_.segment_bytes) + " fit a segment (segment_bytes)");
-  return {};
+// Bytes of a batch that a segment takes.
+Result<std::uint64_t> SharedShard::check(std::span<const Entry> batch) const {
+  auto bytes = measure(batch, entry_bytes_max_);
+  if (bytes && *bytes > options_.segment_bytes)
+    return fail(ErrorCode::kInvalidArgument, "batch of " + std::to_string(*bytes) + " bytes: at most " + std::to_string(options_.segment_bytes) + " fit a segment (segment_bytes)");
+  return bytes;
 }
 
 Result<void> SharedShard::check_open() const {
@@ -159,7 +153,7 @@ Result<Appended> SharedShard::append(std::span<const Entry> batch) {
   Result<Appended> appended;
   {
     const std::lock_guard guard{mutex_};
-    appended = checked ? append_locked(stored) : Result<Appended>{tl::unexpected{std::move(checked.error())}};
+    appended = checked ? append_locked(stored, is_compressed ? measure(stored) : *checked) : Result<Appended>{tl::unexpected{std::move(checked.error())}};
     if (is_compressed) statistics_.add(compression);
     if (!appended) {
       statistics_.add(Statistic::kAppendsRefused);
@@ -175,14 +169,14 @@ Result<Appended> SharedShard::append(std::span<const Entry> batch) {
   return appended;
 }
 
-Result<Appended> SharedShard::append_locked(const StoredBatch& batch) {
+Result<Appended> SharedShard::append_locked(const StoredBatch& batch, std::uint64_t bytes) {
   if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
   if (batch.size() == 0) {
     const auto now = snapshot_locked();
     if (!now) return tl::unexpected{now.error()};
     return Appended{.first_entry = now->entry, .count = 0, .end_position = now->position, .is_durable = false};
   }
-  const auto place = reserve_locked(batch);
+  const auto place = reserve_locked(batch, bytes);
   if (!place) {
     reservations_.clear(slot_);
     return tl::unexpected{place.error()};
@@ -193,14 +187,10 @@ Result<Appended> SharedShard::append_locked(const StoredBatch& batch) {
 }
 
 // Takes bytes and numbers for a batch, alone among all processes. What it returns is announced in the slot.
-Result<Reservation> SharedShard::reserve_locked(const StoredBatch& batch) {
-  std::uint64_t bytes = 0;
+Result<Reservation> SharedShard::reserve_locked(const StoredBatch& batch, std::uint64_t bytes) {
   std::int64_t newest_ns = std::numeric_limits<std::int64_t>::min();
   clock_ns_ = clock_.epoch_ns();
-  for (std::size_t i = 0; i < batch.size(); ++i) {
-    bytes += record_span(batch.stored_bytes(i));
-    newest_ns = std::max(newest_ns, batch.entry(i).timestamp_ns.value_or(clock_ns_));
-  }
+  for (std::size_t i = 0; i < batch.size(); ++i) newest_ns = std::max(newest_ns, batch.entry(i).timestamp_ns.value_or(clock_ns_));
   for (TailPlace seen = reservations_.tail();;) {
     if (!is_at_active(seen)) {
       if (auto followed = follow_locked(); !followed) return tl::unexpected{std::move(followed.error())};
@@ -225,26 +215,14 @@ Result<Reservation> SharedShard::reserve_locked(const StoredBatch& batch) {
 void SharedShard::fill(const Reservation& mine, const StoredBatch& batch) {
   std::byte* const first = active_->data().data() + (mine.position - active_->header().base_position);
   mark_reserved(first, mine);
-  std::byte* at = first;
-  RecordWord first_word = 0;
-  std::int64_t timestamp_ns = mine.timestamp_ns;
-  std::uint64_t payload_bytes = 0;
-  for (std::size_t i = 0; i < batch.size(); ++i) {
-    timestamp_ns = std::max(timestamp_ns, batch.entry(i).timestamp_ns.value_or(clock_ns_));
-    const RecordHeader header = batch.header(i, mine.entry + i, timestamp_ns, i == 0, i + 1 == batch.size());
-    const RecordWord word = put_record(at, header, batch.entry(i).key, batch.payload(i).bytes);
-    if (i == 0) first_word = word;
-    else publish_record(at, word);
-    payload_bytes += header.original_length;
-    at += record_span(batch.stored_bytes(i));
-  }
-  publish_record(first, first_word);
+  const Run run = put_run(first, batch, {.entry = mine.entry, .timestamp_ns = mine.timestamp_ns}, [this] { return clock_ns_; }, [](std::size_t, const RecordHeader&, std::uint64_t) {});
+  publish_record(first, run.first_word);
   bytes_since_sync_ += mine.bytes;
   statistics_.add(Statistic::kBatches);
   statistics_.add(Statistic::kEntries, batch.size());
-  statistics_.add(Statistic::kPayloadBytes, payload_bytes);
+  statistics_.add(Statistic::kPayloadBytes, run.original_bytes);
   statistics_.raise(Statistic::kBatchEntriesMax, batch.size());
-  statistics_.raise(Statistic::kLastAppendNs, static_cast<std::uint64_t>(timestamp_ns));
+  statistics_.raise(Statistic::kLastAppendNs, static_cast<std::uint64_t>(run.last_timestamp_ns));
 }
 
 // Since this process synced last, by what it appended itself: every process keeps the promise for its own entries.

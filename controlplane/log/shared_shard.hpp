@@ -59,10 +59,10 @@ class SharedShard {
   [[nodiscard]] Result<bool> is_alone() const;
   [[nodiscard]] Result<void> recover();
   // Appending.
-  [[nodiscard]] Result<void> check(std::span<const Entry> batch) const;
+  [[nodiscard]] Result<std::uint64_t> check(std::span<const Entry> batch) const;
   [[nodiscard]] Result<void> check_open() const;
-  [[nodiscard]] Result<Appended> append_locked(const StoredBatch& batch);
-  [[nodiscard]] Result<Reservation> reserve_locked(const StoredBatch& batch);
+  [[nodiscard]] Result<Appended> append_locked(const StoredBatch& batch, std::uint64_t bytes);
+  [[nodiscard]] Result<Reservation> reserve_locked(const StoredBatch& batch, std::uint64_t bytes);
   void fill(const Reservation& mine, const StoredBatch& batch);
   [[nodiscard]] bool is_at_active(const TailPlace& seen) const noexcept;
   [[nodiscard]] Result<void> follow_locked();
