@@ -82,6 +82,14 @@ Result<void> Reader::on_current_list(Seek seek) {
   }
 }
 
+Result<void> Reader::return_to(const Bookmark& mark) {
+  if (!segment_ || mark.ordinal != segment_->header().ordinal) return seek(mark.point.entry);
+  broken_.reset();
+  is_segment_over_ = false;
+  point_ = mark.point;
+  return {};
+}
+
 Result<void> Reader::seek(std::uint64_t entry) {
   broken_.reset();
   return on_current_list([&] { return seek_in_list(entry); });

@@ -67,9 +67,17 @@ class Reader {
   // Goes to the entry at a position in the shard's log (RecordView::position, Appended::end_position). Errors: kInvalidArgument when no record
   // starts there; kIo.
   [[nodiscard]] Result<void> seek_position(std::uint64_t position);
+  // Where the reader is now, for going back there without a search. Errors of return_to(): as seek().
+  struct Bookmark {
+    std::optional<std::uint64_t> ordinal;  // of the segment
+    ScanPoint point;
+  };
+  [[nodiscard]] Bookmark bookmark() const noexcept { return {segment_ ? std::optional{segment_->header().ordinal} : std::nullopt, point_}; }
+  [[nodiscard]] Result<void> return_to(const Bookmark& mark);
   [[nodiscard]] std::uint64_t next_entry() const noexcept { return point_.entry; }  // what next() looks for
-  // Numbers below it may be read now.
+  // Numbers below it may be read now. The largest number when there is no coordination page.
   [[nodiscard]] std::uint64_t limit() const noexcept;
+  [[nodiscard]] bool has_limit() const noexcept { return coordination_.has_value(); }
   [[nodiscard]] std::uint64_t first_entry() const noexcept;  // lowest number there; UINT64_MAX: there is no segment
 
  private:

@@ -271,7 +271,10 @@ Result<void> Shard::start_next_segment_locked() {
   segments_.push_back({.info = active_->info(), .summary = summary_});
   coordination_.set_active_ordinal(active_->header().ordinal);
   coordination_.count_change();
-  if (is_synced) coordination_.advance_durable({tail_.entry, active_->header().base_position}, tail_.timestamp_ns, clock_.epoch_ns());
+  if (is_synced) {
+    coordination_.advance_durable({tail_.entry, active_->header().base_position}, tail_.timestamp_ns, clock_.epoch_ns());
+    wake_ups_.notify();
+  }
   statistics_.add(Statistic::kSegmentsCreated);
   save_catalog_locked();
   return sync_unsynced_beyond_limit();
@@ -375,6 +378,7 @@ Result<void> Shard::sync_once() {
   }
   std::erase_if(unsynced_, [&](const auto& segment) { return std::find(work.segments.begin(), work.segments.end(), segment) != work.segments.end(); });
   coordination_.advance_durable(work.until, work.timestamp_ns, clock_.epoch_ns());
+  wake_ups_.notify();
   return {};
 }
 

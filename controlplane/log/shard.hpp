@@ -18,6 +18,7 @@
 #include "controlplane/log/recovery.hpp"
 #include "controlplane/log/retention.hpp"
 #include "controlplane/log/statistics.hpp"
+#include "controlplane/log/wake_up.hpp"
 
 namespace thalweg::log {
 
@@ -73,6 +74,8 @@ class Shard {
   [[nodiscard]] Health health() const;
   // Syncs unless the policy is kNone or kExplicit, and ends: every later call fails. Twice is no error.
   [[nodiscard]] Result<void> close();
+  // Has it notified when entries get durable by this object. `waiting` may end before the shard.
+  void wake_up(const std::shared_ptr<WakeUp>& waiting) { wake_ups_.add(waiting); }
 
   [[nodiscard]] const std::string& directory() const noexcept { return directory_; }
   [[nodiscard]] const ShardOptions& options() const noexcept { return options_; }
@@ -141,6 +144,7 @@ class Shard {
   std::optional<Error> broken_;              // why nothing more is taken
 
   GroupCommit commit_;
+  WakeUps wake_ups_;
 };
 
 }  // namespace thalweg::log

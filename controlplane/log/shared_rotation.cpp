@@ -80,7 +80,10 @@ Result<void> SharedShard::start_next_segment(std::uint64_t old_ordinal, const Fi
   coordination_.set_active_ordinal(header.ordinal);
   reservations_.set_tail({header.ordinal & kTailOrdinalMask, 0, 0, end.timestamp_ns});
   coordination_.count_change();
-  if (is_synced_on_rotation()) coordination_.advance_durable({header.base_entry, header.base_position}, end.timestamp_ns, clock_.epoch_ns());
+  if (is_synced_on_rotation()) {
+    coordination_.advance_durable({header.base_entry, header.base_position}, end.timestamp_ns, clock_.epoch_ns());
+    wake_ups_.notify();
+  }
   active_ = std::move(*next);
   return {};
 }

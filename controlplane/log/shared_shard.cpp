@@ -296,6 +296,7 @@ Result<void> SharedShard::sync_once() {
     return synced;
   }
   coordination_.advance_durable(until, timestamp_ns, clock_.epoch_ns());
+  wake_ups_.notify();
   return {};
 }
 

@@ -41,6 +41,8 @@ class SharedShard {
   [[nodiscard]] Result<void> rotate();
   // Periodic sync, and filling of what dead writers left, so that readers get on. Call it as Shard::maintain(). Errors: as sync().
   [[nodiscard]] Result<void> maintain();
+  // As Shard::wake_up(): of what this process makes durable.
+  void wake_up(const std::shared_ptr<WakeUp>& waiting) { wake_ups_.add(waiting); }
   // Syncs as Shard::close(), and gives the slot back.
   [[nodiscard]] Result<void> close();
 
@@ -114,6 +116,7 @@ class SharedShard {
   std::atomic<std::uint64_t> holes_filled_{};
 
   GroupCommit commit_;
+  WakeUps wake_ups_;
 };
 
 }  // namespace thalweg::log

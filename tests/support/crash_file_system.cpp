@@ -225,8 +225,12 @@ Result<void> CrashFileSystem::create_directory(const std::string&) { return {}; 
 Result<std::vector<std::string>> CrashFileSystem::list(const std::string& directory) {
   if (has_stopped_) return fail(ErrorCode::kIo, "list " + directory + ": the machine has stopped");
   std::vector<std::string> names;
-  for (const auto& [path, inode] : names_)
-    if (log::parent_directory(path) == directory) names.push_back(path.substr(directory.size() + 1));
+  for (const auto& [path, inode] : names_) {  // a directory is there when something is in it
+    if (!path.starts_with(directory + "/")) continue;
+    const std::string below = path.substr(directory.size() + 1);
+    const std::string name = below.substr(0, below.find('/'));
+    if (names.empty() || names.back() != name) names.push_back(name);
+  }
   return names;
 }
 
