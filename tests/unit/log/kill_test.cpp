@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -116,9 +117,12 @@ class KillTest : public testing::Test {
   void start(Child& child) {
     child.life = next_life++;
     ASSERT_LT(child.life, kLivesMax);
+    const pid_t test = ::getpid();
     child.pid = ::fork();
     ASSERT_GE(child.pid, 0);
-    if (child.pid == 0) live(directory.file("shard"), board->lives[child.life], child.life);
+    if (child.pid != 0) return;
+    if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != test) ::_exit(1);  // none outlives the test, however that ends
+    live(directory.file("shard"), board->lives[child.life], child.life);
   }
   void kill(Child& child) {
     if (child.pid <= 0) return;
