@@ -384,10 +384,7 @@ Result<void> Consumer::close() {
 
 Health Consumer::health() const {
   Health health;
-  const auto problem = [&](std::string what, std::string advice) {
-    health.status = HealthStatus::kDegraded;
-    health.problems.push_back({std::move(what), std::move(advice)});
-  };
+  const auto problem = [&](std::string what, std::string advice) { health.add(HealthStatus::kDegraded, std::move(what), std::move(advice)); };
   const std::string group = "consumer group '" + options_.group + "': ";
   if (sources_.empty()) problem(group + "no shards", "the log has none for this member yet; look at its shards and its assignment");
   for (const GroupOffset& offset : offsets()) {

@@ -145,9 +145,8 @@ void Processor::stop() noexcept {
 Health Processor::health() const {
   Health health = consumer_.health();
   if (!last_error_) return health;
-  health.status = std::max(health.status, HealthStatus::kDegraded);
-  health.problems.push_back({"processing: a batch fails for the " + std::to_string(attempts_) + ". time: " + last_error_->message,
-                             options_.on_exhausted == OnExhausted::kReadAgain ? "nothing behind it gets done: mend the handler, or let such batches go to dead letters" : "look at the handler"});
+  health.add(HealthStatus::kDegraded, "processing: a batch fails for the " + std::to_string(attempts_) + ". time: " + last_error_->message,
+             options_.on_exhausted == OnExhausted::kReadAgain ? "nothing behind it gets done: mend the handler, or let such batches go to dead letters" : "look at the handler");
   return health;
 }
 

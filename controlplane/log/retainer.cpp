@@ -20,19 +20,19 @@ Result<std::unique_ptr<Retainer>> Retainer::make(FileSystem& files, const Clock&
   return std::unique_ptr<Retainer>{new Retainer{files, clock, std::move(directory), options}};
 }
 
-void Retainer::add(Shard& shard, Consumers consumers) {
+void Retainer::add(Retained& shard, Consumers consumers) {
   const std::lock_guard guard{mutex_};
   sources_.push_back({&shard, std::move(consumers), {}});
 }
 
-void Retainer::remove(const Shard& shard) {
+void Retainer::remove(const Retained& shard) {
   const std::lock_guard guard{mutex_};
   std::erase_if(sources_, [&](const Source& source) { return source.shard == &shard; });
 }
 
-Retainer::Pin Retainer::pin(const Shard& shard, Shard::EntryRange range) {
+Retainer::Pin Retainer::pin(const Retained& shard, EntryRange range) {
   const std::lock_guard guard{mutex_};
-  auto pin = std::make_shared<const Shard::EntryRange>(range);
+  auto pin = std::make_shared<const EntryRange>(range);
   for (Source& source : sources_)
     if (source.shard == &shard) source.pinned.push_back(pin);
   return pin;
@@ -60,11 +60,13 @@ Retainer::Run Retainer::run_locked() {
   };
   std::vector<RetentionShard> shards;
   for (Source& source : sources_) {
-    std::vector<Shard::EntryRange> pinned;
+    std::vector<EntryRange> pinned;
     std::erase_if(source.pinned, [](const auto& pin) { return pin.expired(); });
     for (const auto& weak : source.pinned)
       if (const Pin pin = weak.lock()) pinned.push_back(*pin);
-    shards.push_back(source.shard->retention_state(source.consumers ? source.consumers() : std::nullopt, pinned));
+    auto state = source.shard->retention_state(source.consumers ? source.consumers() : std::nullopt, pinned);
+    if (!state) failed(std::move(state.error()));
+    shards.push_back(state ? std::move(*state) : RetentionShard{});  // nothing of it may go then
   }
   FileSystem::Space space{1, 1};  // unknown: the rule of free space is left out, the others count
   if (const auto asked = files_.space(directory_)) space = *asked;

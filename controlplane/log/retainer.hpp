@@ -4,7 +4,8 @@
 #include <mutex>
 #include <vector>
 
-#include "controlplane/log/shard.hpp"
+#include "controlplane/log/clock.hpp"
+#include "controlplane/log/retained.hpp"
 
 namespace thalweg::log {
 
@@ -15,13 +16,13 @@ struct RetainerOptions {
 // Errors: kInvalidArgument; those of validate(RetentionRules).
 [[nodiscard]] Result<void> validate(const RetainerOptions& options);
 
-// Carries retention out over all shards of a file system: gathers what they have, asks plan_retention(), deletes. Any thread. Spec: archive-log 7.
+// Carries retention out over all shards of a file system, whether one writes them or several: gathers what they have, asks plan_retention(), deletes. Any thread. Spec: archive-log 7.
 class Retainer {
  public:
   // The lowest entry that a consumer of the shard has yet to get; nullopt: there is no consumer. Called during run().
   using Consumers = std::function<std::optional<std::uint64_t>()>;
   // Entries that stay as long as somebody holds this: a replay, a copy, a snapshot that refers to them.
-  using Pin = std::shared_ptr<const Shard::EntryRange>;
+  using Pin = std::shared_ptr<const EntryRange>;
 
   // What one run did.
   struct Run {
@@ -37,10 +38,10 @@ class Retainer {
   [[nodiscard]] static Result<std::unique_ptr<Retainer>> make(FileSystem& files, const Clock& clock, std::string directory, const RetainerOptions& options);
 
   // `shard` outlives its entry here.
-  void add(Shard& shard, Consumers consumers = {});
-  void remove(const Shard& shard);
+  void add(Retained& shard, Consumers consumers = {});
+  void remove(const Retained& shard);
   // Precondition: the shard was added.
-  [[nodiscard]] Pin pin(const Shard& shard, Shard::EntryRange range);
+  [[nodiscard]] Pin pin(const Retained& shard, EntryRange range);
 
   // Runs when it is due: first min(interval, 10 s) after it was made, then each interval. Call it as Shard::maintain(). nullopt: was not due.
   [[nodiscard]] std::optional<Run> maintain();
@@ -49,9 +50,9 @@ class Retainer {
 
  private:
   struct Source {
-    Shard* shard{};
+    Retained* shard{};
     Consumers consumers;
-    std::vector<std::weak_ptr<const Shard::EntryRange>> pinned;
+    std::vector<std::weak_ptr<const EntryRange>> pinned;
   };
   Retainer(FileSystem& files, const Clock& clock, std::string directory, const RetainerOptions& options);
   [[nodiscard]] Run run_locked();

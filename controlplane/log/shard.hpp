@@ -16,7 +16,7 @@
 #include "controlplane/log/index.hpp"
 #include "controlplane/log/options.hpp"
 #include "controlplane/log/recovery.hpp"
-#include "controlplane/log/retention.hpp"
+#include "controlplane/log/retained.hpp"
 #include "controlplane/log/statistics.hpp"
 #include "controlplane/log/wake_up.hpp"
 
@@ -32,7 +32,7 @@ struct Appended {
 
 // An independent log in a directory of its own, opened for writing by this process alone. Any thread may call any function; appends are in the
 // order in which they take the shard's mutex. Spec: archive-log 1 to 4, 8, 12.
-class Shard {
+class Shard final : public Retained {
  public:
   // Recovers the directory, or creates it. Errors: kInUse when a writer has it open, kInvalidArgument (options), those of recover_shard().
   // `files` and `clock` outlive the shard.
@@ -57,18 +57,11 @@ class Shard {
   // What has to happen without an append: periodic sync, closing of old segments, making pages ready. Call it every few ms to 100 ms; it does
   // nothing when nothing is due. May be on a thread of its own. Errors: as sync() and rotate().
   [[nodiscard]] Result<void> maintain();
-  // What plan_retention() asks for. `lowest_committed`: see there. Closed segments with an entry in one of the `pinned` ranges are marked.
-  struct EntryRange {
-    std::uint64_t from{};
-    std::uint64_t to{};  // the number behind the last one
-  };
-  [[nodiscard]] RetentionShard retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned = {}) const;
-  // Deletes the oldest `count` closed segments; the active one stays, whatever is asked for. Readers inside them keep what they have mapped, others
-  // are told of the gap. Returns the bytes that were given back. Errors: kIo, kPermission when a file could not be removed: it is
-  // no part of the log any more, and tried again with the next call or open. kClosed.
-  [[nodiscard]] Result<std::uint64_t> delete_oldest(std::size_t count);
-  // Adds what a run of retention did to the statistics.
-  void count_retention(const RetentionRun& run);
+  using EntryRange = log::EntryRange;
+  // Retention; see Retained. Errors: also kClosed.
+  [[nodiscard]] Result<RetentionShard> retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned = {}) override;
+  [[nodiscard]] Result<std::uint64_t> delete_oldest(std::size_t count) override;
+  void count_retention(const RetentionRun& run) override;
   // What this process did with the shard since it opened it; all processes since the beginning: read_statistics().
   [[nodiscard]] Statistics statistics() const;
   [[nodiscard]] Health health() const;

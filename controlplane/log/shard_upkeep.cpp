@@ -4,10 +4,6 @@
 
 // What a shard does beside appending: what time drives, retention's work, and what it says about itself.
 namespace thalweg::log {
-namespace {
-constexpr std::int64_t kOverdueIntervals = 10;  // of sync_interval_ns; a slow disk may well need a few
-}
-
 Result<void> Shard::maintain() {
   bool is_sync_due = false;
   std::uint64_t end = 0;
@@ -36,7 +32,7 @@ Result<void> Shard::maintain() {
   return {};
 }
 
-RetentionShard Shard::retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned) const {
+Result<RetentionShard> Shard::retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned) {
   const std::lock_guard guard{mutex_};
   RetentionShard state{.closed = {}, .active_bytes = kDataOffset + active_->header().segment_bytes, .lowest_committed = lowest_committed};
   for (std::size_t i = 0; i + 1 < segments_.size(); ++i) {
@@ -45,7 +41,7 @@ RetentionShard Shard::retention_state(std::optional<std::uint64_t> lowest_commit
     RetentionSegment closed{.end_entry = segment.summary.end_entry, .bytes = kDataOffset + header.segment_bytes, .newest_ns = header.created_ns};
     if (segment.summary.record_count > 0) closed.newest_ns = segment.summary.last_timestamp_ns;
     closed.closed_ns = segment.info.seal ? segment.info.seal->closed_ns : header.created_ns;
-    for (const EntryRange& range : pinned) closed.is_pinned |= range.from < closed.end_entry && header.base_entry < range.to;
+    closed.is_pinned = is_pinned(pinned, header.base_entry, closed.end_entry);
     state.closed.push_back(closed);
   }
   return state;
@@ -85,14 +81,7 @@ Result<void> Shard::remove_files_locked() {
 
 void Shard::count_retention(const RetentionRun& run) {
   const std::lock_guard guard{mutex_};
-  statistics_.add(Statistic::kRetentionRuns);
-  statistics_.add(Statistic::kRetentionNs, static_cast<std::uint64_t>(run.duration_ns));
-  statistics_.raise(Statistic::kRetentionLastNs, static_cast<std::uint64_t>(clock_.epoch_ns()));
-  statistics_.add(Statistic::kRetentionSegments, run.segments);
-  statistics_.add(Statistic::kRetentionBytes, run.bytes);
-  statistics_.add(Statistic::kRetentionForced, run.forced);
-  if (run.is_held) statistics_.add(Statistic::kRetentionHeld);
-  if (run.is_failed) statistics_.add(Statistic::kRetentionErrors);
+  add_retention(statistics_, run, clock_.epoch_ns());
   publish_statistics_locked();
 }
 
@@ -147,34 +136,12 @@ Health Shard::health() const {
   Health health{.status = HealthStatus::kGood, .problems = {}, .segments = segments_.size(), .file_bytes = 0, .free_bytes = space ? space->free_bytes : 0,
                 .first_entry = segments_.front().info.header.base_entry, .next_entry = tail_.entry, .durable_entry = coordination_.durable_entry()};
   for (const KnownSegment& known : segments_) health.file_bytes += kDataOffset + known.info.header.segment_bytes;
-  const auto problem = [&](HealthStatus status, std::string what, std::string advice) {
-    health.status = std::max(health.status, status);
-    health.problems.push_back({std::move(what), std::move(advice)});
-  };
-  if (broken_) problem(HealthStatus::kFailed, broken_->message, "nothing more is taken: look after the disk, then open the log again");
-  if (is_closed_) problem(HealthStatus::kFailed, directory_ + ": the log is closed", "open it again");
-  const std::uint64_t low = options_.low_space_bytes != 0 ? options_.low_space_bytes : kDataOffset + options_.segment_bytes;
-  if (space && space->free_bytes < low)
-    problem(HealthStatus::kDegraded, directory_ + ": only " + std::to_string(space->free_bytes) + " bytes of the file system are free, less than " + std::to_string(low),
-            "let retention delete more (shard_bytes_max, free_fraction_min), or give the file system space");
-  if (options_.segments_max != 0 && segments_.size() >= options_.segments_max)
-    problem(HealthStatus::kDegraded, directory_ + ": " + std::to_string(segments_.size()) + " segments are there, no more are allowed", "raise segments_max, or let retention delete some");
-  if (options_.sync == SyncPolicy::kPeriodic && tail_.entry != synced_entry_ && clock_.monotonic_ns() - last_sync_ns_ > kOverdueIntervals * options_.sync_interval_ns)
-    problem(HealthStatus::kDegraded, directory_ + ": " + std::to_string(tail_.entry - synced_entry_) + " entries wait for a sync that is overdue", "maintain() must be called, or the disk is too slow");
+  const std::uint64_t waiting = tail_.entry - synced_entry_;
+  const bool is_overdue = waiting > 0 && clock_.monotonic_ns() - last_sync_ns_ > kSyncOverdueIntervals * options_.sync_interval_ns;
+  add_shard_problems(health, {directory_, options_, broken_, is_closed_, space.has_value(), is_overdue ? waiting : 0, report_.lost_entries});
   if (!to_remove_.empty())
-    problem(HealthStatus::kDegraded, to_remove_.front() + ": could not be removed", "look at the permissions of the directory; it is tried again with each run of retention");
-  if (report_.lost_entries > 0)
-    problem(HealthStatus::kDegraded, directory_ + ": damage hides " + std::to_string(report_.lost_entries) + " entries", "the disk lost them; copy them from a replica if there is one");
+    health.add(HealthStatus::kDegraded, to_remove_.front() + ": could not be removed", "look at the permissions of the directory; it is tried again with each run of retention");
   return health;
-}
-
-const char* to_string(HealthStatus status) noexcept {
-  switch (status) {
-    case HealthStatus::kGood: return "good";
-    case HealthStatus::kDegraded: return "degraded";
-    case HealthStatus::kFailed: return "failed";
-  }
-  return "?";
 }
 
 }  // namespace thalweg::log

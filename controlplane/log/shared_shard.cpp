@@ -325,7 +325,12 @@ Result<void> SharedShard::maintain() {
     if (!now) return tl::unexpected{now.error()};
     end = now->entry;
     is_sync_due = options_.sync == SyncPolicy::kPeriodic && is_sync_due_locked(0);
-    const std::uint64_t offset = now->position - active_->header().base_position;
+    std::uint64_t offset = now->position - active_->header().base_position;
+    const bool is_old = options_.segment_age_max_ns != 0 && clock_.epoch_ns() - active_->header().created_ns >= options_.segment_age_max_ns;
+    if (is_old && offset != 0) {
+      if (auto rotated = rotate_locked(active_->header().ordinal); !rotated) return rotated;
+      offset = 0;
+    }
     active_->mapping().populate(kDataOffset + offset, std::min(options_.prepare_bytes, active_->header().segment_bytes - offset));
     publish_statistics_locked();
   }

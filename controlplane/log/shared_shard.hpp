@@ -19,7 +19,7 @@ class FileLock;
 // thread may call any function; the threads of one object append one after the other, processes do not wait for each other. A process that dies
 // at any instruction takes no more with it than what it had not finished: its numbers do not exist then. A process must not fork and append on
 // both sides. Spec: archive-log 8.1, 8.2.
-class SharedShard {
+class SharedShard final : public Retained {
  public:
   // Recovers the directory when nobody has it open, or joins those who have. Errors: kInUse when a Shard has it open or all slots are taken,
   // kInvalidArgument (options), kTimeout when another process is opening it and does not get on; those of recover_shard().
@@ -39,8 +39,14 @@ class SharedShard {
   [[nodiscard]] Result<void> sync();
   // Closes the active segment and starts a new one; an empty one stays. Errors: as append().
   [[nodiscard]] Result<void> rotate();
-  // Periodic sync, and filling of what dead writers left, so that readers get on. Call it as Shard::maintain(). Errors: as sync().
+  // Periodic sync, closing of old segments, and filling of what dead writers left, so that readers get on. Call it as Shard::maintain(). Errors: as
+  // sync() and rotate().
   [[nodiscard]] Result<void> maintain();
+  // Retention; see Retained. One process at a time deletes: for the others it is done then, without any bytes.
+  [[nodiscard]] Result<RetentionShard> retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned = {}) override;
+  [[nodiscard]] Result<std::uint64_t> delete_oldest(std::size_t count) override;
+  void count_retention(const RetentionRun& run) override;
+  [[nodiscard]] Health health();
   // As Shard::wake_up(): of what this process makes durable.
   void wake_up(const std::shared_ptr<WakeUp>& waiting) { wake_ups_.add(waiting); }
   // Syncs as Shard::close(), and gives the slot back.
@@ -86,6 +92,7 @@ class SharedShard {
   [[nodiscard]] bool is_sync_due_locked(std::size_t entries) noexcept;
   [[nodiscard]] bool is_synced_on_rotation() const noexcept { return options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit; }
   void publish_statistics_locked();
+  [[nodiscard]] Result<void> remove_segments(std::span<const SegmentInfo> segments, std::uint64_t& bytes);
 
   FileSystem& files_;
   const Clock& clock_;
@@ -107,6 +114,7 @@ class SharedShard {
   std::uint64_t entries_since_sync_{};       // of this process
   std::uint64_t bytes_since_sync_{};
   std::int64_t last_sync_ns_{};
+  std::vector<SegmentInfo> deletable_;       // what retention_state() said last
   Statistics statistics_;
   std::optional<StatisticsPage> statistics_page_;
   bool is_closed_{};

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "controlplane/log/retention.hpp"
 #include "dataplane/base/bytes.hpp"
 
 namespace thalweg::log {
@@ -34,6 +35,17 @@ std::atomic_ref<std::uint64_t> slot(const Mapping& mapping, Statistic id) noexce
 }  // namespace
 
 std::span<const StatisticInfo> statistic_infos() noexcept { return kInfos; }
+
+void add_retention(Statistics& statistics, const RetentionRun& run, std::int64_t now_ns) noexcept {
+  statistics.add(kRetentionRuns);
+  statistics.add(kRetentionNs, static_cast<std::uint64_t>(run.duration_ns));
+  statistics.raise(kRetentionLastNs, static_cast<std::uint64_t>(now_ns));
+  statistics.add(kRetentionSegments, run.segments);
+  statistics.add(kRetentionBytes, run.bytes);
+  statistics.add(kRetentionForced, run.forced);
+  if (run.is_held) statistics.add(kRetentionHeld);
+  if (run.is_failed) statistics.add(kRetentionErrors);
+}
 
 Result<StatisticsPage> StatisticsPage::open_or_create(FileSystem& files, const std::string& directory) {
   auto file = files.open(directory + "/" + kStatisticsName, OpenMode::kCreate);

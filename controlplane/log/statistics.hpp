@@ -90,6 +90,9 @@ class Statistics {
   std::array<std::uint64_t, kStatisticSlots> values_{};
 };
 
+struct RetentionRun;
+void add_retention(Statistics& statistics, const RetentionRun& run, std::int64_t now_ns) noexcept;
+
 // The page of a shard, mapped by one writer. It collects what the writer counted and adds it to the page now and then, so that counting costs an
 // append nothing but plain additions and several writers do not share a cache line. One thread.
 class StatisticsPage {

@@ -128,7 +128,7 @@ TEST_F(ShardTest, knows_times_and_sums_of_a_segment_that_recovery_closed) {
   damage(0, kSealOffset, std::vector<std::byte>(kPageBytes));  // as if killed between the birth of the next segment and the seal
   clock.advance(kSecond_ns);
   open();
-  const RetentionShard state = shard->retention_state(std::nullopt);
+  const RetentionShard state = shard->retention_state(std::nullopt).value();
   ASSERT_EQ(state.closed.size(), 1U);
   EXPECT_EQ(state.closed[0].newest_ns, newest);
   EXPECT_EQ(state.closed[0].closed_ns, clock.epoch);

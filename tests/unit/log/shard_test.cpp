@@ -291,13 +291,13 @@ TEST_F(ShardTest, tells_retention_what_it_has) {
   clock.advance(kSecond_ns);
   append_bytes(30000);
   const Shard::EntryRange pinned[]{{1, 2}};
-  const RetentionShard state = shard->retention_state(1, pinned);
+  const RetentionShard state = shard->retention_state(1, pinned).value();
   ASSERT_EQ(state.closed.size(), 1U);
   EXPECT_EQ(state.closed[0].end_entry, 2U);
   EXPECT_EQ(state.closed[0].newest_ns, clock.epoch - kSecond_ns);
   EXPECT_EQ(state.closed[0].closed_ns, clock.epoch);
   EXPECT_TRUE(state.closed[0].is_pinned);
-  EXPECT_FALSE(shard->retention_state(1).closed[0].is_pinned);
+  EXPECT_FALSE(shard->retention_state(1)->closed[0].is_pinned);
 }
 
 TEST_F(ShardTest, goes_on_when_a_seal_cannot_be_written) {
