@@ -2,6 +2,7 @@
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -280,7 +281,47 @@ def conductor(context):
     return results
 
 
+# ---- the durable log -----------------------------------------------------------------------------------------------------------------
+
+
+def fio_bandwidth(directory, block_bytes, seconds):
+    """Bytes a second that fio writes one behind the other into an allocated file, with a sync behind each block."""
+    command = ["fio", "--name=log", f"--directory={directory}", "--rw=write", f"--bs={block_bytes}", "--size=256m", "--fallocate=posix", "--ioengine=psync",
+               "--fdatasync=1", "--time_based", f"--runtime={seconds}", "--output-format=json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    if done.returncode != 0:
+        raise Failure(f"fio ended with {done.returncode}: {done.stderr[-500:]}")
+    return json.loads(done.stdout)["jobs"][0]["write"]["bw_bytes"]
+
+
+def log(context):
+    """The durable log beside copies of the same bytes in memory, and beside fio on the same disk."""
+    directory = os.path.join(BUILD, "log-bench")  # of a disk, not of memory
+    os.makedirs(directory, exist_ok=True)
+    os.environ["THALWEG_BENCH_DIRECTORY"] = directory
+    def of(benchmark, value="cpu_time"):
+        return context.programs.samples("log_bench", benchmark, value)
+    results = []
+    for batch, text, target in ((1, "one", 150), (100, "100", 4_000), (10_000, "10,000", 250_000)):
+        results.append(Result(f"append 64 B, accepted, batch of {text}", "ns", of(f"append/batch:{batch}/ready:1"), target,
+                              statistics.median(of(f"copy/batch:{batch}")), is_ratio=False))
+    for writers in (1, 2, 4):
+        results.append(Result(f"append 64 B, one shard, writers: {writers}", "ns", of(f"append_shared/threads:{writers}", "real_time"), 1_000))
+    results.append(Result("acknowledge, in batches of 100", "ns", [value / 100 for value in of("acknowledge/batch:100")], 20))
+    results.append(Result("acknowledge, one at a time", "ns", of("acknowledge/batch:1"), None))
+    block = 1_000 * 104  # a record is header and payload
+    bandwidths = [fio_bandwidth(directory, block, context.seconds) / 1e6 for _ in range(context.repetitions)]
+    results.append(Result("append, durable, 1,000 x 64 B (ceiling: fio, same blocks and syncs)", "MB/s",
+                          [value / 1e6 for value in of("append_durable", "bytes_per_second")], 0.9, statistics.median(bandwidths), at_most=False))
+    results.append(Result("read from the page cache, 64 KiB payloads", "GB/s", [value / 1e9 for value in of("read/payload:65536", "bytes_per_second")], 3, at_most=False))
+    small = statistics.median(of("reopen_killed/GB:1", "real_time"))
+    results.append(Result("reopen 20 GB after kill -9 (ceiling: 1 GB)", "ms", of("reopen_killed/GB:20", "real_time"), 1_000, small, is_ratio=False))
+    shutil.rmtree(directory, ignore_errors=True)
+    return results
+
+
 FIGURES = {
+    "log": log,
     "lanes": lanes,
     "goodput": goodput,
     "ipc-throughput": ipc_throughput,

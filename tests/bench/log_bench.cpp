@@ -2,7 +2,10 @@
 // Files lie in the directory $THALWEG_BENCH_DIRECTORY, or in the current one; they are removed.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <csignal>
 
 #include <cstdio>
 #include <cstdlib>
@@ -11,7 +14,9 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/log/consumer.hpp"
 #include "controlplane/log/crc32c.hpp"
+#include "controlplane/log/plain_file_system.hpp"
 #include "controlplane/log/reader.hpp"
 #include "controlplane/log/shard.hpp"
 #include "controlplane/log/shared_shard.hpp"
@@ -43,7 +48,7 @@ struct Directory {
 struct World {
   explicit World(const ShardOptions& with) : options{with} { open(); }
   void open() {
-    auto opened = Shard::open(*files, clock, directory.path / "shard", options);
+    auto opened = Shard::open(*files, clock, directory.path / "shard-0000", options);
     if (!opened) stop(opened.error().message);
     shard = std::move(*opened);
   }
@@ -138,6 +143,73 @@ void write_durable(benchmark::State& state) {
 }
 BENCHMARK(write_durable)->Iterations(200)->UseRealTime();
 
+// One member of a consumer group. Argument: entries in a call.
+void acknowledge(benchmark::State& state) {
+  World world{options_with(SyncPolicy::kNone, 0)};
+  constexpr std::uint64_t kEntries = 1'000'000;
+  const std::vector<Entry> batch(1000);
+  while (world.shard->next_entry() < kEntries)
+    if (!world.shard->append(batch)) stop("append");
+  if (!world.shard->sync()) stop("sync");
+  auto consumer = Consumer::open(*world.files, world.clock, world.directory.path, {});
+  if (!consumer) stop(consumer.error().message);
+  std::vector<EntryId> ids(kEntries);
+  for (std::uint64_t i = 0; i < kEntries; ++i) ids[i].entry = i;
+  const auto count = static_cast<std::size_t>(state.range(0));
+  std::size_t at = 0;
+  for (auto _ : state) {
+    if (!(*consumer)->ack(std::span{ids}.subspan(at, count))) stop("ack");
+    at += count;
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(acknowledge)->ArgName("batch")->Arg(1)->Iterations(1'000'000);
+BENCHMARK(acknowledge)->ArgName("batch")->Arg(100)->Iterations(10'000);
+
+// Files that take no space until something is written: a log of many GB on a small disk.
+class SparseFile final : public PlainFile {
+ public:
+  using PlainFile::PlainFile;
+  Result<void> allocate(std::uint64_t bytes) override {
+    if (::ftruncate(fd(), static_cast<off_t>(bytes)) != 0) stop("ftruncate");
+    return {};
+  }
+};
+class SparseFileSystem final : public PlainFileSystem {
+  std::unique_ptr<File> make_file(int fd, const std::string& path, bool is_writable) override { return std::make_unique<SparseFile>(fd, path, is_writable); }
+};
+
+// Opening a log whose process was killed while it appended. Argument: GB of segments of the default size, each with a record in it; what comes behind the last
+// checkpoint is the same for all.
+void reopen_killed(benchmark::State& state) {
+  const Directory directory;
+  SparseFileSystem files;
+  const SystemClock clock;
+  const auto options = options_with(SyncPolicy::kPeriodic, 0);
+  const auto segments = static_cast<std::uint64_t>(state.range(0)) * 4;
+  const std::string path = directory.path / "shard-0000";
+  for (auto _ : state) {
+    const pid_t child = ::fork();
+    if (child < 0) stop("fork");
+    if (child == 0) {
+      auto shard = Shard::open(files, clock, path, options);
+      if (!shard) ::_exit(1);
+      while ((*shard)->segment_count() < segments)
+        if (!(*shard)->append(entries(1)) || !(*shard)->rotate()) ::_exit(1);
+      for (int i = 0; i < 20; ++i)
+        if (!(*shard)->append(entries(10'000))) ::_exit(1);
+      ::raise(SIGKILL);
+    }
+    int status = 0;
+    if (::waitpid(child, &status, 0) != child || !WIFSIGNALED(status)) stop("the writer did not get on");
+    const std::int64_t begin_ns = monotonic_ns();
+    auto shard = Shard::open(files, clock, path, options);
+    if (!shard) stop(shard.error().message);
+    state.SetIterationTime(static_cast<double>(monotonic_ns() - begin_ns) / 1e9);
+  }
+}
+BENCHMARK(reopen_killed)->ArgName("GB")->Arg(1)->Arg(20)->Iterations(3)->UseManualTime()->Unit(benchmark::kMillisecond);
+
 // Opening after the writer was lost: 64 segments, and a tail of 1,000 entries that no checkpoint knows.
 void reopen(benchmark::State& state) {
   auto options = options_with(SyncPolicy::kEverySegment, 0);
@@ -151,7 +223,7 @@ void reopen(benchmark::State& state) {
     world.shard.reset();
     auto none = world.options;
     none.sync = SyncPolicy::kNone;
-    auto shard = Shard::open(*world.files, world.clock, world.directory.path / "shard", none);
+    auto shard = Shard::open(*world.files, world.clock, world.directory.path / "shard-0000", none);
     if (!shard || !(*shard)->append(batch)) stop("append");
     shard->reset();
     state.ResumeTiming();
