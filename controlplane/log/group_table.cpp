@@ -167,10 +167,14 @@ Result<std::vector<GroupInfo>> read_groups(FileSystem& files, const std::string&
   const auto bytes = read_file(files, path, 2 * sizeof(GroupFile));
   if (!bytes && bytes.error().code == ErrorCode::kNotFound) return std::vector<GroupInfo>{};
   if (!bytes) return tl::unexpected{bytes.error()};
+  return decode_groups(*bytes, path);
+}
+
+Result<std::vector<GroupInfo>> decode_groups(std::span<const std::byte> bytes, const std::string& path) {
+  if (std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; })) return std::vector<GroupInfo>{};  // made this very moment
   const auto file = std::make_unique<GroupFile>();
-  std::memcpy(file.get(), bytes->data(), std::min(bytes->size(), sizeof(GroupFile)));
-  if (std::all_of(bytes->begin(), bytes->end(), [](std::byte b) { return b == std::byte{0}; })) return std::vector<GroupInfo>{};  // made this very moment
-  if (auto checked = check_header(*file, bytes->size(), path); !checked) return tl::unexpected{std::move(checked.error())};
+  std::memcpy(file.get(), bytes.data(), std::min(bytes.size(), sizeof(GroupFile)));
+  if (auto checked = check_header(*file, bytes.size(), path); !checked) return tl::unexpected{std::move(checked.error())};
   std::vector<GroupInfo> groups;
   for (const GroupSlot& slot : file->slots)
     if (slot.state == kUsed && is_whole(slot)) groups.push_back({std::string{name_of(slot)}, slot.committed, slot.acknowledged, slot.updated_ns, slot.created_ns});

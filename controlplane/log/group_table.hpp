@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -106,6 +107,8 @@ class GroupTable {
 
 // What the file says, in any process, changing nothing; empty when there is none. Errors: kVersion, kIo.
 [[nodiscard]] Result<std::vector<GroupInfo>> read_groups(FileSystem& files, const std::string& directory);
+// The same of its bytes; `path` is for the text of errors.
+[[nodiscard]] Result<std::vector<GroupInfo>> decode_groups(std::span<const std::byte> bytes, const std::string& path);
 // The lowest entry that a group has yet to get, for retention; nullopt: there is no group. Errors: as read_groups().
 [[nodiscard]] Result<std::optional<std::uint64_t>> lowest_committed(FileSystem& files, const std::string& directory);
 // That, for Retainer::add(). When the file cannot be read nothing counts as consumed. `files` outlives it.

@@ -1,6 +1,8 @@
 // The small files of the durable log, and compressed data, whose bytes are anything, or good ones with changes.
 #include "controlplane/log/catalog.hpp"
 #include "controlplane/log/compression.hpp"
+#include "controlplane/log/crc32c.hpp"
+#include "controlplane/log/group_table.hpp"
 #include "controlplane/log/index.hpp"
 #include "tests/fuzz/input.hpp"
 
@@ -36,9 +38,28 @@ void check_decompression(Input& in, Bytes bytes) {
   if (const auto unpacked = unpack(bytes, kLimit)) require(unpacked->size() <= kLimit, "nothing unpacks beyond the limit");
 }
 
+void check_groups(Bytes bytes) {
+  const auto groups = decode_groups(bytes, "input");
+  if (!groups) return;
+  require(groups->size() <= kGroupsMax, "no more groups than slots");
+  for (const GroupInfo& group : *groups) require(validate_group_name(group.name).has_value(), "a group has a possible name");
+}
+
+std::vector<std::byte> some_groups() {
+  GroupFile file{.magic = kGroupsMagic, .version = kFormatVersion, .slot_count = kGroupsMax};
+  for (std::size_t i = 0; i < 3; ++i) {
+    GroupSlot& slot = file.slots[i];
+    std::memcpy(slot.name, "group", 5);
+    slot.name_crc = crc32c(std::as_bytes(std::span{slot.name}));
+    slot.state = 1;
+  }
+  const auto bytes = std::as_bytes(std::span{&file, 1});
+  return {bytes.begin(), bytes.end()};
+}
+
 // Good bytes of each kind, with changes that the input makes in them.
 void check_changed(Input& in) {
-  const unsigned kind = in.choice(4);
+  const unsigned kind = in.choice(5);
   const Bytes original = in.short_slice();
   std::vector<std::byte> bytes;
   if (kind == 0) {
@@ -49,6 +70,8 @@ void check_changed(Input& in) {
     SparseIndex index{1};
     for (std::uint64_t i = 0; i <= in.choice(9); ++i) index.add({.entry = i}, 48 * i);
     bytes = index.encode(0);
+  } else if (kind == 4) {
+    bytes = some_groups();
   } else {
     bytes = pack(static_cast<Codec>(kind - 1), 0, original);
     const auto back = unpack(bytes);
@@ -57,6 +80,7 @@ void check_changed(Input& in) {
   while (!in.is_empty()) scribble(in, bytes, 1);
   if (kind == 0) check_catalog(bytes);
   else if (kind == 1) check_index(bytes);
+  else if (kind == 4) check_groups(bytes);
   else static_cast<void>(unpack(bytes, kLimit));
 }
 
@@ -71,6 +95,7 @@ void run(Bytes input) {
     return check_decompression(in, bytes);
   }
   const GuardedMemory memory{in.rest()};
+  check_groups(memory.bytes());
   if (what == 0) check_catalog(memory.bytes());
   else check_index(memory.bytes());
 }
