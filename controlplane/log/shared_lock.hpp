@@ -14,6 +14,7 @@ inline constexpr const char* kWritersLockName = "writers.lock";
 inline constexpr std::uint64_t kRotationLock = kWriterSlots;      // who rotates, and who fills holes
 inline constexpr std::uint64_t kOpeningLock = kWriterSlots + 1;   // who opens
 inline constexpr std::uint64_t kRetentionLock = kWriterSlots + 2; // who deletes
+inline constexpr std::uint64_t kSealLock = kWriterSlots + 3;      // who seals
 inline constexpr std::int64_t kLockPatience_ns = 10 * kSecond_ns; // a rotation syncs a whole segment; beyond that somebody hangs
 
 // A lock among processes, and, as these belong to an open file and not to a thread, among the threads of one too.

@@ -47,6 +47,7 @@ Result<void> SharedShard::rotate_locked(std::uint64_t full_ordinal) {
   auto rotated = start_next_segment(is_half_done ? ordinal - 1 : ordinal, *rotation);
   statistics_.add(rotated ? Statistic::kRotations : Statistic::kRotationsFailed);
   if (!rotated) return rotated;
+  rotation->release();  // sealing reads a whole segment: nobody who appends has to wait for it
   seal_closed();
   publish_statistics_locked();
   return {};
@@ -125,11 +126,16 @@ TailPlace SharedShard::close_tail(const Segment& old) {
 }
 
 // Seals and the catalog are for those who do not want to read everything: no reason to stop when they cannot be written.
+// One process does it at a time; what it leaves out is done with the next segment.
 void SharedShard::seal_closed() {
-  auto listing = list_segments(files_, directory_);
-  if (!listing) return;
+  if (const auto locked = lock_->try_lock(kSealLock, 1); !locked || !*locked) return;
+  if (auto listing = list_segments(files_, directory_)) seal_and_list(*listing);
+  lock_->unlock(kSealLock, 1);
+}
+
+void SharedShard::seal_and_list(SegmentListing& listing) {
   Catalog catalog;
-  for (SegmentInfo& info : listing->segments) {
+  for (SegmentInfo& info : listing.segments) {
     const bool is_closed = info.ordinal() < coordination_.active_ordinal();
     if (is_closed && !info.seal) seal(info);
     static_cast<void>(catalog.add(catalog_entry(info)));  // ordinals rise in a listing

@@ -80,6 +80,7 @@ class SharedShard final : public Retained {
   [[nodiscard]] Result<std::shared_ptr<Segment>> prepare_next(const SegmentHeader& before);
   [[nodiscard]] TailPlace close_tail(const Segment& old);
   void seal_closed();
+  void seal_and_list(SegmentListing& listing);
   void seal(SegmentInfo& info);
   [[nodiscard]] Result<bool> is_dead(std::uint32_t slot) const;
   [[nodiscard]] Result<void> wait_until_filled(std::uint64_t position, const FileLock* rotation);

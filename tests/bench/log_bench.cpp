@@ -96,7 +96,7 @@ void append_shared(benchmark::State& state) {
   if (!shard || !(*shard)->maintain()) stop("open");
   const auto batch = entries(1);
   for (auto _ : state)
-    if (!(*shard)->append(batch)) stop("append");
+    if (const auto appended = (*shard)->append(batch); !appended) stop(appended.error().message);
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(append_shared)->Iterations(200'000)->Threads(1)->Threads(2)->Threads(4)->UseRealTime();
