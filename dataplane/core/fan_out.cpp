@@ -14,10 +14,9 @@ FanOut::FanOut(bool is_dynamic) : is_dynamic_{is_dynamic} { ports_.reserve(shm::
 
 // ---- who is there ----
 
-void FanOut::learn(const Destination& destination, std::int64_t receiver_id, std::int64_t now_ns) noexcept {
+void FanOut::learn(const Destination& destination, std::int64_t receiver_id, bool tells_position, std::int64_t now_ns) noexcept {
   if (destination.port == nullptr) return counters_.add(shm::LaneCounter::kDropNoRoute);
-  if (!list_.learn(destination, receiver_id, now_ns)) return counters_.add(shm::LaneCounter::kReceiversUntracked);
-  settle();
+  if (list_.learn(destination, receiver_id, tells_position, now_ns)) settle();
 }
 
 bool FanOut::put(shm::DestinationSlot& slot, const Destination& destination) noexcept {
@@ -38,12 +37,8 @@ void FanOut::expire(std::int64_t now_ns) noexcept {
 // Works out anew what each datagram needs, so that sending does not.
 void FanOut::settle() noexcept {
   ports_.clear();
-  std::vector<List::Entry>& entries = list_.entries();
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    List::Entry& entry = entries[i];   // sent to: it has a port, and no other entry has its address
-    const auto has_its_address = [&entry](const List::Entry& other) { return other.is_sent && other.target.remote == entry.target.remote; };
-    const auto here = entries.begin() + static_cast<std::ptrdiff_t>(i);
-    entry.is_sent = entry.target.port != nullptr && std::none_of(entries.begin(), here, has_its_address);
+  for (List::Entry& entry : list_.entries()) {
+    entry.is_sent = entry.target.port != nullptr && !entry.is_repeated;
     if (!entry.is_sent) continue;
     const auto use = std::find_if(ports_.begin(), ports_.end(), [&entry](const PortUse& known) { return known.port == entry.target.port; });
     if (use != ports_.end()) {

@@ -26,9 +26,10 @@ class FanOut {
   }
 
   // A status message of `receiver_id` came from `source` and was not rejected. Matched are receiver id and port, and before anything is known
-  // of a manual destination its address and port. Dynamic: `make(source)` makes the destination of a receiver not known yet.
+  // of a manual destination its address and port. `tells_position`: of a stream of ours, which is more than to ask for a SETUP. Dynamic:
+  // `make(source)` makes the destination of a receiver not known yet, if there is room for it.
   template <typename Make>
-  void hear(std::int64_t receiver_id, const wire::UdpEndpoint& source, std::int64_t now_ns, Make&& make) noexcept;
+  void hear(std::int64_t receiver_id, const wire::UdpEndpoint& source, bool tells_position, std::int64_t now_ns, Make&& make) noexcept;
 
   // A manual destination: new, or with another address (5.12). `destination` without a port is one whose name means nothing yet. False: full.
   [[nodiscard]] bool put(shm::DestinationSlot& slot, const Destination& destination) noexcept;
@@ -47,7 +48,7 @@ class FanOut {
     LanePort* port{};
     std::size_t copies{};              // of each datagram
   };
-  void learn(const Destination& destination, std::int64_t receiver_id, std::int64_t now_ns) noexcept;
+  void learn(const Destination& destination, std::int64_t receiver_id, bool tells_position, std::int64_t now_ns) noexcept;
   void expire(std::int64_t now_ns) noexcept;
   void settle() noexcept;
   void publish_count() noexcept;
@@ -66,9 +67,10 @@ class FanOut {
 };
 
 template <typename Make>
-void FanOut::hear(std::int64_t receiver_id, const wire::UdpEndpoint& source, std::int64_t now_ns, Make&& make) noexcept {
-  if (list_.hear(receiver_id, source, now_ns)) return;
-  if (is_dynamic_) learn(make(source), receiver_id, now_ns);
+void FanOut::hear(std::int64_t receiver_id, const wire::UdpEndpoint& source, bool tells_position, std::int64_t now_ns, Make&& make) noexcept {
+  if (list_.hear(receiver_id, source, tells_position, now_ns) || !is_dynamic_) return;
+  if (!list_.has_room_for(source.address, tells_position, now_ns)) return counters_.add(shm::LaneCounter::kDestinationsRefused);
+  learn(make(source), receiver_id, tells_position, now_ns);
 }
 
 }  // namespace thalweg::core

@@ -119,7 +119,7 @@ class Lane {
   void elicit_setup(Endpoint& endpoint, const wire::UdpEndpoint& sender, std::int32_t stream_id, std::int32_t session_id, std::int64_t now_ns) noexcept;
   void register_at_control(Endpoint& endpoint, std::int64_t now_ns) noexcept;
   void register_at_control(Endpoint& endpoint, const shm::InterestSlot& slot, std::int64_t now_ns) noexcept;
-  void hear_destination(Endpoint& endpoint, const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept;
+  void hear_destination(Endpoint& endpoint, const wire::StatusMessage& sm, bool is_of_stream, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept;
   void on_status_message(Endpoint& endpoint, PublicationEntry* entry, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void request_image(Endpoint& endpoint, const Datagram& datagram, const wire::Setup& setup) noexcept;
   void on_feedback(PublicationEntry& entry, wire::FrameType type, const Datagram& datagram, std::int64_t now_ns) noexcept;

@@ -533,15 +533,16 @@ void Lane::tell_error(PublicationEntry& entry, const wire::ErrorFrame& error, co
 }
 
 // 5.5: a status message that is not rejected tells of a destination, whatever stream it names.
-void Lane::hear_destination(Endpoint& endpoint, const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept {
-  endpoint.fan_out->hear(sm.receiver_id, source, now_ns, [&](const wire::UdpEndpoint& remote) noexcept { return make_destination(endpoint, remote); });
+void Lane::hear_destination(Endpoint& endpoint, const wire::StatusMessage& sm, bool is_of_stream, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept {
+  const bool tells_position = is_of_stream && (sm.flags & wire::flag::kSmSendSetup) == 0;
+  endpoint.fan_out->hear(sm.receiver_id, source, tells_position, now_ns, [&](const wire::UdpEndpoint& remote) noexcept { return make_destination(endpoint, remote); });
 }
 
 // 2.11. `entry`: null when the stream is unknown here; with many destinations it is not for nothing then.
 void Lane::on_status_message(Endpoint& endpoint, PublicationEntry* entry, const Datagram& datagram, std::int64_t now_ns) noexcept {
   const auto sm = wire::StatusMessage::parse(datagram.payload);
   if (!sm || (entry == nullptr && !sm->valid_for(wire::kTermLengthMax))) return counters_.add(kDropInvalidFrame);
-  if (endpoint.fan_out != nullptr && (entry == nullptr || entry->stream.is_acceptable(*sm))) hear_destination(endpoint, *sm, datagram.source, now_ns);
+  if (endpoint.fan_out != nullptr && (entry == nullptr || entry->stream.is_acceptable(*sm))) hear_destination(endpoint, *sm, entry != nullptr, datagram.source, now_ns);
   if (entry != nullptr) {
     if (entry->stream.is_response() && (sm->flags & wire::flag::kSmSendSetup) != 0) answer_to(*entry, datagram.source);
     entry->stream.on_status_message(*sm, datagram.source, now_ns);

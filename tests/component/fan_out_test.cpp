@@ -152,9 +152,12 @@ TEST_F(FanOutTest, strangers_without_number_take_the_places_there_are_for_five_s
   publish(EndpointMode::kDynamic);
   for (std::uint16_t i = 0; i < 3 * core::FanOut::kDestinationsMax; ++i) tell(of_no_stream(1'000 + i), static_cast<std::uint16_t>(10'000 + i));
   EXPECT_EQ(count(), static_cast<std::int64_t>(core::FanOut::kDestinationsMax));
-  EXPECT_EQ(count_a(LaneCounter::kReceiversUntracked), 2 * core::FanOut::kDestinationsMax);
+  EXPECT_EQ(count_a(LaneCounter::kDestinationsRefused), 2 * core::FanOut::kDestinationsMax);
   tell(of_stream(1), 7'001);
   EXPECT_EQ(count(), static_cast<std::int64_t>(core::FanOut::kDestinationsMax));
+  caught.clear();
+  run_for(kOneSetup_ns);
+  EXPECT_GT(count_to(7'001), 0U) << "who knows the stream takes a stranger's place";
   run_for(5'200 * kMillisecond_ns);
   tell(of_stream(1), 7'001);
   EXPECT_EQ(count(), 1);
@@ -162,6 +165,26 @@ TEST_F(FanOutTest, strangers_without_number_take_the_places_there_are_for_five_s
   run_for(kOneSetup_ns);
   EXPECT_GT(count_to(7'001), 0U);
   EXPECT_EQ(count_to(10'000), 0U);
+}
+
+TEST_F(FanOutTest, strangers_keep_nobody_out_who_receives_and_nobody_of_another_host) {
+  publish(EndpointMode::kDynamic);
+  connect_to({7'001, 7'002});
+  const auto flood = [this](std::int64_t from, std::size_t messages) {
+    for (std::size_t i = 0; i < messages; ++i) tell(of_no_stream(from + static_cast<std::int64_t>(i)), static_cast<std::uint16_t>(10'000 + i), TwoNodes::kAddressB + 50);
+  };
+  flood(1'000, 2 * core::FanOut::kDestinationsMax);
+  caught.clear();
+  ASSERT_TRUE(publisher().offer(bytes("message")));
+  run_for(kMillisecond_ns);
+  EXPECT_EQ(count_to(7'001), 1U);
+  EXPECT_EQ(count_to(7'002), 1U);
+  tell(of_no_stream(3), 7'003);   // it waits for a SETUP
+  caught.clear();
+  flood(2'000, core::FanOut::kDestinationsMax);
+  run_for(kOneSetup_ns);
+  EXPECT_GT(count_to(7'003), 0U);
+  EXPECT_EQ(count(), static_cast<std::int64_t>(core::FanOut::kDestinationsMax));
 }
 
 TEST_F(FanOutTest, what_strangers_say_of_ranges_never_sent_or_of_unknown_streams_is_counted_and_sends_nothing) {

@@ -35,9 +35,10 @@ void Node::hear_destination(PublicationEntry& p, const wire::StatusMessage& sm, 
   const bool is_ours = sm.session_id == plan.session_id && sm.stream_id == plan.stream_id;
   if (!(is_ours ? p.machine->is_acceptable(sm) : sm.valid_for(wire::kTermLengthMax))) return;
   if (plan.destinations == Destinations::kDynamic) p.heard_ns[{source.address, source.port}] = now_ns;
-  if (p.list->hear(sm.receiver_id, source, now_ns) || plan.destinations != Destinations::kDynamic) return;
+  const bool tells_position = is_ours && (sm.flags & wire::flag::kSmSendSetup) == 0;
+  if (p.list->hear(sm.receiver_id, source, tells_position, now_ns) || plan.destinations != Destinations::kDynamic) return;
   verdict_.faults.add(Fault::kDestinationLearned);
-  if (!p.list->learn({source}, sm.receiver_id, now_ns)) verdict_.fail("stream {}: no room for a receiver", plan.session_id);
+  if (!p.list->learn({source}, sm.receiver_id, tells_position, now_ns)) verdict_.fail("stream {}: no room for a receiver", plan.session_id);
 }
 
 std::vector<wire::UdpEndpoint> Node::destinations_of(PublicationEntry& p) {
