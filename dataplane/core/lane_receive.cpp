@@ -324,6 +324,7 @@ void Lane::on_data(Endpoint& endpoint, const Datagram& datagram, std::uint8_t fl
         elicit_setup(endpoint, endpoint.remote.port != 0 ? endpoint.remote : datagram.source, data.stream_id(), data.session_id(), now_ns);
         return;
       case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
+      case proto::Dispatch::kLateSide: counters_.add(kDropLateSide); return;
       case proto::Dispatch::kIgnore:
       case proto::Dispatch::kSessionLimit:
       case proto::Dispatch::kCreateImage: counters_.add(kDropNoInterest); return;
@@ -370,7 +371,7 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
     return;
   }
   counters_.add(kSetupsReceived);
-  const auto decision = endpoint.home().dispatcher->on_setup(setup->stream_id, setup->session_id, now_ns);
+  const auto decision = endpoint.home().dispatcher->on_setup(setup->stream_id, setup->session_id, setup->initial_term_id, now_ns);
   switch (decision.what) {
     case proto::Dispatch::kImage: {
       ImageEntry& image = tables_.images[decision.image];
@@ -382,6 +383,7 @@ void Lane::on_setup(Endpoint& endpoint, const Datagram& datagram, std::int64_t n
     case proto::Dispatch::kCreateImage: request_image(endpoint, datagram, *setup); return;
     case proto::Dispatch::kFull: counters_.add(kDropImageLimit); return;
     case proto::Dispatch::kSessionLimit: counters_.add(kDropSessionLimit); return;
+    case proto::Dispatch::kLateSide: counters_.add(kDropLateSide); return;
     case proto::Dispatch::kIgnore:
     case proto::Dispatch::kElicitSetup: counters_.add(kDropNoInterest); return;
   }

@@ -521,11 +521,15 @@ void Lane::tell(ImageEntry& entry) noexcept {
 void Lane::leave_dispatcher(ImageEntry& entry) noexcept {
   forget_images(*entry.endpoint);
   if (!entry.is_dispatched) return;
-  const shm::ImageSlot::Wanted& desired = entry.slot->desired;
-  const bool rejoins = (desired.flags & shm::ImageFlags::kRejoin) != 0;
-  entry.endpoint->dispatcher->image_removed(desired.stream_id, desired.session_id, entry.index,
-                                            entry.stream.state().is_end_of_stream != 0, rejoins);
   entry.is_dispatched = false;
+  const shm::ImageSlot::Wanted& desired = entry.slot->desired;
+  proto::Dispatcher& dispatcher = *entry.endpoint->dispatcher;
+  const bool has_ended = entry.stream.state().is_end_of_stream != 0;
+  const bool is_feed = desired.side_timeout_ns != 0;
+  if (has_ended && is_feed) {
+    return dispatcher.stream_ended(desired.stream_id, desired.session_id, entry.index, desired.initial_term_id, last_turn_ns_ + desired.liveness_timeout_ns);
+  }
+  dispatcher.image_removed(desired.stream_id, desired.session_id, entry.index, has_ended, (desired.flags & shm::ImageFlags::kRejoin) != 0);
 }
 
 void Lane::tick(ImageEntry& entry, std::int64_t now_ns) noexcept {

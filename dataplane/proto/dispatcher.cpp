@@ -63,6 +63,7 @@ class FlatTable {
     }
   }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool is_full() const noexcept { return size_ == capacity_; }
 
  private:
   [[nodiscard]] std::size_t home(std::uint64_t key) const noexcept {
@@ -82,8 +83,9 @@ class FlatTable {
 [[nodiscard]] std::int32_t session_of(std::uint64_t key) noexcept { return static_cast<std::int32_t>(key); }
 
 struct Session {
-  std::int64_t pending_since_ns{};
+  std::int64_t until_ns{};           // kPendingSetup, kEnded: then it is forgotten
   std::uint32_t image{};
+  std::int32_t initial_term_id{};    // kEnded
   SessionState state{SessionState::kUnknown};
 };
 
@@ -123,13 +125,31 @@ struct Dispatcher::Tables {
   void forget(std::uint64_t key, const Session& session) noexcept {
     if (has_image(session.state)) discount_image(stream_of(key));
   }
+  // nullptr: full. What has ended makes room; for a SETUP, or an image, so does what only DATA told of, which anybody may make up. With each sweep
+  // all of these go, so that a flood pays for the next one with as many datagrams.
+  [[nodiscard]] Session* add(std::uint64_t key, bool is_data = false) noexcept {
+    if (sessions.is_full() && (has_ended || (has_pending && !is_data))) {
+      sessions.erase_if([is_data](std::uint64_t, const Session& session) {
+        return session.state == SessionState::kEnded || (session.state == SessionState::kPendingSetup && !is_data);
+      });
+      has_ended = false;
+      has_pending = has_pending && is_data;
+    }
+    return sessions.insert(key);
+  }
+  void forget_at(Session& session, std::int64_t until_ns) noexcept {
+    session.until_ns = until_ns;
+    deadline_ns = std::min(deadline_ns, until_ns);
+  }
 
   FlatTable<Session> sessions;
   FlatTable<std::uint32_t> all_sessions;  // by stream: reference count of "all sessions"
   FlatTable<std::uint32_t> one_session;   // by (stream, session): reference count
   FlatTable<std::uint32_t> images;        // by stream: sessions that have an image, or are about to
   std::uint32_t session_limit;
-  std::int64_t pending_deadline_ns{std::numeric_limits<std::int64_t>::max()};
+  std::int64_t deadline_ns{std::numeric_limits<std::int64_t>::max()};   // no session is to be forgotten before
+  bool has_ended{};                       // there may be sessions of this state,
+  bool has_pending{};                     // and of this one
 };
 
 Dispatcher::Dispatcher(std::uint32_t session_capacity, std::uint32_t session_limit)
@@ -167,24 +187,30 @@ Dispatcher::Decision Dispatcher::on_data(std::int32_t stream_id, std::int32_t se
                                          std::int64_t now_ns) noexcept {
   const std::uint64_t key = session_key(stream_id, session_id);
   const Session* known = tables_->sessions.find(key);
-  if (known != nullptr) return {known->state == SessionState::kLive ? Dispatch::kImage : Dispatch::kIgnore, known->image};
+  if (known != nullptr) {
+    const Dispatch other = known->state == SessionState::kEnded ? Dispatch::kLateSide : Dispatch::kIgnore;
+    return {known->state == SessionState::kLive ? Dispatch::kImage : other, known->image};
+  }
   if (is_end_of_stream || !tables_->is_wanted(stream_id, session_id)) return {Dispatch::kIgnore, 0};
-  Session* session = tables_->sessions.insert(key);
+  Session* session = tables_->add(key, true);
   if (session == nullptr) return {Dispatch::kFull, 0};
-  *session = Session{.pending_since_ns = now_ns, .state = SessionState::kPendingSetup};
-  tables_->pending_deadline_ns = std::min(tables_->pending_deadline_ns, now_ns + kPendingSetupTimeout_ns);
+  session->state = SessionState::kPendingSetup;
+  tables_->has_pending = true;
+  tables_->forget_at(*session, now_ns + kPendingSetupTimeout_ns);
   return {Dispatch::kElicitSetup, 0};
 }
 
-Dispatcher::Decision Dispatcher::on_setup(std::int32_t stream_id, std::int32_t session_id, std::int64_t now_ns) noexcept {
+Dispatcher::Decision Dispatcher::on_setup(std::int32_t stream_id, std::int32_t session_id, std::int32_t initial_term_id, std::int64_t now_ns) noexcept {
   static_cast<void>(now_ns);
   const std::uint64_t key = session_key(stream_id, session_id);
   Session* session = tables_->sessions.find(key);
   if (session != nullptr && session->state == SessionState::kLive) return {Dispatch::kImage, session->image};
-  if (session != nullptr && session->state != SessionState::kPendingSetup) return {Dispatch::kIgnore, 0};
+  const bool has_ended = session != nullptr && session->state == SessionState::kEnded;
+  if (has_ended && session->initial_term_id == initial_term_id) return {Dispatch::kLateSide, 0};
+  if (session != nullptr && session->state != SessionState::kPendingSetup && !has_ended) return {Dispatch::kIgnore, 0};
   if (session == nullptr && !tables_->is_wanted(stream_id, session_id)) return {Dispatch::kIgnore, 0};
   if (tables_->is_at_limit(stream_id)) return {Dispatch::kSessionLimit, 0};
-  if (session == nullptr) session = tables_->sessions.insert(key);
+  if (session == nullptr) session = tables_->add(key);
   if (session == nullptr) return {Dispatch::kFull, 0};
   tables_->enter(key, *session, SessionState::kInitInProgress);
   return {Dispatch::kCreateImage, 0};
@@ -204,7 +230,7 @@ SessionState Dispatcher::session_state(std::int32_t stream_id, std::int32_t sess
 bool Dispatcher::image_live(std::int32_t stream_id, std::int32_t session_id, std::uint32_t image) noexcept {
   const std::uint64_t key = session_key(stream_id, session_id);
   Session* session = tables_->sessions.find(key);
-  if (session == nullptr) session = tables_->sessions.insert(key);
+  if (session == nullptr) session = tables_->add(key);
   if (session == nullptr) return false;
   session->image = image;
   tables_->enter(key, *session, SessionState::kLive);
@@ -228,17 +254,27 @@ void Dispatcher::image_removed(std::int32_t stream_id, std::int32_t session_id, 
   if (was_end_of_stream || rejoin) tables_->sessions.erase(key);
 }
 
+void Dispatcher::stream_ended(std::int32_t stream_id, std::int32_t session_id, std::uint32_t image, std::int32_t initial_term_id,
+                              std::int64_t until_ns) noexcept {
+  const std::uint64_t key = session_key(stream_id, session_id);
+  Session* session = tables_->sessions.find(key);
+  if (session == nullptr || session->state != SessionState::kLive || session->image != image) return;
+  tables_->enter(key, *session, SessionState::kEnded);
+  session->initial_term_id = initial_term_id;
+  tables_->forget_at(*session, until_ns);
+  tables_->has_ended = true;
+}
+
 void Dispatcher::tick(std::int64_t now_ns) noexcept {
-  if (now_ns <= tables_->pending_deadline_ns) return;
+  if (now_ns <= tables_->deadline_ns) return;
   std::int64_t next = std::numeric_limits<std::int64_t>::max();
   tables_->sessions.erase_if([&](std::uint64_t, const Session& session) {
-    if (session.state != SessionState::kPendingSetup) return false;
-    const std::int64_t deadline = session.pending_since_ns + kPendingSetupTimeout_ns;
-    if (now_ns > deadline) return true;
-    next = std::min(next, deadline);
+    if (session.state != SessionState::kPendingSetup && session.state != SessionState::kEnded) return false;
+    if (now_ns > session.until_ns) return true;
+    next = std::min(next, session.until_ns);
     return false;
   });
-  tables_->pending_deadline_ns = next;
+  tables_->deadline_ns = next;
 }
 
 }  // namespace thalweg::proto

@@ -190,6 +190,7 @@ void Node::attach_dispatcher(ReceiveEndpoint& endpoint) {
 
 // The data plane starts, or starts again: everything private is built from the slots.
 void Node::attach_machines(std::int64_t now_ns) {
+  attached_ns_ = now_ns;
   for (PublicationEntry& p : publications_) {
     if (p.is_done) continue;
     proto::Publication::Context c;
@@ -356,7 +357,7 @@ void Node::on_setup(std::size_t endpoint, Datagram& datagram, std::int64_t now_n
   ReceiveEndpoint& e = endpoints_[home];
   const auto setup = wire::Setup::parse(datagram.bytes);
   if (!setup) return count(kInvalid);
-  const auto decision = e.dispatcher->on_setup(setup->stream_id, setup->session_id, now_ns);
+  const auto decision = e.dispatcher->on_setup(setup->stream_id, setup->session_id, setup->initial_term_id, now_ns);
   switch (decision.what) {
     case proto::Dispatch::kImage: {
       ImageEntry& image = images_[decision.image];
@@ -477,8 +478,14 @@ void Node::tick_image(std::size_t index, std::int64_t now_ns) {
   const StreamPlan& plan = image.stream->plan;
   if (!image.is_unavailable && state.lifecycle >= shm::Lifecycle::kLinger) {
     image.is_unavailable = true;
-    endpoints_[image.endpoint].dispatcher->image_removed(plan.stream_id, plan.session_id, static_cast<std::uint32_t>(index),
-                                                         state.is_end_of_stream != 0, image.plan->is_rejoin);
+    proto::Dispatcher& dispatcher = *endpoints_[image.endpoint].dispatcher;
+    const auto number = static_cast<std::uint32_t>(index);
+    if (plan.has_twin && state.is_end_of_stream != 0) {
+      image.echo_until_ns = now_ns + scenario_.image_liveness_ns;
+      dispatcher.stream_ended(plan.stream_id, plan.session_id, number, plan.initial_term_id, image.echo_until_ns);
+    } else {
+      dispatcher.image_removed(plan.stream_id, plan.session_id, number, state.is_end_of_stream != 0, image.plan->is_rejoin);
+    }
     if (state.is_end_of_stream != 0 && state.is_revoked == 0 && state.is_given_up == 0) {
       for (const Reader* reader : image.readers) {
         if (reader->has_joined() && !reader->is_closed() && !reader->is_at_end()) {
@@ -549,6 +556,7 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   Stream& stream = *subscription->stream;
   const SubscriberPlan& plan = *subscription->plan;
   // After a stream has ended by one side the other may still be there, far behind or back from the dead: what it says was heard before.
+  expect_no_echo(plan, now_ns);
   const bool is_echo = stream.plan.has_twin && std::any_of(images_.begin(), images_.end(), [&](const ImageEntry& i) { return i.plan == &plan; });
   if (++subscription->images > 1) {
     verdict_.faults.add(Fault::kRejoined);

@@ -81,6 +81,7 @@ struct ImageEntry {
   std::deque<ReaderPlan> reader_plans;
   std::size_t late_readers_added{1};  // plan readers attached so far
   bool is_echo{};                     // of a stream whose first image has ended
+  std::int64_t echo_until_ns{};       // of one that has ended by one side: until then its stream begins no new image
   ImageCheck check;
   bool is_started{}, is_unavailable{}, is_done{};
   std::optional<proto::Image> machine;
@@ -180,6 +181,7 @@ class Node {
   [[nodiscard]] std::vector<wire::UdpEndpoint> destinations_of(PublicationEntry& publication);
   bool register_at_control(std::int64_t now_ns);
   bool remove_ways(std::int64_t now_ns);
+  void expect_no_echo(const SubscriberPlan& plan, std::int64_t now_ns);
   std::size_t add_endpoint(const SubscriberPlan& plan);
   void update_limit(PublicationEntry& publication, std::int64_t now_ns);
   void elicit_setup(const ReceiveEndpoint& endpoint, std::int32_t session_id, std::int32_t stream_id, const wire::UdpEndpoint& to, std::int64_t now_ns);
@@ -207,6 +209,7 @@ class Node {
   std::deque<Datagram> receive_queue_;  // of a paused lane
   std::int64_t now_ns_{};               // of the turn, for the sinks
   std::int64_t next_tick_ns_{};
+  std::int64_t attached_ns_{};          // when the data plane started last
   std::int64_t paused_until_ns_{}, down_until_ns_{}, stalled_until_ns_{};
   std::int64_t crash_in_insert_ns_{}, crash_in_clean_ns_{};
   bool is_crashed_{};

@@ -120,6 +120,15 @@ bool Node::register_at_control(std::int64_t now_ns) {
   return has_worked;
 }
 
+// A new image is made of a stream that ended by one of its sides: not while the end is remembered, unless the data plane that did has died.
+void Node::expect_no_echo(const SubscriberPlan& plan, std::int64_t now_ns) {
+  for (const ImageEntry& image : images_) {
+    const std::int64_t ended_ns = image.echo_until_ns - scenario_.image_liveness_ns;
+    if (image.plan != &plan || now_ns >= image.echo_until_ns || ended_ns <= attached_ns_) continue;
+    verdict_.fail("stream {}: heard again {} ms after its end", image.stream->plan.session_id, (now_ns - ended_ns) / kMillisecond_ns);
+  }
+}
+
 // What a way brought goes on by the others.
 bool Node::remove_ways(std::int64_t now_ns) {
   bool has_worked = false;

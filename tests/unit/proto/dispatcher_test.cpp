@@ -5,12 +5,12 @@ namespace thalweg::proto::test {
 namespace {
 
 using Decision = Dispatcher::Decision;
-constexpr std::int32_t kA = 10, kB = -11;
+constexpr std::int32_t kA = 10, kB = -11, kInitialTermId = 7;
 
 class Dispatching : public ::testing::Test {
  protected:
   Dispatch data(std::int32_t session, std::int64_t t = 0, bool eos = false) { return d.on_data(kStream, session, eos, kStart_ns + t).what; }
-  Dispatch setup(std::int32_t session, std::int64_t t = 0) { return d.on_setup(kStream, session, kStart_ns + t).what; }
+  Dispatch setup(std::int32_t session, std::int64_t t = 0, std::int32_t initial_term_id = kInitialTermId) { return d.on_setup(kStream, session, initial_term_id, kStart_ns + t).what; }
   Dispatcher d{64};
 };
 
@@ -67,7 +67,7 @@ TEST_F(Dispatching, a_live_image_gets_data_and_setups) {
   d.add_interest(kStream, false, 0);
   setup(kA);
   d.image_live(kStream, kA, 42);
-  for (const Decision decision : {d.on_data(kStream, kA, false, 0), d.on_data(kStream, kA, true, 0), d.on_setup(kStream, kA, 0), d.find(kStream, kA)}) {
+  for (const Decision decision : {d.on_data(kStream, kA, false, 0), d.on_data(kStream, kA, true, 0), d.on_setup(kStream, kA, kInitialTermId, 0), d.find(kStream, kA)}) {
     EXPECT_EQ(decision.what, Dispatch::kImage);
     EXPECT_EQ(decision.image, 42U);
   }
@@ -149,7 +149,7 @@ TEST_F(Dispatching, a_stream_has_no_more_images_than_its_session_limit) {
   EXPECT_EQ(setup(12), Dispatch::kSessionLimit) << "one is live, one is being made";
   EXPECT_EQ(setup(13), Dispatch::kSessionLimit);
   EXPECT_EQ(setup(kA), Dispatch::kImage) << "those that are there go on";
-  EXPECT_EQ(d.on_setup(kStream + 1, 12, kStart_ns).what, Dispatch::kCreateImage) << "another stream";
+  EXPECT_EQ(d.on_setup(kStream + 1, 12, kInitialTermId, kStart_ns).what, Dispatch::kCreateImage) << "another stream";
   d.image_refused(kStream, kB);
   EXPECT_EQ(setup(12), Dispatch::kCreateImage) << "there is room again";
   d.image_live(kStream, 12, 2);
@@ -183,9 +183,12 @@ TEST_F(Dispatching, a_flood_of_sessions_fills_the_table_and_no_more) {
   d.add_interest(kStream, false, 0);
   for (std::int32_t s = 0; s < 64; ++s) EXPECT_EQ(data(s), Dispatch::kElicitSetup);
   EXPECT_EQ(data(64), Dispatch::kFull);
-  EXPECT_EQ(setup(65), Dispatch::kFull);
+  EXPECT_EQ(setup(65), Dispatch::kCreateImage) << "a SETUP is worth more than sessions that datagrams name";
+  for (std::int32_t s = 0; s < 63; ++s) EXPECT_EQ(data(s), Dispatch::kElicitSetup);
+  EXPECT_EQ(data(64), Dispatch::kFull);
   d.tick(kStart_ns + kSecond_ns + 1);
-  EXPECT_EQ(setup(65), Dispatch::kCreateImage);
+  for (std::int32_t s = 100; s < 163; ++s) EXPECT_EQ(setup(s), Dispatch::kCreateImage);
+  EXPECT_EQ(setup(163), Dispatch::kFull);
 }
 
 // proves 3.2/6
@@ -193,6 +196,53 @@ TEST_F(Dispatching, unwanted_sessions_take_no_room) {
   d.add_interest(kStream, true, kA);
   for (std::int32_t s = 100; s < 1000; ++s) EXPECT_EQ(data(s), Dispatch::kIgnore);
   EXPECT_EQ(data(kA), Dispatch::kElicitSetup);
+}
+
+// The other side of an A/B stream may be seconds behind, or back from the dead.
+TEST_F(Dispatching, what_a_late_side_brings_of_a_stream_that_has_ended_does_not_bring_it_back) {
+  d.add_interest(kStream, false, 0);
+  setup(kA);
+  d.image_live(kStream, kA, 1);
+  d.stream_ended(kStream, kA, 2, kInitialTermId, kStart_ns + 10 * kSecond_ns);
+  EXPECT_EQ(data(kA), Dispatch::kImage) << "another image has the session";
+  d.stream_ended(kStream, kA, 1, kInitialTermId, kStart_ns + 10 * kSecond_ns);
+  EXPECT_EQ(d.session_state(kStream, kA), SessionState::kEnded);
+  d.tick(kStart_ns + 10 * kSecond_ns);
+  EXPECT_EQ(data(kA, 10 * kSecond_ns), Dispatch::kLateSide);
+  EXPECT_EQ(data(kA, 10 * kSecond_ns, true), Dispatch::kLateSide);
+  EXPECT_EQ(setup(kA, 10 * kSecond_ns), Dispatch::kLateSide);
+  EXPECT_EQ(data(kB), Dispatch::kElicitSetup) << "another session";
+  d.tick(kStart_ns + 10 * kSecond_ns + 1);
+  EXPECT_EQ(data(kA, 11 * kSecond_ns), Dispatch::kElicitSetup) << "it is not deaf to the session for ever";
+}
+
+TEST_F(Dispatching, a_stream_that_begins_anew_under_its_old_session_is_no_late_side) {
+  d = Dispatcher{64, 1};
+  d.add_interest(kStream, false, 0);
+  d.image_live(kStream, kA, 1);
+  d.stream_ended(kStream, kA, 1, kInitialTermId, kStart_ns + 10 * kSecond_ns);
+  EXPECT_EQ(setup(kB), Dispatch::kCreateImage) << "what has ended is no image any more";
+  d.image_refused(kStream, kB);
+  EXPECT_EQ(setup(kA, kSecond_ns, kInitialTermId + 1), Dispatch::kCreateImage);
+  EXPECT_EQ(setup(kB), Dispatch::kSessionLimit);
+  d.image_live(kStream, kA, 2);
+  d.tick(kStart_ns + 11 * kSecond_ns);
+  EXPECT_EQ(data(kA, 11 * kSecond_ns), Dispatch::kImage);
+}
+
+TEST_F(Dispatching, streams_that_have_ended_make_room_when_the_table_is_full) {
+  d.add_interest(kStream, false, 0);
+  for (std::int32_t s = 0; s < 64; ++s) {
+    ASSERT_TRUE(d.image_live(kStream, s, 1));
+    if (s >= 8) d.stream_ended(kStream, s, 1, kInitialTermId, kStart_ns + 10 * kSecond_ns);
+  }
+  EXPECT_EQ(data(20), Dispatch::kLateSide);
+  EXPECT_EQ(setup(100), Dispatch::kCreateImage);
+  EXPECT_EQ(data(7), Dispatch::kImage);
+  d.stream_ended(kStream, 7, 1, kInitialTermId, kStart_ns + 10 * kSecond_ns);
+  d.remove_interest(kStream, false, 0);
+  d.add_interest(kStream, false, 0);
+  EXPECT_EQ(data(7), Dispatch::kElicitSetup) << "a new subscriber has heard nothing of it";
 }
 
 TEST(DispatcherTable, agrees_with_a_map_under_random_use) {
