@@ -244,7 +244,8 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
   ReceiverState* receiver = find_receiver(sm.receiver_id);
   if (receiver == nullptr && !is_end) receiver = add_receiver(sm.receiver_id, flow::is_wanted(*c_.desired, sm));
   if (receiver != nullptr) {
-    receiver->last_sm_ns = now_ns;
+    // A receiver that the group waits for is alive as long as it says that it is of the group.
+    if (!receiver->is_flow_controlling || flow::is_wanted(*c_.desired, sm)) receiver->last_sm_ns = now_ns;
     receiver->last_position = std::max(receiver->last_position, position);
     receiver->address = source.address;
     receiver->port = source.port;

@@ -208,6 +208,21 @@ TEST(RequiredGroup, a_dead_receiver_holds_the_sender_no_longer_than_its_time_out
   EXPECT_EQ(p.counters[6], 1);
 }
 
+TEST(RequiredGroup, a_member_that_speaks_without_its_tag_holds_the_sender_no_longer_than_its_time_out) {
+  PublicationBench p{group(FlowControl::kTagged, 0, 101)};
+  sm(p, 1, 0, 4096, 0, 0, 101);
+  sm(p, 2, 0, 4096, 0, 0, 101);
+  for (std::int64_t t = 100 * kMs; t <= 2 * kSecond_ns; t += 100 * kMs) {
+    sm(p, 1, 4096, 4096, t, 0, 101);
+    sm(p, 2, 0, 4096, t);
+    p.send(t);
+    EXPECT_EQ(p.state().sender_limit, 4096) << t;
+  }
+  p.send(2 * kSecond_ns + 1);
+  EXPECT_EQ(p.state().sender_limit, 8192);
+  EXPECT_EQ(p.counters[6], 1);
+}
+
 TEST(ReceiverTable, strangers_do_not_keep_the_members_of_a_group_out) {
   PublicationBench p{group(FlowControl::kTagged, 1, 101)};
   for (std::int64_t id = 0; id < 100; ++id) sm(p, 1000 + id, 0, 4096, id);
