@@ -9,7 +9,6 @@ namespace thalweg::core {
 
 namespace {
 
-constexpr std::size_t kFrameMin = 60;         // Ethernet pads shorter frames
 constexpr std::size_t kEchoMax = 1472;        // payload of an echo we answer: fits a standard MTU
 constexpr std::size_t kUnreachableQuote = 8;  // bytes of the datagram quoted behind its IP header (RFC 792)
 constexpr std::size_t kHeadersMax = wire::kEthernetHeaderLength + wire::kVlanTagLength + wire::kIpv4HeaderLength;
@@ -256,14 +255,7 @@ void IpHost::send_arp(const wire::MacAddress& to, const wire::ArpPacket& arp) no
 }
 
 std::size_t IpHost::put_ethernet(std::byte* p, const wire::MacAddress& to, std::uint16_t type) const noexcept {
-  if (!options_.vlan) {
-    wire::build_ethernet(p, to, options_.mac, type);
-    return wire::kEthernetHeaderLength;
-  }
-  wire::build_ethernet(p, to, options_.mac, wire::kEtherTypeVlan);
-  store_be16(p + wire::kEthernetHeaderLength, *options_.vlan);
-  store_be16(p + wire::kEthernetHeaderLength + 2, type);
-  return wire::kEthernetHeaderLength + wire::kVlanTagLength;
+  return wire::build_ethernet(p, to, options_.mac, type, options_.vlan);
 }
 
 bool IpHost::is_on_link(std::uint32_t address) const noexcept {

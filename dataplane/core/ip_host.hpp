@@ -101,6 +101,7 @@ class IpHost final : private IgmpHost::Output {
   [[nodiscard]] const Options& options() const noexcept { return options_; }
 
  private:
+  static constexpr std::size_t kFrameMin = 60;   // Ethernet pads shorter frames
   static constexpr std::uint32_t kTickMax = 64;
   static constexpr std::int64_t kKeepInterval_ns = 10'000'000'000;
   static_assert(kKeepInterval_ns < shm::AddressBook::kLearnedAge_s * kSecond_ns);

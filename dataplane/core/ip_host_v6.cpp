@@ -8,7 +8,6 @@ namespace thalweg::core {
 
 namespace {
 
-constexpr std::size_t kFrameMin = 60;
 constexpr std::size_t kEcho6Max = 1452;        // payload of an echo we answer: fits a standard MTU
 constexpr std::size_t kRecordsMax = 56;        // of one report: fits the smallest MTU that IPv6 allows, 1280
 constexpr std::size_t kMessageMax = std::max(kEcho6Max, wire::listener_report_length(kRecordsMax));

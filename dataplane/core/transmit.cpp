@@ -193,13 +193,8 @@ bool LanePort::send_ipv6(const Destination& destination, std::span<const std::by
   const wire::Ipv6Address source = options_.book->address(destination.source.address).address;
   const wire::Ipv6Address remote = options_.book->address(destination.remote.address).address;
   const std::size_t length = wire::kUdpHeaderLength + payload.size();
-  wire::build_ethernet(out, mac.value_or(wire::MacAddress{}), options_.port->mac(), options_.vlan != 0 ? wire::kEtherTypeVlan : wire::kEtherTypeIpv6);
-  std::byte* at = out + wire::kEthernetHeaderLength;
-  if (options_.vlan != 0) {
-    store_be16(at, options_.vlan);
-    store_be16(at + 2, wire::kEtherTypeIpv6);
-    at += wire::kVlanTagLength;
-  }
+  const auto vlan = options_.vlan != 0 ? std::optional{options_.vlan} : std::nullopt;
+  std::byte* at = out + wire::build_ethernet(out, mac.value_or(wire::MacAddress{}), options_.port->mac(), wire::kEtherTypeIpv6, vlan);
   at += wire::build_ipv6(at, wire::kIpProtocolUdp, destination.ttl, source, remote, length, false);
   store_be16(at, destination.source.port);
   store_be16(at + 2, destination.remote.port);

@@ -52,12 +52,6 @@ std::uint32_t pseudo_header_sum(std::uint32_t source, std::uint32_t destination,
   return (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF) + kIpProtocolUdp + static_cast<std::uint32_t>(udp_length);
 }
 
-// 0 would say that there is none (RFC 768).
-std::uint16_t sent_checksum(std::uint32_t sum) noexcept {
-  const std::uint16_t folded = checksum_fold(sum);
-  return folded == 0 ? std::uint16_t{0xFFFF} : folded;
-}
-
 // What every IP header builder starts from; the checksum is left 0.
 void put_ipv4(std::byte* p, std::uint8_t words, std::uint8_t tos, std::size_t total_length, std::uint8_t ttl, std::uint8_t protocol,
               std::uint32_t source, std::uint32_t destination) noexcept {
@@ -96,13 +90,13 @@ std::uint32_t checksum_add(std::span<const std::byte> bytes, std::uint32_t sum) 
 }
 
 std::uint16_t udp_checksum(std::uint32_t source, std::uint32_t destination, std::span<const std::byte> udp) noexcept {
-  return sent_checksum(checksum_add(udp, pseudo_header_sum(source, destination, udp.size())));
+  return sent_udp_checksum(checksum_add(udp, pseudo_header_sum(source, destination, udp.size())));
 }
 
 std::uint16_t udp_checksum(std::uint32_t source, std::uint32_t destination, std::span<const std::byte> header,
                            std::span<const std::byte> payload) noexcept {
   const std::uint32_t sum = pseudo_header_sum(source, destination, header.size() + payload.size());
-  return sent_checksum(checksum_add(payload, checksum_add(header, sum)));
+  return sent_udp_checksum(checksum_add(payload, checksum_add(header, sum)));
 }
 
 std::optional<EthernetView> EthernetView::parse(std::span<const std::byte> frame) noexcept {
@@ -194,13 +188,7 @@ UdpFrameTemplate::UdpFrameTemplate(const Options& options) noexcept
       source_{options.source.address},
       destination_{options.destination.address} {
   std::byte* p = bytes_.data();
-  build_ethernet(p, options.destination_mac, options.source_mac, options.vlan ? kEtherTypeVlan : kEtherTypeIpv4);
-  p += kEthernetHeaderLength;
-  if (options.vlan) {
-    store_be16(p, *options.vlan & kVlanIdMask);
-    store_be16(p + 2, kEtherTypeIpv4);
-    p += kVlanTagLength;
-  }
+  p += build_ethernet(p, options.destination_mac, options.source_mac, kEtherTypeIpv4, options.vlan);
   put_ipv4(p, 5, 0, 0, options.ttl, kIpProtocolUdp, source_, destination_);
   ip_sum_ = checksum_add({p, kIpv4HeaderLength}, 0);
   store_be16(p + kIpv4HeaderLength, options.source.port);
@@ -291,10 +279,15 @@ std::size_t build_ipv4(std::byte* p, std::uint8_t protocol, std::uint8_t ttl, st
   return header_length;
 }
 
-void build_ethernet(std::byte* p, const MacAddress& destination, const MacAddress& source, std::uint16_t type) noexcept {
+std::size_t build_ethernet(std::byte* p, const MacAddress& destination, const MacAddress& source, std::uint16_t type,
+                           std::optional<std::uint16_t> vlan) noexcept {
   store_mac(p, destination);
   store_mac(p + 6, source);
-  store_be16(p + 12, type);
+  store_be16(p + 12, vlan ? kEtherTypeVlan : type);
+  if (!vlan) return kEthernetHeaderLength;
+  store_be16(p + 14, *vlan & kVlanIdMask);
+  store_be16(p + 16, type);
+  return kEthernetHeaderLength + kVlanTagLength;
 }
 
 }  // namespace thalweg::wire

@@ -64,6 +64,11 @@ inline constexpr std::size_t kUdpFrameHeaderLength = kEthernetHeaderLength + kIp
   while (sum >> 16 != 0) sum = (sum & 0xFFFF) + (sum >> 16);
   return static_cast<std::uint16_t>(~sum);
 }
+// What stands in a UDP header for a sum: 0 would say that there is no checksum (RFC 768, RFC 8200 8.1).
+[[nodiscard]] constexpr std::uint16_t sent_udp_checksum(std::uint32_t sum) noexcept {
+  const std::uint16_t folded = checksum_fold(sum);
+  return folded == 0 ? std::uint16_t{0xFFFF} : folded;
+}
 // UDP checksum with pseudo header over header and payload of one datagram; 0 is returned as 0xFFFF (RFC 768).
 [[nodiscard]] std::uint16_t udp_checksum(std::uint32_t source, std::uint32_t destination, std::span<const std::byte> udp) noexcept;
 // The same of a datagram whose header, of an even length, and payload lie apart.
@@ -211,6 +216,8 @@ void build_igmp_v3_report(std::byte* p, IgmpRecord record, std::span<const std::
 // Writes an IPv4 header (20 bytes, or 24 with the router alert option that IGMP needs). `payload_length` excludes it.
 std::size_t build_ipv4(std::byte* p, std::uint8_t protocol, std::uint8_t ttl, std::uint32_t source, std::uint32_t destination,
                        std::size_t payload_length, bool router_alert) noexcept;
-void build_ethernet(std::byte* p, const MacAddress& destination, const MacAddress& source, std::uint16_t type) noexcept;
+// Writes an Ethernet header, with the tag of a VLAN where one is given. Returns the bytes written.
+std::size_t build_ethernet(std::byte* p, const MacAddress& destination, const MacAddress& source, std::uint16_t type,
+                           std::optional<std::uint16_t> vlan = std::nullopt) noexcept;
 
 }  // namespace thalweg::wire

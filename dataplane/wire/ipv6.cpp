@@ -157,8 +157,7 @@ std::uint32_t pseudo_header_sum(const Ipv6Address& source, const Ipv6Address& de
 }
 
 std::uint16_t udp_checksum(const Ipv6Address& source, const Ipv6Address& destination, std::span<const std::byte> udp) noexcept {
-  const std::uint16_t folded = checksum_fold(checksum_add(udp, pseudo_header_sum(source, destination, kIpProtocolUdp, udp.size())));
-  return folded == 0 ? std::uint16_t{0xFFFF} : folded;
+  return sent_udp_checksum(checksum_add(udp, pseudo_header_sum(source, destination, kIpProtocolUdp, udp.size())));
 }
 
 std::optional<UdpView> parse_udp(const Ipv6View& ip) noexcept {

@@ -1,47 +1,20 @@
 // The IP host's timers and tables: what a cable with two polite ends never shows.
-#include "dataplane/core/ip_host.hpp"
-
-#include <gtest/gtest.h>
-
-#include <vector>
+#include "tests/unit/core/ip_host_fixture.hpp"
 
 namespace thalweg::core {
 namespace {
 
-constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::uint32_t kOurs = 0x0A000001;
 constexpr std::uint32_t kPeer = 0x0A000002;
-constexpr wire::MacAddress kOurMac{{2, 0, 0, 0, 0, 1}};
-constexpr wire::MacAddress kPeerMac{{2, 0, 0, 0, 0, 2}};
 
-class Recorder final : public IpHost::Output {
- public:
-  void send_frame(std::span<const std::byte> frame) noexcept override { sent.emplace_back(frame.begin(), frame.end()); }
-  void release(rte_mbuf* frame, const wire::MacAddress& mac) noexcept override {
-    released.push_back(frame);
-    last_mac = mac;
-  }
-  void discard(rte_mbuf* frame) noexcept override { discarded.push_back(frame); }
-  [[nodiscard]] wire::ArpPacket arp(std::size_t i) const { return *wire::ArpPacket::parse(std::span{sent.at(i)}.subspan(14)); }
-  std::vector<std::vector<std::byte>> sent;
-  std::vector<rte_mbuf*> released, discarded;
-  wire::MacAddress last_mac;
-};
-
-class IpHostTest : public ::testing::Test {
+class IpHostTest : public IpHostFixture {
  protected:
-  // Opaque to the host.
-  static rte_mbuf* handle(std::uintptr_t n) { return reinterpret_cast<rte_mbuf*>(n * 64); }
   bool answer(std::uint32_t address, const wire::MacAddress& mac, std::uint16_t operation = wire::ArpPacket::kReply) {
     std::byte payload[wire::ArpPacket::kLength];
     wire::build(payload, wire::ArpPacket{operation, mac, address, kOurMac, kOurs});
     return host.on_arp(payload, now);
   }
-  void run_for(std::int64_t ns) {
-    for (const std::int64_t end = now + ns; now < end; now += 10'000'000) host.tick(now);
-  }
-  std::int64_t now{kSecond};
-  Recorder out;
+  void run_for(std::int64_t ns) { run(host, now, ns); }
   IpHost host{{.mac = kOurMac, .address = kOurs, .prefix_length = 24, .vlan = {}, .igmp = {}}, out};
 };
 

@@ -1,42 +1,20 @@
 // Neighbours and listeners of IPv6, as the port's host keeps them.
-#include <gtest/gtest.h>
-
 #include <memory>
-#include <vector>
 
-#include "dataplane/core/ip_host.hpp"
+#include "tests/unit/core/ip_host_fixture.hpp"
 
 namespace thalweg::core {
 namespace {
 
-constexpr std::int64_t kSecond = 1'000'000'000;
-constexpr wire::MacAddress kOurMac{{2, 0, 0, 0, 0, 1}};
-constexpr wire::MacAddress kPeerMac{{2, 0, 0, 0, 0, 2}};
-constexpr wire::MacAddress kOtherMac{{2, 0, 0, 0, 0, 9}};
-
 wire::Ipv6Address at(const char* text) { return *wire::parse_ipv6(text); }
 
-class Recorder final : public IpHost::Output {
- public:
-  void send_frame(std::span<const std::byte> frame) noexcept override { sent.emplace_back(frame.begin(), frame.end()); }
-  void release(rte_mbuf* frame, const wire::MacAddress& mac) noexcept override {
-    released.push_back(frame);
-    last_mac = mac;
-  }
-  void discard(rte_mbuf* frame) noexcept override { discarded.push_back(frame); }
-  std::vector<std::vector<std::byte>> sent;
-  std::vector<rte_mbuf*> released, discarded;
-  wire::MacAddress last_mac;
-};
-
-class Ipv6Host : public ::testing::Test {
+class Ipv6Host : public IpHostFixture {
  protected:
   struct Sent {
     wire::EthernetView ethernet;
     wire::Ipv6View ip;
     wire::Icmpv6View icmp;
   };
-  static rte_mbuf* handle(std::uintptr_t n) { return reinterpret_cast<rte_mbuf*>(n * 64); }
   std::uint32_t enter(const char* text) { return book->enter({at(text), 0}, shm::AddressBook::By::kNamed, now); }
   // Everything sent is whole and has a right checksum.
   Sent sent(std::size_t i) {
@@ -90,9 +68,7 @@ class Ipv6Host : public ::testing::Test {
     wire::finish_icmpv6(message.data(), message.size(), at("fe80::99"), to);
     return hear(message, at("fe80::99"), to, 1, true);
   }
-  void run_for(std::int64_t ns) {
-    for (const std::int64_t end = now + ns; now < end; now += 10'000'000) host->tick(now);
-  }
+  void run_for(std::int64_t ns) { run(*host, now, ns); }
   // Groups in the records of the reports sent from frame `first` on.
   std::vector<wire::Ipv6Address> reported(std::size_t first) {
     std::vector<wire::Ipv6Address> groups;
@@ -113,8 +89,6 @@ class Ipv6Host : public ::testing::Test {
   }
 
   const wire::Ipv6Address kOurs = at("2001:db8::1");
-  std::int64_t now{kSecond};
-  Recorder out;
   std::unique_ptr<shm::AddressBook> book = std::make_unique<shm::AddressBook>();
   std::unique_ptr<IpHost> host = std::make_unique<IpHost>(IpHost::Options{.mac = kOurMac,
                                                                           .address = 0x0A000001,
