@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "controlplane/conductor/publication_table.hpp"
-#include "dataplane/wire/ip.hpp"
+#include "dataplane/wire/ipv6.hpp"
 
 // The life of publications after their creation: what lanes report, links, rejects, the end, and recovery after a restart.
 namespace thalweg::conductor {
@@ -35,8 +35,9 @@ bool PublicationTable::is_sure_to_run(std::uint32_t publication) const noexcept 
   if (record.channel.control_mode != ControlMode::kNone) return false;  // ports of its own for each destination
   const auto& endpoint = world_->endpoints.slot(wanted.endpoint);
   if (host::observed_state(endpoint) != shm::Observed::kActive) return false;
-  constexpr auto kHeaders = static_cast<std::int32_t>(wire::kIpv4HeaderLength + wire::kUdpHeaderLength);
-  return wanted.mtu + kHeaders <= static_cast<std::int32_t>(world_->registry->ports[endpoint.observed.port_index].mtu);
+  const std::size_t ip_header = wire::is_handle(endpoint.desired.remote_address) ? wire::kIpv6HeaderLength : wire::kIpv4HeaderLength;
+  const auto headers = static_cast<std::int32_t>(ip_header + wire::kUdpHeaderLength);
+  return wanted.mtu + headers <= static_cast<std::int32_t>(world_->registry->ports[endpoint.observed.port_index].mtu);
 }
 
 void PublicationTable::fail(std::uint32_t publication, CommandError error) {

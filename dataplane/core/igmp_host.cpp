@@ -124,6 +124,10 @@ void IgmpHost::on_query(const Query& query, std::int64_t now_ns) noexcept {
   } else if (!speaks_v2(now_ns)) {
     answer_at(general_ns_, due());
   } else {
+    // This one looks at every group, so one that asks for no more than the one just before is answered with it.
+    if (now_ns < asked_until_ns_ && limit_ns >= asked_limit_ns_) return;
+    asked_until_ns_ = now_ns + kQuiet_ns;
+    asked_limit_ns_ = limit_ns;
     for (Group& group : groups_) {
       if (group.members != 0 && group.address != kAllHosts) answer_at(group.answer_ns, due());
     }

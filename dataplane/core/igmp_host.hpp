@@ -110,6 +110,8 @@ class IgmpHost {
   std::int64_t v2_until_ns_{};            // an older querier was heard: its version is spoken until then (RFC 3376 7.2.1)
   std::int64_t general_ns_{kNever_ns};    // when a general IGMPv3 query is answered
   std::int64_t quiet_until_ns_{};         // no query is answered before
+  std::int64_t asked_until_ns_{};         // a general query of the older version was heard: until then another one changes nothing,
+  std::int64_t asked_limit_ns_{};         // unless it wants answers sooner
   std::int64_t next_ns_{kNever_ns};       // what is due first, or sooner
   Statistics statistics_;
 };

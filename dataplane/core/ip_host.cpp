@@ -76,12 +76,12 @@ void IpHost::announce(std::int64_t now_ns) noexcept {
 }
 
 bool IpHost::join(std::uint32_t group, std::int64_t now_ns) noexcept {
-  ++epoch_;
+  begin_epoch();
   return membership_of(group).join(group, now_ns);
 }
 
 void IpHost::leave(std::uint32_t group, std::int64_t now_ns) noexcept {
-  ++epoch_;
+  begin_epoch();
   membership_of(group).leave(group, now_ns);
 }
 
@@ -179,7 +179,7 @@ void IpHost::tick_one(Neighbour& neighbour, std::int64_t now_ns) noexcept {
     return;
   }
   // Whoever remembers the MAC asks again, which shows that it is still wanted.
-  if (neighbour.is_known && neighbour.requests == 0) ++epoch_;
+  if (neighbour.is_known && neighbour.requests == 0) begin_epoch();
   ++neighbour.requests;
   neighbour.next_request_ns = now_ns + kRequestInterval_ns;
   request(neighbour);
@@ -224,13 +224,13 @@ bool IpHost::forget_a_stranger() noexcept {
 void IpHost::forget(Neighbour& neighbour) noexcept {
   while (neighbour.waiting_count > 0) output_.discard(neighbour.waiting[--neighbour.waiting_count]);
   index_.erase(key_of(neighbour.address));
-  if (neighbour.is_known) ++epoch_;
+  if (neighbour.is_known) begin_epoch();
   neighbour.is_used = false;
   free_[free_count_++] = static_cast<std::uint16_t>(&neighbour - neighbours_.data());
 }
 
 void IpHost::learn(Neighbour& neighbour, const wire::MacAddress& mac, std::int64_t now_ns) noexcept {
-  if (neighbour.is_known && neighbour.mac != mac) ++epoch_;
+  if (neighbour.is_known && neighbour.mac != mac) begin_epoch();
   if (!neighbour.is_known && neighbour.asked_ns == 0) neighbour.asked_ns = now_ns;
   neighbour.mac = mac;
   neighbour.is_known = true;

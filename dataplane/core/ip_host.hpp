@@ -149,6 +149,7 @@ class IpHost final : private IgmpHost::Output {
   void send_arp(const wire::MacAddress& to, const wire::ArpPacket& arp) noexcept;
   std::size_t put_ethernet(std::byte* p, const wire::MacAddress& to, std::uint16_t type) const noexcept;
   [[nodiscard]] bool is_on_link(std::uint32_t address) const noexcept;
+  void begin_epoch() noexcept { epoch_ += epoch_ == ~std::uint32_t{0} ? 2 : 1; }   // never 0: nobody has looked up anything in it
   // So many of something in a second.
   class Allowance {
    public:

@@ -143,10 +143,11 @@ bool IpHost::on_listener_query(const wire::Ipv6View& ip, const wire::Icmpv6View&
   return true;
 }
 
-// Of another host, in version 1. It tells of the group that it is sent to.
+// Of another host: one is enough for a group.
 void IpHost::on_listener_report(const wire::Ipv6View& ip, const wire::Icmpv6View& icmp, std::int64_t now_ns) noexcept {
-  if (ip.hop_limit != 1 || icmp.rest.size() < wire::kMldV1Length - wire::kIcmpv6HeaderLength) return;
-  if (const std::uint32_t group = options_.book->find({ip.destination, 0}, now_ns); group != 0) mld_.on_older_report(group, now_ns);
+  const auto reported = wire::parse_mld_v1_report(ip, icmp);
+  const std::uint32_t group = reported ? options_.book->find({*reported, 0}, now_ns) : 0;
+  if (group != 0) mld_.on_older_report(group, now_ns);
 }
 
 void IpHost::send_listener_report(wire::IgmpRecord record, std::span<const std::uint32_t> groups) noexcept {

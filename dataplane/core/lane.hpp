@@ -97,6 +97,8 @@ class Lane {
   // False: the frame went to another lane.
   bool take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* frame, std::int64_t now_ns) noexcept;
   bool take_ipv6(const FrameRules& rules, LanePort* context, const Unusual& unusual, rte_mbuf* frame, std::int64_t now_ns) noexcept;
+  [[nodiscard]] Checked check_ipv6(const FrameRules& rules, const wire::Ipv6View& ip, Datagram& datagram, std::int64_t now_ns) noexcept;
+  [[nodiscard]] std::uint32_t handle_of_peer(const wire::Ipv6Address& address, std::int64_t now_ns) noexcept;
   [[nodiscard]] std::uint32_t destination_of(const LanePort& context, const rte_mbuf& frame, std::int64_t now_ns) noexcept;
   void take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept;
   void take_fragment(const FrameRules& rules, const Unusual& unusual, std::span<const std::byte> frame, std::int64_t now_ns) noexcept;

@@ -104,6 +104,11 @@ void Lane::take_for_member(rte_mbuf* frame, std::int64_t now_ns) noexcept {
   if (checked.verdict == Verdict::kUnusual) {
     Unusual unusual;
     checked = check_unusual(rules, bytes, unusual, datagram);
+    if (checked.verdict == Verdict::kUnusual && unusual.ethernet.type == wire::kEtherTypeIpv6) {
+      const wire::Ipv6View ip = wire::Ipv6View::parse(unusual.rest);
+      checked = check_ipv6(rules, ip, datagram, now_ns);
+      datagram.source.address = handle_of_peer(ip.source, now_ns);
+    }
   }
   if (checked.verdict != Verdict::kDatagram || member == nullptr || member->group != datagram.destination) {
     counters_.add(kDropUnknownGroup);

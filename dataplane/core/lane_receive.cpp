@@ -135,45 +135,56 @@ bool Lane::take_frame(const FrameRules& rules, LanePort* context, rte_mbuf* fram
   return deliver(rules, context, datagram, frame, now_ns);
 }
 
-// A datagram goes the way of all others once its addresses are handles. True: the frame ends here.
+// True: the frame ends here.
 bool Lane::take_ipv6(const FrameRules& rules, LanePort* context, const Unusual& unusual, rte_mbuf* frame, std::int64_t now_ns) noexcept {
   const wire::Ipv6View ip = wire::Ipv6View::parse(unusual.rest);
-  if (ip.bad != wire::Ipv6View::Bad::kNone) {
-    counters_.add(kDropBadIpHeader);
-    return true;
-  }
-  if (ip.next_header != wire::kIpProtocolUdp) {
+  if (ip.bad == wire::Ipv6View::Bad::kNone && ip.next_header != wire::kIpProtocolUdp) {
     if (ip.next_header == wire::kIpProtocolIcmpv6 && !is_home(rules.port)) return !cross(shared_.lane_of_port[rules.port], rules.port, frame);
     const bool is_taken = context != nullptr && context->needs_arp() && context->host().on_icmpv6(unusual.ethernet, ip, now_ns);
     if (!is_taken) counters_.add(kDropOtherProtocol);
     return true;
   }
-  const auto udp = wire::parse_udp(ip);
-  if (!udp) {
-    counters_.add(wire::UdpView::parse(ip.payload) ? kDropBadUdpChecksum : kDropBadUdpHeader);
-    return true;
-  }
-  shm::AddressBook& book = registry_.addresses;
   Datagram datagram;
-  datagram.destination = {book.find({ip.destination, 0}, now_ns), udp->destination_port};
-  if (datagram.destination.address == 0 || (!wire::is_group(datagram.destination.address) && datagram.destination.address != rules.address6)) {
-    counters_.add(ip.destination.is_multicast() ? kDropUnknownGroup : kDropNotOurs);
+  const Checked checked = check_ipv6(rules, ip, datagram, now_ns);
+  if (checked.verdict == Verdict::kDropped) {
+    counters_.add(checked.reason);
     return true;
   }
-  if (ip.source.is_multicast() || ip.source.is_unspecified()) {
-    counters_.add(kDropBadIpHeader);
+  datagram.packet = unusual.rest;
+  // Who sends to nobody is not worth an entry in the book.
+  if (!wire::is_group(datagram.destination.address) && look_up(rules, datagram.destination) == nullptr) {
+    refuse(rules, context, datagram, frame, now_ns);
     return true;
   }
-  std::uint32_t source = book.find({ip.source, 0}, now_ns);
-  if (source == 0 && strangers_.take(now_ns)) source = book.enter({ip.source, 0}, shm::AddressBook::By::kLearned, now_ns);
-  if (source == 0) {
+  datagram.source.address = handle_of_peer(ip.source, now_ns);
+  if (datagram.source.address == 0) {
     counters_.add(kDropAddressLimit);
     return true;
   }
-  datagram.source = {source, udp->source_port};
-  datagram.payload = udp->payload;
-  datagram.packet = unusual.rest;
   return deliver(rules, context, datagram, frame, now_ns);
+}
+
+// A datagram goes the way of all others once its addresses are handles. All but that of its source is filled in.
+Checked Lane::check_ipv6(const FrameRules& rules, const wire::Ipv6View& ip, Datagram& datagram, std::int64_t now_ns) noexcept {
+  using Bad = wire::Ipv6View::Bad;
+  if (ip.bad != Bad::kNone) return dropped(ip.bad == Bad::kFragment ? kDropIpFragment : kDropBadIpHeader);
+  const auto udp = wire::parse_udp(ip);
+  if (!udp) return dropped(wire::UdpView::parse(ip.payload) ? kDropBadUdpChecksum : kDropBadUdpHeader);
+  const std::uint32_t destination = registry_.addresses.find({ip.destination, 0}, now_ns);
+  const bool is_ours = wire::is_group(destination) || (destination != 0 && destination == rules.address6);
+  if (!is_ours) return dropped(ip.destination.is_multicast() ? kDropUnknownGroup : kDropNotOurs);
+  if (ip.source.is_multicast() || ip.source.is_unspecified()) return dropped(kDropBadIpHeader);
+  datagram.source.port = udp->source_port;
+  datagram.destination = {destination, udp->destination_port};
+  datagram.payload = udp->payload;
+  return Checked{.verdict = Verdict::kDatagram};
+}
+
+// 0: a stranger, and too many of these came lately.
+std::uint32_t Lane::handle_of_peer(const wire::Ipv6Address& address, std::int64_t now_ns) noexcept {
+  shm::AddressBook& book = registry_.addresses;
+  const std::uint32_t known = book.find({address, 0}, now_ns);
+  return known == 0 && strangers_.take(now_ns) ? book.enter({address, 0}, shm::AddressBook::By::kLearned, now_ns) : known;
 }
 
 void Lane::take_unusual(LanePort* context, const Unusual& unusual, std::int64_t now_ns) noexcept {

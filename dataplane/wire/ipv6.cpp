@@ -6,6 +6,7 @@ namespace thalweg::wire {
 namespace {
 
 constexpr std::uint8_t kHopByHop = 0;
+constexpr std::uint8_t kFragment = 44;
 constexpr std::uint8_t kNoNextHeader = 59;
 constexpr std::uint8_t kOptionPad1 = 0;
 constexpr std::uint8_t kOptionPadN = 1;
@@ -26,7 +27,7 @@ std::span<const std::byte> bytes_of(const Ipv6Address& address) noexcept { retur
 // Headers that stand between IPv6 and what we understand (RFC 8200 4, RFC 4302, RFC 7045).
 bool is_extension(std::uint8_t next_header) noexcept {
   switch (next_header) {
-    case kHopByHop: case 43: case 44: case 50: case 51: case 60: case 135: case 139: case 140: case 253: case 254: return true;
+    case kHopByHop: case 43: case kFragment: case 50: case 51: case 60: case 135: case 139: case 140: case 253: case 254: return true;
     default: return next_header == kNoNextHeader;
   }
 }
@@ -130,6 +131,7 @@ Ipv6View Ipv6View::parse(std::span<const std::byte> packet) noexcept {
     view.payload = view.payload.subspan(header);
     view.has_router_alert = true;
   }
+  if (view.next_header == kFragment) return bad(Bad::kFragment);
   return is_extension(view.next_header) ? bad(Bad::kExtension) : view;
 }
 
@@ -235,6 +237,13 @@ std::optional<ListenerQuery> ListenerQuery::parse(const Ipv6View& ip, const Icmp
   if (length < kMldQueryV2Length + 16 * sources) return std::nullopt;
   query.robustness = load_le<std::uint8_t>(p + 20) & 0x07;
   return query;
+}
+
+std::optional<Ipv6Address> parse_mld_v1_report(const Ipv6View& ip, const Icmpv6View& icmp) noexcept {
+  if (icmp.type != Icmpv6View::kListenerReport || icmp.code != 0 || icmp.rest.size() < kMldV1Length - kIcmpv6HeaderLength) return std::nullopt;
+  if (!ip.has_router_alert || ip.hop_limit != 1 || !(ip.source.is_link_local() || ip.source.is_unspecified())) return std::nullopt;
+  const Ipv6Address group = load_address(icmp.rest.data() + 4);
+  return group.is_multicast() && group == ip.destination ? std::optional{group} : std::nullopt;
 }
 
 void build_listener_report(std::byte* p, IgmpRecord record, std::span<const Ipv6Address> groups, const Ipv6Address& source) noexcept {

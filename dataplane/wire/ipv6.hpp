@@ -58,7 +58,7 @@ struct Ipv6View {
   Ipv6Address source;
   Ipv6Address destination;
   std::span<const std::byte> payload;
-  enum class Bad : std::uint8_t { kNone, kTruncated, kVersion, kExtension };
+  enum class Bad : std::uint8_t { kNone, kTruncated, kVersion, kExtension, kFragment };
   Bad bad{Bad::kNone};                // anything but kNone: the rest is not filled
   [[nodiscard]] static Ipv6View parse(std::span<const std::byte> packet) noexcept;
 };
@@ -115,6 +115,9 @@ struct ListenerQuery {
   bool is_v2{};
   [[nodiscard]] static std::optional<ListenerQuery> parse(const Ipv6View& ip, const Icmpv6View& icmp) noexcept;
 };
+// The group that another host reported in version 1 (RFC 2710 3): what link-local senders, and those without an address yet (RFC 3590), say of the
+// group that they send to.
+[[nodiscard]] std::optional<Ipv6Address> parse_mld_v1_report(const Ipv6View& ip, const Icmpv6View& icmp) noexcept;
 // Record types of RFC 3810 5.2.12, those that a host without source filters needs: the same as IGMPv3's.
 [[nodiscard]] constexpr std::size_t listener_report_length(std::size_t records) noexcept { return 8 + records * 20; }
 // One record without sources for each group, checksum included: listener_report_length(groups.size()) bytes.

@@ -188,6 +188,7 @@ class Ipv6OnWire : public ManyReceivers {
     std::size_t nodes{2};
     std::uint32_t lanes{1};
     std::uint16_t vlan{};
+    bool is_last_port{};        // the wire's lane is not the first
     pmd::Checksums checksums{pmd::Checksums::kAuto};
     pmd::ImpairmentOptions impairment{};
   };
@@ -198,6 +199,7 @@ class Ipv6OnWire : public ManyReceivers {
       options.ports[0].checksums = wires.checksums;
       options.ports[0].address6 = *wire::parse_ipv6("fd00:10::" + std::to_string(i + 1));
       options.ports[0].prefix_length6 = 64;
+      if (wires.is_last_port) std::reverse(options.ports.begin(), options.ports.end());
     };
     lab = std::make_unique<Lab>(Lab::Options{.nodes = wires.nodes, .impairment = wires.impairment, .adjust = give_addresses});
   }
@@ -267,6 +269,19 @@ TEST_F(Ipv6OnWire, streams_of_another_lane_cross_to_the_port_and_back) {
   expect_to_arrive(100);
 }
 
+// proves 5.6/2
+TEST_F(Ipv6OnWire, a_group_crosses_to_the_subscription_of_another_lane_that_has_it_as_a_destination) {
+  make({.lanes = 2, .is_last_port = true});
+  const std::string group = "aeron:udp?endpoint=[ff05::9:1]:40456|interface=[fd00:10::]/64";
+  Receiver& r = receive(1, "aeron:udp?control-mode=manual");
+  const auto added = r.client->add_destination(r.subscription, group);
+  ASSERT_TRUE(added) << added.error().message;
+  publish_on(0, group);
+  expect_to_arrive(100);
+  EXPECT_EQ(lab->node(1).plane->lane(0).image_count(), 1U);
+  EXPECT_GT(lab->node(1).registry().lanes[1].counters[static_cast<std::size_t>(LaneCounter::kFramesCrossed)], 0U);
+}
+
 // proves 9.3/7
 TEST_F(Ipv6OnWire, a_datagram_nobody_listens_for_is_answered_with_port_unreachable) {
   make({});
@@ -275,6 +290,39 @@ TEST_F(Ipv6OnWire, a_datagram_nobody_listens_for_is_answered_with_port_unreachab
   ASSERT_TRUE(lab->run_until([&] { return lab->count(0, LaneCounter::kDropOtherProtocol) > 0; }, 5 * kSecond_ns));
   EXPECT_GT(lab->count(1, LaneCounter::kIcmpRepliesSent), 0U);
   EXPECT_GT(lab->count(1, LaneCounter::kDropNoEndpoint), 0U);
+}
+
+// What an attacker on the link can send to ports that nobody has.
+TEST_F(Ipv6OnWire, who_sends_to_nobody_is_not_remembered_and_fragments_are_counted_by_name) {
+  make({});
+  receive(1, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  publish_on(0, "aeron:udp?endpoint=[fd00:10::2]:40456");
+  expect_to_arrive(20);
+  const std::uint32_t learned = lab->node(1).registry().addresses.learned();
+  const wire::MacAddress to = lab->node(1).plane->port(0).mac();
+  const auto send = [&](std::uint32_t i, std::uint16_t port, std::uint8_t next_header) {
+    wire::Ipv6Address from = *wire::parse_ipv6("fd00:10::1:0:0");
+    store_be16(reinterpret_cast<std::byte*>(from.bytes.data()) + 14, static_cast<std::uint16_t>(i));
+    const wire::Ipv6Address remote = *wire::parse_ipv6("fd00:10::2");
+    std::array<std::byte, wire::kEthernetHeaderLength + wire::kIpv6HeaderLength + 40> frame{};
+    std::byte* at = frame.data() + wire::build_ethernet(frame.data(), to, {{2, 9, 9, 9, 9, 9}}, wire::kEtherTypeIpv6);
+    at += wire::build_ipv6(at, next_header, 64, from, remote, 40, false);
+    store_be16(at, 9'999);
+    store_be16(at + 2, port);
+    store_be16(at + 4, 40);
+    store_be16(at + 6, wire::udp_checksum(from, remote, {at, 40}));
+    lab->inject(1, frame);
+    lab->turn();
+  };
+  for (std::uint32_t i = 0; i < 500; ++i) send(i, static_cast<std::uint16_t>(50'000 + i), wire::kIpProtocolUdp);
+  EXPECT_EQ(lab->count(1, LaneCounter::kDropNoEndpoint), 500U);
+  EXPECT_EQ(lab->node(1).registry().addresses.learned(), learned);
+  send(1, 40'456, wire::kIpProtocolUdp);
+  EXPECT_EQ(lab->node(1).registry().addresses.learned(), learned + 1);
+  send(2, 40'456, 44);
+  EXPECT_EQ(lab->count(1, LaneCounter::kDropIpFragment), 1U);
+  const auto more = make_messages(50, 20);
+  ASSERT_TRUE(transfer(more));
 }
 
 TEST_F(Ipv6OnWire, both_families_live_side_by_side) {
@@ -294,6 +342,10 @@ TEST_F(Ipv6OnWire, datagrams_that_do_not_fit_are_refused_by_name) {
   EXPECT_NE(refused.error().message.find("1452 bytes of payload"), std::string::npos) << refused.error().message;
   const auto fits = publish->add_publication("aeron:udp?endpoint=[fd00:10::2]:40457|mtu=1440", kStream);
   EXPECT_TRUE(fits) << fits.error().message;
+  // With its endpoint open already nobody waits for the lane, if it can only say yes.
+  const auto late = publish->add_publication("aeron:udp?endpoint=[fd00:10::2]:40457|mtu=1472", kStream + 1);
+  ASSERT_FALSE(late);
+  EXPECT_NE(late.error().message.find("1452 bytes of payload"), std::string::npos) << late.error().message;
 }
 
 }  // namespace

@@ -101,6 +101,13 @@ int Switch::ttl(std::uint32_t group) const {
   return found == ttls_.end() ? -1 : found->second;
 }
 
+void Switch::send(std::size_t to, rte_mempool* pool, std::span<const std::byte> frame) {
+  rte_mbuf* buffer = rte_pktmbuf_alloc(pool);
+  ASSERT_NE(buffer, nullptr);
+  std::memcpy(rte_pktmbuf_append(buffer, static_cast<std::uint16_t>(frame.size())), frame.data(), frame.size());
+  if (ports_[to]->tx_burst(0, &buffer, 1) != 1) rte_pktmbuf_free(buffer);
+}
+
 void Switch::query(rte_mempool* pool, std::uint8_t max_response, bool is_v2) {
   members_.clear();
   constexpr wire::MacAddress kMac{{2, 0xFF, 0, 0, 0, 1}};

@@ -22,6 +22,8 @@ class Switch {
   void step();
   // Frames that a port does not get; empty: it gets all.
   std::function<bool(std::size_t to, std::span<const std::byte> frame)> drops;
+  // A frame of nobody's for port `to`.
+  void send(std::size_t to, rte_mempool* pool, std::span<const std::byte> frame);
   // Asks all hosts which groups they want, as a querier does. `max_response`: tenths of a second.
   void query(rte_mempool* pool, std::uint8_t max_response, bool is_v2 = false);
   // Frames to `group` that left through a port.
@@ -64,6 +66,7 @@ class Lab {
   void drop(std::size_t node, std::function<bool(std::span<const std::byte>)> which) {
     ethernet->drops = which ? [node, which](std::size_t to, std::span<const std::byte> frame) { return to == node && which(frame); } : decltype(ethernet->drops){};
   }
+  void inject(std::size_t node, std::span<const std::byte> frame) { ethernet->send(node, cables_->pool, frame); }
   // Its successor begins on what it left. Frames under way are lost first: they lie in buffers of a pool that is about to go.
   void restart_data_plane(std::size_t node);
   void turn(std::int64_t step_ns = kStep_ns);

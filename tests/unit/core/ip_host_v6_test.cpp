@@ -292,5 +292,49 @@ TEST_F(Ipv6Host, an_older_querier_is_answered_in_its_version) {
   EXPECT_EQ(sent(out.sent.size() - 1).ip.destination, wire::kAllRouters);
 }
 
+// What another host says it listens to may silence our own answer: so only what such a host can say is believed.
+TEST_F(Ipv6Host, a_forged_report_does_not_keep_us_from_answering) {
+  const std::uint32_t group = enter("ff05::9:1");
+  host->join(group, now);
+  run_for(2 * kSecond);
+  EXPECT_TRUE(query({}, 1000, false));
+  const auto report = [&](const char* source, const char* named, std::uint8_t hop_limit, bool router_alert) {
+    std::vector<std::byte> message(wire::kMldV1Length);
+    wire::build_mld_v1(message.data(), wire::Icmpv6View::kListenerReport, at(named), at(source));
+    wire::finish_icmpv6(message.data(), message.size(), at(source), at("ff05::9:1"));
+    hear(message, at(source), at("ff05::9:1"), hop_limit, router_alert);
+  };
+  report("2001:db8::9", "ff05::9:1", 1, true);
+  report("fe80::9", "ff05::9:3", 1, true);
+  report("fe80::9", "ff05::9:1", 64, true);
+  report("fe80::9", "ff05::9:1", 1, false);
+  const auto answers = [&](std::size_t first) {
+    std::size_t count = 0;
+    for (std::size_t i = first; i < out.sent.size(); ++i) count += sent(i).icmp.type == wire::Icmpv6View::kListenerReport ? 1 : 0;
+    return count;
+  };
+  std::size_t before = out.sent.size();
+  run_for(2 * kSecond);
+  EXPECT_EQ(answers(before), 1U);
+  EXPECT_TRUE(query({}, 1000, false));
+  report("fe80::9", "ff05::9:1", 1, true);
+  before = out.sent.size();
+  run_for(2 * kSecond);
+  EXPECT_EQ(answers(before), 0U) << "that host answers for both of us";
+}
+
+TEST_F(Ipv6Host, a_storm_of_older_queries_does_not_put_off_the_answer_to_one_that_wants_it_soon) {
+  const std::uint32_t group = enter("ff05::9:1");
+  host->join(group, now);
+  run_for(2 * kSecond);
+  const std::size_t before = out.sent.size();
+  for (int i = 0; i < 100; ++i) query({}, 60'000, false);
+  query({}, 500, false);
+  for (int i = 0; i < 100; ++i) query({}, 60'000, false);
+  run_for(kSecond);
+  ASSERT_EQ(out.sent.size(), before + 1);
+  EXPECT_EQ(sent(before).icmp.type, wire::Icmpv6View::kListenerReport);
+}
+
 }  // namespace
 }  // namespace thalweg::core
