@@ -29,9 +29,9 @@ bool Address::is_wildcard() const noexcept {
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
-bool Address::is_group() const noexcept {
+bool Address::is_nobodys() const noexcept {
   if (!is_ipv4()) return bytes[0] == std::byte{0xFF};
-  return wire::is_multicast_ipv4(to_ipv4()) || to_ipv4() == 0xFFFFFFFFU;
+  return wire::is_multicast_ipv4(to_ipv4()) || wire::is_reserved_ipv4(to_ipv4()) || to_ipv4() == 0xFFFFFFFFU;
 }
 
 std::string Address::to_string() const {

@@ -18,8 +18,8 @@ struct Address {
   [[nodiscard]] std::uint32_t to_ipv4() const noexcept;
   [[nodiscard]] bool is_ipv4() const noexcept;
   [[nodiscard]] bool is_wildcard() const noexcept;
-  // Multicast or broadcast: nobody's own address.
-  [[nodiscard]] bool is_group() const noexcept;
+  // Multicast, broadcast, or of 240.0.0.0/4, which would pass for a handle (wire/ip.hpp): nobody's own address.
+  [[nodiscard]] bool is_nobodys() const noexcept;
   // "10.0.0.1:8050", "[fe80::1]:8050".
   [[nodiscard]] std::string to_string() const;
   auto operator<=>(const Address&) const = default;

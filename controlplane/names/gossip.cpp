@@ -79,7 +79,7 @@ void Gossip::receive(std::span<const std::byte> datagram, const Address& source,
 
 void Gossip::take(std::string_view name, const Address& address, bool is_self, std::int64_t last_activity_ns) {
   if (address.port == options_.bound.port && name == options_.name) return;  // ourselves, by way of others
-  if (address.is_wildcard() || address.is_group() || address.port == 0 || !is_usable_name(name)) {
+  if (address.is_wildcard() || address.is_nobodys() || address.port == 0 || !is_usable_name(name)) {
     ++statistics_.entries_unusable;
     return;
   }
