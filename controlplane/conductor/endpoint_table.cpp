@@ -276,6 +276,10 @@ void EndpointTable::service(std::uint32_t endpoint) {
     record.error = slot_error(slot.observed.error);
   } else if (record.status == Status::kActive && observed == shm::Observed::kFailed) {
     report_loss(endpoint);
+  } else if (record.status == Status::kFailed && observed == shm::Observed::kActive && allocate_counters(endpoint)) {  // it is there again
+    record.status = Status::kActive;
+    record.error = {};
+    set_channel_status(endpoint, shm::channel_status::kActive);
   } else if (record.status == Status::kActive) {
     report_refused_move(endpoint);
   } else if (record.status == Status::kClosing && observed == shm::Observed::kDone) {
@@ -300,7 +304,8 @@ void EndpointTable::report_refused_move(std::uint32_t endpoint) {
   world_->report(refusal);
 }
 
-// A data plane that restarted could not open it again: whoever has it sees its channel's status, and whoever wants it is told why not.
+// A data plane that restarted could not open it again: whoever has it sees its channel's status, and whoever wants it is told why not. The data
+// plane goes on trying.
 void EndpointTable::report_loss(std::uint32_t endpoint) {
   EndpointRecord& record = world_->endpoints.record(endpoint);
   record.status = Status::kFailed;

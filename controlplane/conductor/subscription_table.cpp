@@ -61,7 +61,8 @@ void SubscriptionTable::service_interest(std::uint32_t interest) {
   if (!world_->interests.is_used(interest)) return;
   InterestRecord& record = world_->interests.record(interest);
   const shm::Observed observed = host::observed_state(world_->interests.slot(interest));
-  if (record.status == Status::kStarting && observed == shm::Observed::kActive) record.status = Status::kActive;
+  const bool is_waited_for = record.status == Status::kStarting || record.status == Status::kFailed;   // its endpoint may be open again
+  if (is_waited_for && observed == shm::Observed::kActive) record.status = Status::kActive;
   if (record.status == Status::kStarting && observed == shm::Observed::kFailed) record.status = Status::kFailed;
   if (record.status == Status::kClosing && observed == shm::Observed::kDone) {
     const std::uint32_t endpoint = world_->interests.slot(interest).desired.endpoint;

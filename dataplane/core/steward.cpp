@@ -355,21 +355,11 @@ void Steward::on_endpoint(std::uint32_t index) {
   std::unique_ptr<Endpoint>& mine = endpoints_[index];
   if (wanted == shm::Desired::kActive) {
     if (mine != nullptr && mine->generation == slot.desired.generation) return readdress(index);
+    if (was_open(slot)) lost_.try_emplace(index, 0);   // until it is open again
     if (is_answered(slot, shm::Observed::kFailed)) return;
     auto opened = open_endpoint(index);
-    if (opened) {
-      mine = std::move(*opened);
-      ++open_endpoints_;
-      slot.observed.bound_address = mine->bound.address;
-      slot.observed.bound_port = mine->bound.port;
-      slot.observed.port_index = mine->ports.empty() ? std::uint16_t{0} : static_cast<std::uint16_t>(mine->ports.front());
-      slot.observed.lane = mine->lane;
-      slot.observed.receiver_id = mine->receiver_id;
-      for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) post(lane, {{shm::SlotKind::kEndpoint, index}, mine.get(), false});
-      answer(slot, shm::Observed::kActive);
-    } else {
-      fail_with(slot, client_error_of(opened.error().code), opened.error());
-    }
+    if (opened) return enter_endpoint(index, std::move(*opened));
+    fail_with(slot, client_error_of(opened.error().code), opened.error());
     ring(shm::SlotKind::kEndpoint, index);
   } else if (wanted == shm::Desired::kClosing && !is_answered(slot, shm::Observed::kDone)) {
     close_endpoint(index);
@@ -408,7 +398,7 @@ Result<wire::UdpEndpoint> Steward::bind_all(const Endpoint& endpoint, pmd::Port:
 Result<std::unique_ptr<Endpoint>> Steward::open_endpoint(std::uint32_t index) {
   const shm::EndpointSlot& slot = registry_.endpoints[index];
   const shm::EndpointSlot::Wanted& wanted = slot.desired;
-  const bool is_resumed = is_answered(slot, shm::Observed::kActive);  // by a data plane before us: same address, same receiver id
+  const bool is_resumed = was_open(slot);  // by a data plane before us: same address, same receiver id
   auto endpoint = std::make_unique<Endpoint>();
   endpoint->kind = wanted.kind;
   endpoint->slot = index;
@@ -541,7 +531,7 @@ Result<void> Steward::bind_endpoint(Endpoint& endpoint, const shm::EndpointSlot&
     }
     if (endpoint.group.port != 0) bind.local.address = endpoint.interface_address;
   }
-  if (is_answered(slot, shm::Observed::kActive)) bind.local = {slot.observed.bound_address, slot.observed.bound_port};
+  if (was_open(slot)) bind.local = {slot.observed.bound_address, slot.observed.bound_port};
   bind.is_receive = is_receive || has_no_remote(wanted);   // not connected
   bind.socket_rcvbuf = wanted.socket_rcvbuf;
   bind.socket_sndbuf = wanted.socket_sndbuf;
@@ -760,6 +750,7 @@ void Steward::on_capture(std::uint32_t index) {
 void Steward::watch(std::int64_t now_ns) {
   registry_.header.data_plane.heartbeat_ns.store(now_ns, std::memory_order_release);
   for (std::uint32_t i = 0; i < ports_.size(); ++i) watch_port(i);
+  reopen_endpoints(now_ns);
   if (registry_.addresses.is_half_full() && now_ns - last_recycle_ns_ >= kSecond_ns) forget_addresses(now_ns);
   for (std::uint32_t i = 0; i < shm::kCapturesMax; ++i) {
     if (captures_.watch(i)) ring(shm::SlotKind::kCapture, i);

@@ -46,6 +46,10 @@ class Steward {
   void on_log(std::uint32_t index);
   void on_endpoint(std::uint32_t index);
   void readdress(std::uint32_t index);
+  // steward_reopen.cpp
+  void enter_endpoint(std::uint32_t index, std::unique_ptr<Endpoint> endpoint);
+  void reopen_endpoints(std::int64_t now_ns);
+  [[nodiscard]] static bool was_open(const shm::EndpointSlot& slot) noexcept { return slot.observed.opened == slot.desired.generation; }
   [[nodiscard]] Result<void> reconnect(const Endpoint& endpoint, const wire::UdpEndpoint& remote, const shm::EndpointSlot::Wanted& wanted);
   void on_destination(std::uint32_t index);
   void on_interest(std::uint32_t index);
@@ -117,6 +121,7 @@ class Steward {
   std::deque<std::uint32_t> unmappings_;                // large logs that are unmapped in steps
   std::vector<std::unique_ptr<Endpoint>> endpoints_;    // by endpoint slot
   std::vector<std::uint32_t> closing_;                  // endpoint slots whose lanes were told
+  std::map<std::uint32_t, std::int64_t> lost_;          // endpoint slots that were open before us and are not now, and when each is tried again
   std::vector<std::uint8_t> lane_of_publication_, lane_of_image_;
   CaptureDesk captures_;
   std::uint32_t open_endpoints_{};

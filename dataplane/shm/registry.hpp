@@ -169,6 +169,7 @@ struct alignas(kCacheLine) EndpointSlot {
     std::uint16_t bound_port{};
     std::uint16_t port_index{};        // port table
     std::uint32_t lane{};
+    std::uint32_t opened{};            // desired generation that was open: a data plane that cannot open it again goes on trying
     std::int64_t receiver_id{};        // receive endpoints (wire-protocol 3.1)
     SlotError error;
   } observed;
