@@ -162,7 +162,7 @@ void FeedService::publish() {
   }
 }
 
-void FeedService::publish_image(const Feed& feed, std::uint32_t image, std::array<bool, 2>& silent) {
+void FeedService::publish_image(Feed& feed, std::uint32_t image, std::array<bool, 2>& silent) {
   const shm::ImageState& state = world_->images.slot(image).observed.state;
   const ImageCounters* const counters = counters_of(feed, image);
   std::array<const shm::ConnectionState*, 2> sides{};
@@ -191,41 +191,60 @@ void FeedService::publish_image(const Feed& feed, std::uint32_t image, std::arra
   }
 }
 
-FeedService::ImageCounters* FeedService::counters_of(const Feed& feed, std::uint32_t image) {
+// Null: all counters are taken. Tried again ever more rarely; the stream does not need them.
+FeedService::ImageCounters* FeedService::counters_of(Feed& feed, std::uint32_t image) {
+  constexpr std::int64_t kRetryMax_ns = 60 * kSecond_ns;
+  ImageCounters& counters = counters_[image];
+  if (counters.are_there) return &counters;
+  if (world_->now.now_ns < counters.retry_ns) return nullptr;
+  counters.generation = world_->images.slot(image).desired.generation;
+  counters.are_there = allocate_counters(feed, image, counters);
+  if (counters.are_there) {
+    feed.lacks_counters = false;
+    return &counters;
+  }
+  counters.retry_interval_ns = std::clamp(2 * counters.retry_interval_ns, kRetry_ns, kRetryMax_ns);
+  counters.retry_ns = world_->now.now_ns + counters.retry_interval_ns;
+  if (!std::exchange(feed.lacks_counters, true)) {
+    world_->report({ClientError::kGeneric, fmt::format("feed {}: its figures are not published: max counter id exceeded", feed.settings->name)});
+  }
+  return nullptr;
+}
+
+// All, or none.
+bool FeedService::allocate_counters(const Feed& feed, std::uint32_t image, ImageCounters& counters) {
   const auto& wanted = world_->images.slot(image).desired;
-  if (const auto known = counters_.find(image); known != counters_.end()) return &known->second;
-  ImageCounters made;
-  made.generation = wanted.generation;
+  for (auto& ids : counters.ids) ids.fill(shm::kNullCounterId);
   for (std::size_t side = 0; side < kSideNames.size(); ++side) {
     for (std::size_t i = 0; i < kFeedCounterCount; ++i) {
       const auto key = shm::stream_key(wanted.correlation_id, wanted.session_id, wanted.stream_id, feed.settings->channel);
       const std::string label = fmt::format("{} side={}", shm::stream_label(kCounterNames[i], wanted.correlation_id, wanted.session_id, wanted.stream_id, feed.settings->channel),
                                             kSideNames[side]);
-      made.ids[side][i] = world_->allocate_counter({.type_id = kFeedCounterType + static_cast<std::int32_t>(i),
-                                                    .key = key.span(),
-                                                    .label = label,
-                                                    .registration_id = wanted.correlation_id,
-                                                    .reference_id = static_cast<std::int64_t>(side)});
-      if (made.ids[side][i] >= 0) continue;
-      for (const auto& ids : made.ids) {
-        for (const std::int32_t id : ids) {
-          if (id > 0) world_->free_counter(id);
-        }
+      counters.ids[side][i] = world_->allocate_counter({.type_id = kFeedCounterType + static_cast<std::int32_t>(i),
+                                                        .key = key.span(),
+                                                        .label = label,
+                                                        .registration_id = wanted.correlation_id,
+                                                        .reference_id = static_cast<std::int64_t>(side)});
+      if (counters.ids[side][i] < 0) {
+        free_counters(counters);
+        return false;
       }
-      return nullptr;  // all are taken: tried again with the next look
     }
   }
-  return &counters_.emplace(image, made).first->second;
+  return true;
+}
+
+void FeedService::free_counters(const ImageCounters& counters) {
+  for (const auto& ids : counters.ids) {
+    for (const std::int32_t id : ids) world_->free_counter(id);
+  }
 }
 
 void FeedService::free_ended() {
   std::erase_if(counters_, [this](const auto& item) {
     const bool is_same = world_->images.is_used(item.first) && world_->images.slot(item.first).desired.generation == item.second.generation;
-    if (is_same) return false;
-    for (const auto& ids : item.second.ids) {
-      for (const std::int32_t id : ids) world_->free_counter(id);
-    }
-    return true;
+    if (!is_same && item.second.are_there) free_counters(item.second);
+    return !is_same;
   });
 }
 

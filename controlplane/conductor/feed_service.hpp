@@ -42,9 +42,13 @@ class FeedService {
   struct Feed {
     const FeedSettings* settings{};
     std::array<Side, 2> sides;
+    bool lacks_counters{};            // and reported
   };
   struct ImageCounters {
     std::uint32_t generation{};
+    bool are_there{};
+    std::int64_t retry_ns{};          // while there was no room for them
+    std::int64_t retry_interval_ns{};
     std::array<std::array<std::int32_t, kFeedCounterCount>, 2> ids{};
   };
 
@@ -53,9 +57,11 @@ class FeedService {
   void open(Feed& feed, std::size_t side, std::uint32_t parent);
   void close(Feed& feed);
   [[nodiscard]] Outcome<bool> advance(Feed& feed, std::size_t side, std::uint32_t parent);
-  void publish_image(const Feed& feed, std::uint32_t image, std::array<bool, 2>& silent);
-  [[nodiscard]] ImageCounters* counters_of(const Feed& feed, std::uint32_t image);
+  void publish_image(Feed& feed, std::uint32_t image, std::array<bool, 2>& silent);
+  [[nodiscard]] ImageCounters* counters_of(Feed& feed, std::uint32_t image);
+  [[nodiscard]] bool allocate_counters(const Feed& feed, std::uint32_t image, ImageCounters& counters);
   void free_ended();
+  void free_counters(const ImageCounters& counters);
   void report_silence(Feed& feed, std::size_t side, bool is_silent);
 
   World* world_;

@@ -227,6 +227,56 @@ TEST_F(Feeds, the_end_of_a_stream_does_not_wait_for_a_dead_side) {
   EXPECT_TRUE(lab->run_until([this] { return lost_images == 1; }, 8 * kSecond_ns, kMillisecond_ns)) << "before the liveness timeout";
 }
 
+// What b brings is what a brought, when that has ended.
+TEST_F(Feeds, a_side_that_is_late_brings_nothing_of_a_stream_that_has_ended) {
+  make();
+  subscribe();
+  publish(0);
+  ASSERT_TRUE(lab->run_until([this] { return sides[0].is_connected() && transports() == 1; }, 5 * kSecond_ns));
+  const auto messages = make_messages(50);
+  ASSERT_TRUE(transfer(messages, messages.size()));
+  sides[0] = {};
+  ASSERT_TRUE(lab->run_until([this] { return lost_images == 1; }, 8 * kSecond_ns));
+  publish(1);
+  EXPECT_FALSE(transfer(messages, 2 * messages.size(), 0, 2 * kSecond_ns)) << "the same messages again";
+  EXPECT_EQ(received, messages);
+  EXPECT_GT(lab->count(kReceiver, LaneCounter::kDropLateSide), 10U);
+  // A begins anew under the same session: nobody has to wait for that.
+  sides[1] = {};
+  auto published = clients[0]->add_exclusive_publication(kSide[0] + "|session-id=7|init-term-id=4|term-id=4|term-offset=0|term-length=1m", kStream);
+  ASSERT_TRUE(published) << published.error().message;
+  sides[0] = std::move(*published);
+  ASSERT_TRUE(lab->run_until([this] { return sides[0].is_connected(); }, 2 * kSecond_ns));
+  EXPECT_TRUE(transfer(messages, 2 * messages.size()));
+}
+
+TEST_F(Feeds, without_counters_for_its_figures_a_stream_goes_on_and_that_is_told_once) {
+  make();
+  subscribe();
+  conductor::World& world = lab->node(kReceiver).control->world();
+  constexpr std::size_t kLeft = 12;   // for the image and its subscriber, not for the figures of two sides
+  std::vector<std::int32_t> taken;
+  for (std::int32_t id = 0; id >= 0;) {
+    id = world.allocate_counter({.type_id = 2000});
+    if (id >= 0) taken.push_back(id);
+  }
+  for (std::size_t i = 0; i < kLeft; ++i) {
+    world.free_counter(taken.back());
+    taken.pop_back();
+  }
+  lab->run_for(3 * kSecond_ns);   // until they may be used again
+  publish(0);
+  publish(1);
+  ASSERT_TRUE(lab->run_until([this] { return sides[0].is_connected() && sides[1].is_connected(); }, 5 * kSecond_ns));
+  ASSERT_TRUE(transfer(make_messages(100), 100));
+  lab->run_for(5 * kSecond_ns);
+  EXPECT_EQ(figure(FeedCounter::kFramesWon, 0), -1);
+  EXPECT_EQ(error_count("feed prices: its figures are not published"), 1U);
+  EXPECT_EQ(lost_images, 0);
+  for (const std::int32_t id : taken) world.free_counter(id);
+  EXPECT_TRUE(lab->run_until([this] { return figure(FeedCounter::kFramesWon, 0) > 0; }, 60 * kSecond_ns, kMillisecond_ns));
+}
+
 TEST_F(Feeds, its_sides_are_open_while_somebody_subscribes) {
   make();
   subscribe();
