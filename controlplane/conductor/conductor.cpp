@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kCommandsPerCycle = 16;            // bounds a cycle; the rest comes with the next
 constexpr int kBellsPerCycle = 4096;             // likewise, per ring
+constexpr int kSetupsPerCycle = 64;              // of these: each may be forged, and is looked for among all subscriptions
 constexpr std::int64_t kSumInterval_ns = 10 * kMillisecond_ns;
 constexpr std::int64_t kHeartbeatInterval_ns = 100 * kMillisecond_ns;
 constexpr std::int64_t kLively_ns = 200 * kMicrosecond_ns;     // after something moved the worker is kept off the CPU that its next step needs
@@ -181,7 +182,11 @@ int Conductor::take_bells() {
   for (std::uint32_t lane = 0; lane < lane_count(); ++lane) {
     auto& bells = world_.registry->lanes[lane].to_control;
     needs_rescan = bells.take_rescan() || needs_rescan;
-    for (int i = 0; i < kBellsPerCycle && bells.take(ref); ++i, ++taken) service(lane, ref);
+    int setups = 0;
+    for (int i = 0; i < kBellsPerCycle && setups < kSetupsPerCycle && bells.take(ref); ++i, ++taken) {
+      service(lane, ref);
+      setups += ref.kind == shm::SlotKind::kSetup ? 1 : 0;
+    }
   }
   if (needs_rescan) service_everything();
   return taken;

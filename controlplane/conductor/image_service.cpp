@@ -29,13 +29,12 @@ void ImageService::answer_setup(std::uint32_t lane, std::uint32_t index, SetupSt
 }
 
 Outcome<void> ImageService::check_setup(const shm::SetupSlot& setup) const {
-  // No session and no address in any of these texts: who forges SETUPs would make each one a distinct error.
   const auto bad = [&](const std::string& text) { return refuse(shm::ClientError::kGeneric, fmt::format("image refused: {}: stream={}", text, setup.stream_id)); };
   const auto length = static_cast<std::uint32_t>(setup.term_length);
   if (setup.term_length < kTermLengthMin || setup.term_length > kTermLengthMax || !std::has_single_bit(length)) {
     return bad("impossible term length");
   }
-  if (setup.mtu < 32 || setup.mtu > 65'504 || setup.mtu % 32 != 0) return bad("impossible mtu");
+  if (setup.mtu <= wire::kDataHeaderLength || setup.mtu > wire::kMtuMax || setup.mtu % 32 != 0) return bad("impossible mtu");
   if (setup.term_offset < 0 || setup.term_offset > setup.term_length || setup.term_offset % 32 != 0) return bad("impossible term offset");
   if (wire::wrapping_sub(setup.active_term_id, setup.initial_term_id) < 0) return bad("active term id before the initial one");
   return {};
@@ -56,15 +55,11 @@ void ImageService::service_setup(std::uint32_t lane, std::uint32_t index) {
   if (lane >= shm::kLanesMax || index >= shm::kSetupsPerLane) return;
   const shm::SetupSlot& setup = world_->registry->lanes[lane].setups[index];
   if (setup.state.load(std::memory_order_acquire) != SetupState::kRequested) return;
-  const bool is_being_served = std::any_of(world_->images.used().begin(), world_->images.used().end(), [&](std::uint32_t image) {
-    const ImageRecord& record = world_->images.record(image);
-    return record.setup_lane == lane && record.setup_index == index;
-  });
-  if (is_being_served) return;
+  if (being_served_[lane][index]) return;
   const bool is_endpoint_there = world_->endpoints.is_used(setup.endpoint) && world_->endpoints.record(setup.endpoint).status == Status::kActive &&
                                  world_->endpoints.slot(setup.endpoint).desired.generation == setup.endpoint_generation;
   const auto check = check_setup(setup);
-  if (!check) world_->report(check.error());
+  if (!check) world_->report_of_peer(check.error());
   if (!is_endpoint_there || !check) return answer_setup(lane, index, SetupState::kRefused);
   const auto subscriptions = matching_subscriptions(setup.endpoint, setup.stream_id, setup.session_id);
   if (subscriptions.empty() || has_quarantined(setup)) return answer_setup(lane, index, SetupState::kRefused);
@@ -78,24 +73,25 @@ void ImageService::create(std::uint32_t lane, std::uint32_t index, const std::ve
   const bool is_open = params.congestion_control == shm::CongestionControl::kAimd && !params.has_receiver_window;
   const bool fits = setup.mtu <= params.receiver_window && (rcvbuf == 0 || ((is_open || params.receiver_window <= rcvbuf) && setup.mtu <= rcvbuf));
   if (!fits) {
-    world_->report({shm::ClientError::kGeneric, fmt::format("image refused: mtu {}, receiver window {} and SO_RCVBUF {} do not fit together: stream={}", setup.mtu,
+    world_->report_of_peer({shm::ClientError::kGeneric, fmt::format("image refused: mtu {}, receiver window {} and SO_RCVBUF {} do not fit together: stream={}", setup.mtu,
                                                             params.receiver_window, rcvbuf, setup.stream_id)});
     return answer_setup(lane, index, SetupState::kRefused);
   }
   if (!world_->logs.has_room_for_image(setup.term_length)) {
-    world_->report({shm::ClientError::kStorageSpace, fmt::format("image refused: the logs of all images may take {} bytes (memory.image-limit): term length {}, stream={}",
+    world_->report_of_peer({shm::ClientError::kStorageSpace, fmt::format("image refused: the logs of all images may take {} bytes (memory.image-limit): term length {}, stream={}",
                                                                  world_->logs.image_limit_bytes(), setup.term_length, setup.stream_id)});
     return answer_setup(lane, index, SetupState::kRefused);
   }
   const auto image = world_->images.allocate();
   if (!image) {
-    world_->report({shm::ClientError::kGeneric, fmt::format("all {} images are in use", shm::kImagesMax)});
+    world_->report_of_peer({shm::ClientError::kGeneric, fmt::format("all {} images are in use", shm::kImagesMax)});
     return answer_setup(lane, index, SetupState::kRefused);
   }
   world_->images.slot(*image).observed.is_unavailable.store(0, std::memory_order_relaxed);
   ImageRecord& record = world_->images.record(*image);
   record.setup_lane = lane;
   record.setup_index = index;
+  being_served_[lane][index] = true;
   record.source = world_->registry->addresses.format_endpoint(setup.source_address, setup.source_port);
   endpoints_->add_reference(setup.endpoint);
   fill_slot(*image, setup, subscriptions.front());
@@ -211,7 +207,7 @@ void ImageService::start_when_log_is_ready(std::uint32_t image) {
   if (status == host::LogStatus::kFailed) {
     const Error& error = world_->logs.error(wanted.log);
     if (error.code != ErrorCode::kNoSpace) return refuse_starting(image, to_command_error(error));
-    // Without the number of usable bytes, which would make each refusal a distinct error.
+    // Without the number of usable bytes, which is another one each time.
     return refuse_starting(image, {shm::ClientError::kStorageSpace, fmt::format("image refused: insufficient usable storage for a log with term length {}", wanted.term_length)});
   }
   if (status != host::LogStatus::kReady) return;
@@ -220,7 +216,12 @@ void ImageService::start_when_log_is_ready(std::uint32_t image) {
   world_->images.publish(image);
   world_->bells.ring(shm::SlotKind::kImage, image);
   link_subscriptions(image);
-  answer_setup(record.setup_lane, record.setup_index, SetupState::kAccepted);
+  finish_request(record, SetupState::kAccepted);
+}
+
+void ImageService::finish_request(ImageRecord& record, SetupState state) noexcept {
+  being_served_[record.setup_lane][record.setup_index] = false;
+  answer_setup(record.setup_lane, record.setup_index, state);
   record.setup_lane = shm::kNoSlot;
 }
 
@@ -232,9 +233,8 @@ void ImageService::link_subscriptions(std::uint32_t image) {
 }
 
 void ImageService::refuse_starting(std::uint32_t image, const CommandError& error) {
-  const ImageRecord& record = world_->images.record(image);
-  world_->report(error);
-  answer_setup(record.setup_lane, record.setup_index, SetupState::kRefused);
+  world_->report_of_peer(error);
+  finish_request(world_->images.record(image), SetupState::kRefused);
   destroy(image);
 }
 
@@ -250,10 +250,11 @@ void ImageService::service(std::uint32_t image) {
   if (record.status == Status::kStarting && observed == shm::Observed::kActive) record.status = Status::kActive;
   if (observed == shm::Observed::kFailed) {  // the lane holds nothing of it
     if (!record.is_end_told) {
-      world_->report(slot_error(slot.observed.error));
+      world_->report_of_peer(slot_error(slot.observed.error));
       announce_end(image);
     }
     if (!shm::is_quarantined(slot)) return destroy(image);
+    if (std::find(quarantined_.begin(), quarantined_.end(), image) == quarantined_.end()) quarantined_.push_back(image);
     const std::vector<std::uint32_t> links = record.links;
     for (const std::uint32_t link : links) links_->close(link);
     return;  // it stays, so that the next SETUP does not bring back what crashes us; see release_quarantined()
@@ -266,12 +267,12 @@ void ImageService::service(std::uint32_t image) {
   }
 }
 
-// Without the position: each would be a distinct error. The loss report has the bytes.
+// The loss report has the bytes.
 void ImageService::report_given_up(std::uint32_t image) {
   ImageRecord& record = world_->images.record(image);
   const auto& wanted = world_->images.slot(image).desired;
   record.is_given_up_told = true;
-  world_->report({shm::ClientError::kGeneric, fmt::format("image ended: a gap stayed open after {} NAKs (nak-max): session={} stream={} source={} channel={}", wanted.nak_max,
+  world_->report_of_peer({shm::ClientError::kGeneric, fmt::format("image ended: a gap stayed open after {} NAKs (nak-max): session={} stream={} source={} channel={}", wanted.nak_max,
                                                           wanted.session_id, wanted.stream_id, record.source, world_->endpoints.record(wanted.endpoint).channel.uri)});
 }
 
@@ -287,6 +288,7 @@ void ImageService::announce_end(std::uint32_t image) {
 }
 
 void ImageService::destroy(std::uint32_t image) {
+  std::erase(quarantined_, image);
   const std::vector<std::uint32_t> links = world_->images.record(image).links;
   for (const std::uint32_t link : links) links_->destroy(link);
   auto& wanted = world_->images.slot(image).desired;
@@ -341,18 +343,17 @@ Outcome<void> ImageService::reject(std::uint32_t image, std::string_view reason)
 }
 
 bool ImageService::has_quarantined(const shm::SetupSlot& setup) const {
-  return std::any_of(world_->images.used().begin(), world_->images.used().end(), [&](std::uint32_t image) {
-    const auto& slot = world_->images.slot(image);
-    const bool is_same = slot.desired.endpoint == setup.endpoint && slot.desired.stream_id == setup.stream_id && slot.desired.session_id == setup.session_id;
-    return is_same && shm::is_quarantined(slot);
+  return std::any_of(quarantined_.begin(), quarantined_.end(), [&](std::uint32_t image) {
+    const auto& wanted = world_->images.slot(image).desired;
+    return wanted.endpoint == setup.endpoint && wanted.stream_id == setup.stream_id && wanted.session_id == setup.session_id;
   });
 }
 
 void ImageService::release_quarantined() {
-  const std::vector<std::uint32_t> images = world_->images.used();
+  const std::vector<std::uint32_t> images = quarantined_;
   for (const std::uint32_t image : images) {
     const auto& slot = world_->images.slot(image);
-    if (!shm::is_quarantined(slot) || host::observed_state(slot) != shm::Observed::kFailed || !world_->images.record(image).links.empty()) continue;
+    if (!world_->images.record(image).links.empty()) continue;
     if (matching_subscriptions(slot.desired.endpoint, slot.desired.stream_id, slot.desired.session_id).empty()) destroy(image);
   }
 }

@@ -1,4 +1,7 @@
 #pragma once
+#include <array>
+#include <bitset>
+
 #include "controlplane/conductor/endpoint_table.hpp"
 #include "controlplane/conductor/link_table.hpp"
 #include "controlplane/conductor/subscription_table.hpp"
@@ -36,6 +39,7 @@ class ImageService {
 
  private:
   [[nodiscard]] bool has_quarantined(const shm::SetupSlot& setup) const;
+  void finish_request(ImageRecord& record, shm::SetupState state) noexcept;
   [[nodiscard]] Outcome<void> check_setup(const shm::SetupSlot& setup) const;
   [[nodiscard]] std::vector<std::uint32_t> matching_subscriptions(std::uint32_t endpoint, std::int32_t stream_id, std::int32_t session_id) const;
   void create(std::uint32_t lane, std::uint32_t index, const std::vector<std::uint32_t>& subscriptions);
@@ -58,6 +62,9 @@ class ImageService {
   EndpointTable* endpoints_;
   SubscriptionTable* subscriptions_;
   LinkTable* links_;
+  // Of a flood of SETUPs each looks here, and through no table of thousands.
+  std::array<std::bitset<shm::kSetupsPerLane>, shm::kLanesMax> being_served_;
+  std::vector<std::uint32_t> quarantined_;   // images
 };
 
 }  // namespace thalweg::conductor

@@ -29,7 +29,7 @@ RelayService::RelayService(World& world, EndpointTable& endpoints, PublicationTa
 }
 
 void RelayService::report(const Relay& relay, const CommandError& error) {
-  world_->report({error.code, fmt::format("relay {}: {}", relay.settings->name, error.text)});
+  world_->report_of_peer({error.code, fmt::format("relay {}: {}", relay.settings->name, error.text)});   // of a stream, perhaps
 }
 
 // ---- on the way to running ----

@@ -1,5 +1,6 @@
 #include "controlplane/conductor/world.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "controlplane/conductor/name_service.hpp"
@@ -40,6 +41,32 @@ void World::report(const CommandError& error) {
   if (error.code == shm::ClientError::kResourceTemporarilyUnavailable) return;
   system(shm::SystemCounter::kErrors).add(1);
   static_cast<void>(error_log.record(static_cast<std::int32_t>(error.code), error.text, now.now_ms));  // a full log still counts its errors
+}
+
+namespace {
+
+// What stands behind each of these is for peers to choose, or as new as their frames.
+void leave_out_numbers(std::string& text) {
+  for (const std::string_view key : {"session=", "sessionId=", "session ", "source=", "mtu=", "mtu ", "/images/"}) {
+    for (std::size_t at = text.find(key); at != std::string::npos; at = text.find(key, at)) {
+      at += key.size();
+      const std::size_t end = std::min({text.find_first_of(" ,;)", at), text.find(".logbuffer", at), text.size()});
+      text.replace(at, end - at, "...");
+    }
+  }
+}
+
+}  // namespace
+
+void World::report_of_peer(CommandError error) {
+  if (!peer_errors.contains(error.text)) {
+    if (peer_errors.size() < kPeerErrorsMax) {
+      peer_errors.insert(error.text);
+    } else {
+      leave_out_numbers(error.text);
+    }
+  }
+  report(error);
 }
 
 std::int32_t World::allocate_counter(const shm::CountersManager::Spec& spec) {

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -127,6 +128,9 @@ struct World {
   }
   // Puts an error into the distinct error log and counts it; temporary refusals are no errors (client-protocol 5.9).
   void report(const CommandError& error);
+  // The same of an error that peers cause. Each distinct text has a place in the error log, which is never freed, so that the numbers in it are kept of
+  // the first kPeerErrorsMax of them and left out ("session=...") of the others: whoever forges frames does not fill the log.
+  void report_of_peer(CommandError error);
   [[nodiscard]] shm::Counter system(shm::SystemCounter id) const noexcept { return counters.counter(static_cast<std::int32_t>(id)); }
   // Allocates a counter of a stream (5.7); -1 when all are taken.
   [[nodiscard]] std::int32_t allocate_counter(const shm::CountersManager::Spec& spec);
@@ -150,6 +154,8 @@ struct World {
   host::LogStore logs;
   Random random;
   Time now;
+  static constexpr std::size_t kPeerErrorsMax = 64;
+  std::set<std::string> peer_errors;   // reported with their numbers
 
   host::SlotTable<shm::EndpointSlot, shm::kEndpointsMax, EndpointRecord> endpoints;
   host::SlotTable<shm::PublicationSlot, shm::kPublicationsMax, PublicationRecord> publications;

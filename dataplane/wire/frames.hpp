@@ -12,7 +12,7 @@ namespace thalweg::wire {
 
 inline constexpr std::int32_t kFrameAlignment = 32;
 inline constexpr std::int32_t kDataHeaderLength = 32;
-inline constexpr std::int32_t kMtuMin = 32;        // least accepted from a SETUP (1.12)
+inline constexpr std::int32_t kMtuMin = 64;        // a header and something behind it (1.12)
 inline constexpr std::int32_t kMtuMax = 65504;
 inline constexpr std::int32_t kMtuDefault = 1408;
 inline constexpr std::int32_t kTermLengthMin = 64 << 10;

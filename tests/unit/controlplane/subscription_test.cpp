@@ -300,6 +300,26 @@ TEST_F(Subscriptions, an_image_that_gave_up_a_gap_is_reported_once) {
   EXPECT_EQ(errors().find(text, at + 1), std::string::npos);
 }
 
+// Each distinct error has a place in the error log, which is never freed.
+TEST_F(Subscriptions, forged_setups_do_not_fill_the_error_log) {
+  add_subscription(kUdp + "|rcv-wnd=64");
+  skip_all();
+  const auto errors_with = [this](std::string_view part) {
+    std::size_t count = 0;
+    const std::string all = errors();
+    for (std::size_t at = all.find(part); at != std::string::npos; at = all.find(part, at + 1)) ++count;
+    return count;
+  };
+  std::int32_t session_id = 100;
+  for (std::int32_t mtu = 96; mtu <= 8192; mtu += 32) {
+    registry().lanes[0].setups[data_plane->request_image(receive_endpoint(), 10, ++session_id)].mtu = mtu;
+    run();
+  }
+  EXPECT_EQ(errors_with("image refused: mtu 96,"), 1U) << "the first are told with their numbers";
+  EXPECT_EQ(errors_with("image refused: mtu"), World::kPeerErrorsMax + 1) << errors();
+  EXPECT_EQ(errors_with("image refused: mtu ..., receiver window 64 "), 1U) << errors();
+}
+
 // proves 3.8/9
 TEST_F(Subscriptions, are_a_groups_when_the_sender_says_so_unless_the_channel_says_otherwise) {
   std::int32_t session_id = 7;

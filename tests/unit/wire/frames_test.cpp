@@ -56,7 +56,7 @@ TEST(SetupFrame, every_limit_of_its_validity_column_is_checked) {
   for (const Case& c : {Case{&wire::Setup::term_length, 32768, false}, {&wire::Setup::term_length, 65537, false}, {&wire::Setup::term_length, 1 << 30, true},
                         {&wire::Setup::term_length, -65536, false}, {&wire::Setup::term_length, 0, false}, {&wire::Setup::term_length, INT32_MIN, false},
                         {&wire::Setup::term_offset, -32, false}, {&wire::Setup::term_offset, 65504, true}, {&wire::Setup::term_offset, 65536, false},
-                        {&wire::Setup::term_offset, 33, false}, {&wire::Setup::mtu, 0, false}, {&wire::Setup::mtu, 32, true}, {&wire::Setup::mtu, 1400, false},
+                        {&wire::Setup::term_offset, 33, false}, {&wire::Setup::mtu, 0, false}, {&wire::Setup::mtu, 32, false}, {&wire::Setup::mtu, 64, true}, {&wire::Setup::mtu, 1400, false},
                         {&wire::Setup::mtu, 65504, true}, {&wire::Setup::mtu, 65536, false}, {&wire::Setup::mtu, -32, false}}) {
     wire::Setup s = good_setup();
     s.*(c.field) = c.value;
