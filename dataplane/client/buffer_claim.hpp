@@ -33,6 +33,8 @@ class BufferClaim {
 
   // Makes the message visible to subscribers. Nothing happens on a claim that is not open.
   void commit() noexcept { finish(); }
+  // Gives the frame away uncommitted; whoever has it now makes a claim of it again, to commit or abort. Null: it was not open.
+  [[nodiscard]] std::byte* release() noexcept { return std::exchange(frame_, nullptr); }
   // Turns the space into padding that subscribers skip. Nothing happens on a claim that is not open.
   void abort() noexcept {
     if (frame_ != nullptr) store_le<std::uint16_t>(frame_ + frame::kTypeOffset, frame::kTypePad);

@@ -6,6 +6,7 @@
 
 #include "dataplane/client/context.hpp"
 #include "dataplane/client/counter.hpp"
+#include "dataplane/client/counters_reader.hpp"
 #include "dataplane/client/publication.hpp"
 #include "dataplane/client/subscription.hpp"
 #include "dataplane/shm/error_log.hpp"
@@ -22,7 +23,7 @@ struct SubscriptionHandlers {
 //
 // Functions that wait do so until the driver answers or Context::driver_timeout passes (error kTimeout). Their async_ forms return at once
 // with an id to ask find_...() about: an empty optional while the answer is out, the resource once, or the driver's error once.
-// All errors of the driver carry its text; code kInvalidChannel, kUnknownHost, kNoSpace or kGeneric. After the client closed: kClosed.
+// Errors of the driver carry its text, and its code as error_code.hpp has it. After the client closed: kClosed.
 class Client {
  public:
   // Waits for a live driver (1.5). Errors: kUnreachable (no driver, no heartbeat), kVersion, kPermission.
@@ -45,22 +46,52 @@ class Client {
   [[nodiscard]] Result<std::optional<ExclusivePublication>> find_exclusive_publication(RegistrationId id);
   [[nodiscard]] Result<std::optional<Subscription>> find_subscription(RegistrationId id);
 
-  // Destinations of a `control-mode=manual` publication or subscription (wire-protocol 5.5, 5.6). Wait.
-  // A publication's is known by the id it is added with, and by its channel; to remove one that is not there is no error.
+  // Destinations of a `control-mode=manual` publication or subscription (wire-protocol 5.5, 5.6). Each is known by the id it is added with,
+  // and by its channel; to remove one that the driver does not have is no error. kNotFound: this subscription was not given such an id.
   [[nodiscard]] Result<RegistrationId> add_destination(const PublicationHandle& publication, std::string_view channel);
   [[nodiscard]] Result<> remove_destination(const PublicationHandle& publication, RegistrationId destination);
   [[nodiscard]] Result<> remove_destination(const PublicationHandle& publication, std::string_view channel);
-  [[nodiscard]] Result<> add_destination(const Subscription& subscription, std::string_view channel);
+  [[nodiscard]] Result<RegistrationId> add_destination(const Subscription& subscription, std::string_view channel);
+  [[nodiscard]] Result<> remove_destination(const Subscription& subscription, RegistrationId destination);
   [[nodiscard]] Result<> remove_destination(const Subscription& subscription, std::string_view channel);
+  // The same without waiting; is_done() tells how each ended. The id of an addition names the destination.
+  [[nodiscard]] Result<RegistrationId> async_add_destination(const PublicationHandle& publication, std::string_view channel);
+  [[nodiscard]] Result<RegistrationId> async_remove_destination(const PublicationHandle& publication, RegistrationId destination);
+  [[nodiscard]] Result<RegistrationId> async_remove_destination(const PublicationHandle& publication, std::string_view channel);
+  [[nodiscard]] Result<RegistrationId> async_add_destination(const Subscription& subscription, std::string_view channel);
+  [[nodiscard]] Result<RegistrationId> async_remove_destination(const Subscription& subscription, RegistrationId destination);
+  [[nodiscard]] Result<RegistrationId> async_remove_destination(const Subscription& subscription, std::string_view channel);
+  // Whether the driver did what such a command asked for: false while the answer is out, then true or the driver's error, once.
+  [[nodiscard]] Result<bool> is_done(RegistrationId command);
 
   // A counter of the application's own in the driver's counters file; gone with its handle. `type_id` >= 1000 by convention, key <= 112
   // bytes, label <= 380 bytes (else kInvalidArgument). Waits.
   [[nodiscard]] Result<ClientCounter> add_counter(std::int32_t type_id, std::span<const std::byte> key, std::string_view label);
   [[nodiscard]] Result<RegistrationId> async_add_counter(std::int32_t type_id, std::span<const std::byte> key, std::string_view label);
-  [[nodiscard]] Result<std::optional<ClientCounter>> find_counter(RegistrationId id);
+  // A counter that stays as long as the driver and belongs to nobody. Who asks for one that is there gets that, its key and label as they are.
+  // Error kGeneric: the two ids are those of somebody's own counter. Waits.
+  [[nodiscard]] Result<ClientCounter> add_static_counter(std::int32_t type_id, std::int64_t registration_id, std::span<const std::byte> key,
+                                                         std::string_view label);
+  [[nodiscard]] Result<RegistrationId> async_add_static_counter(std::int32_t type_id, std::int64_t registration_id, std::span<const std::byte> key,
+                                                                std::string_view label);
+  [[nodiscard]] Result<std::optional<ClientCounter>> find_counter(RegistrationId id);  // both kinds
+
+  // A session id that no publication of this stream has, for `session-id` of a channel; the driver hands out each once. Waits.
+  // Drivers before 1.49 cannot be asked: then it is one drawn by lot.
+  [[nodiscard]] Result<std::int32_t> next_available_session_id(std::int32_t stream_id);
+  [[nodiscard]] Result<RegistrationId> async_next_available_session_id(std::int32_t stream_id);
+  [[nodiscard]] Result<std::optional<std::int32_t>> find_next_available_session_id(RegistrationId id);
+
+  // Handlers beside those of the Context, called after them in the order they were added, on the thread that turns the conductor (close
+  // handlers: the one that closes). Once remove_handler() has returned, its handler is not running and will not be called again; a handler may
+  // remove itself. False: no such handler. None is added to a client that is closed: the id is 0 then.
+  [[nodiscard]] HandlerId add_available_counter_handler(CounterHandler handler);
+  [[nodiscard]] HandlerId add_unavailable_counter_handler(CounterHandler handler);
+  [[nodiscard]] HandlerId add_close_handler(CloseHandler handler);
+  bool remove_handler(HandlerId id);
 
   // Every counter of the driver and its clients. Valid as long as this client.
-  [[nodiscard]] shm::CountersReader counters() const noexcept;
+  [[nodiscard]] CountersReader counters() const noexcept;
   // Calls visit(const shm::ErrorLogEntry&) for each distinct error the driver recorded.
   template <typename Visit>
   void read_errors(Visit&& visit) const {
@@ -72,7 +103,10 @@ class Client {
   // Closes every resource and tells the driver. Idempotent. Handles that outlive it answer kClosed.
   void close();
   [[nodiscard]] bool is_closed() const noexcept;
+  [[nodiscard]] CloseReason close_reason() const noexcept;
 
+  // An id that nothing else of this driver has.
+  [[nodiscard]] std::int64_t next_correlation_id() noexcept;
   [[nodiscard]] std::int64_t client_id() const noexcept;
   [[nodiscard]] const std::string& directory() const noexcept;
   [[nodiscard]] std::int64_t driver_pid() const noexcept;

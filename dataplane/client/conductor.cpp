@@ -13,18 +13,9 @@ constexpr std::int64_t kConnectPoll_ns = kMillisecond_ns;                   // 1
 constexpr auto kPendingPoll = std::chrono::microseconds{200};               // own thread, while an answer is out
 constexpr std::size_t kAbandonedMax = 1024;                                 // forgotten above that; the driver cleans up with the client
 constexpr std::int64_t kKeepalivesPerTimeout = 4;                           // at least: one that comes late is no reason to give us up
-constexpr std::size_t kUnsentMax = 4096;                                    // commands that wait for room in the ring; bounds memory
 constexpr std::size_t kClientNameMax = 100;                                 // 9.1
 
 void sleep_ns(std::int64_t duration_ns) { std::this_thread::sleep_for(std::chrono::nanoseconds{duration_ns}); }
-
-tl::unexpected<Error> closed_error() { return fail(ErrorCode::kClosed, "the client is closed"); }
-tl::unexpected<Error> too_long_error() {
-  return fail(ErrorCode::kInvalidArgument, "the command does not fit into the driver's command ring", "it is longer than an eighth of the ring");
-}
-tl::unexpected<Error> not_read_error() {
-  return fail(ErrorCode::kUnreachable, "the driver reads no commands, and " + std::to_string(kUnsentMax) + " of this client wait for it already");
-}
 
 // The driver's mapping once it is alive, or why not. kNotFound, kUnreachable and kPermission may pass with time.
 Result<shm::CncFile> open_live(const std::string& directory, std::int64_t now_ms, std::int64_t driver_timeout_ms) {
@@ -47,6 +38,7 @@ bool may_pass(ErrorCode code) {
 }  // namespace
 
 Result<std::shared_ptr<Conductor>> Conductor::connect(Context context) {
+  if (auto valid = context.validate(); !valid) return tl::unexpected<Error>{std::move(valid.error())};
   if (context.directory.empty()) context.directory = shm::default_directory();
   const auto monotonic = [&] { return context.clock.monotonic_ns ? context.clock.monotonic_ns() : monotonic_ns(); };
   const auto epoch = [&] { return context.clock.epoch_ms ? context.clock.epoch_ms() : epoch_ms(); };
@@ -83,6 +75,9 @@ Conductor::Conductor(Context context, shm::CncFile cnc)
       inter_service_timeout_ns_{cnc_->layout().client_liveness_timeout_ns} {
   if (inter_service_timeout_ns_ > 0) context_.keepalive_interval = std::min(context_.keepalive_interval, std::chrono::nanoseconds{inter_service_timeout_ns_ / kKeepalivesPerTimeout});
   if (context_.client_name.size() > kClientNameMax) context_.client_name.resize(kClientNameMax);
+  if (context_.on_available_counter) available_counter_.add(0, std::move(context_.on_available_counter));
+  if (context_.on_unavailable_counter) unavailable_counter_.add(0, std::move(context_.on_unavailable_counter));
+  if (context_.on_close) closing_.add(0, std::move(context_.on_close));
   last_turn_ns_ = monotonic();
   next_keepalive_ns_ = last_turn_ns_ + context_.keepalive_interval.count();
 }
@@ -131,7 +126,8 @@ int Conductor::turn() {
   if (is_closed()) return 0;
   const std::int64_t now_ns = monotonic();
   if (now_ns - last_turn_ns_ > inter_service_timeout_ns_) {
-    force_close({ErrorCode::kTimeout, "the client's conductor was not run for " + std::to_string((now_ns - last_turn_ns_) / kMillisecond_ns) +
+    force_close(CloseReason::kServiceTimeout,
+                {client_error::kServiceTimeout, "the client's conductor was not run for " + std::to_string((now_ns - last_turn_ns_) / kMillisecond_ns) +
                                           " ms; the driver has given this client up",
                  "call do_work() more often, or let the library run its own thread"});
     return 1;
@@ -148,14 +144,23 @@ int Conductor::turn() {
 }
 
 int Conductor::housekeep(std::int64_t now_ns) {
-  const std::lock_guard lock{mutex_};
+  std::vector<Error> errors;
   int work = 0;
-  while (!unsent_.empty() && to_driver_.write(static_cast<std::int32_t>(unsent_.front().type), unsent_.front().message)) {
-    unsent_.pop_front();
-    ++work;
+  {
+    const std::lock_guard lock{mutex_};
+    while (!unsent_.empty() && to_driver_.write(static_cast<std::int32_t>(unsent_.front().type), unsent_.front().message)) {
+      unsent_.pop_front();
+      ++work;
+    }
+    if (pending_count_ > 0) expire_registrations(now_ns);
+    if (has_unattended_) {
+      has_unattended_ = false;
+      std::erase_if(registrations_, [](const auto& entry) { return entry.second.is_unattended && entry.second.state != Registration::State::kPending; });
+      errors.swap(unattended_errors_);
+    }
+    reclaim(now_ns);
   }
-  if (pending_count_ > 0) expire_registrations(now_ns);
-  reclaim(now_ns);
+  for (const Error& error : errors) report(error);
   return work;
 }
 
@@ -205,11 +210,12 @@ void Conductor::check_liveness() {
   const std::int64_t now_ms = epoch();
   const std::int64_t heartbeat_ms = to_driver_.consumer_heartbeat();
   if (heartbeat_ms == kDriverIsShutDown) {
-    force_close({ErrorCode::kUnreachable, "the media driver has been shut down", {}});
+    force_close(CloseReason::kDriverShutDown, {ErrorCode::kUnreachable, "the media driver has been shut down", {}});
   } else if (now_ms - heartbeat_ms > context_.driver_timeout.count() / kMillisecond_ns) {
-    force_close({ErrorCode::kUnreachable, "the media driver shows no heartbeat since " + std::to_string(now_ms - heartbeat_ms) + " ms", {}});
+    force_close(CloseReason::kDriverTimeout,
+                {ErrorCode::kUnreachable, "the media driver shows no heartbeat since " + std::to_string(now_ms - heartbeat_ms) + " ms", {}});
   } else if (!keep_heartbeat(now_ms)) {
-    force_close({ErrorCode::kTimeout, "the driver took this client's heartbeat counter away", {}});
+    force_close(CloseReason::kClientTimeout, {client_error::kClientTimeout, "the driver took this client's heartbeat counter away", {}});
   }
 }
 
@@ -247,9 +253,9 @@ void Conductor::announce_name(std::int32_t counter_id) noexcept {
 
 // ---- closing ---------------------------------------------------------------------------------------------------------------------------
 
-void Conductor::close_resources(std::vector<std::shared_ptr<Image>>& closed_images) {
+void Conductor::close_resources(Closed& closed) {
   for (auto& [id, registration] : registrations_) {
-    if (registration.state == Registration::State::kPending) settle(registration, closed_error());
+    if (registration.state == Registration::State::kPending) settle(registration, fail(ErrorCode::kClosed, "the client is closed"));
     registration.publication.reset();  // handles not picked up would keep us alive in a circle
     registration.subscription.reset();
     registration.counter.reset();
@@ -261,51 +267,81 @@ void Conductor::close_resources(std::vector<std::shared_ptr<Image>>& closed_imag
     core->is_closed.store(true, std::memory_order_release);
     for (const auto& image : core->owned->images) {
       image->close();
-      closed_images.push_back(image);
+      closed.images.push_back(image);
     }
   }
   for (auto& [id, weak] : counter_handles_) {
-    if (const auto core = weak.lock()) core->is_closed.store(true, std::memory_order_release);
+    const auto core = weak.lock();
+    if (core == nullptr) continue;
+    core->is_closed.store(true, std::memory_order_release);
+    if (!core->is_static) closed.counters.emplace_back(core->registration_id, core->counter_id);
   }
+  closed.subscriptions.swap(subscriptions_);
   publications_.clear();
   counter_handles_.clear();
+  receive_destinations_.clear();
+  unattended_errors_.clear();
   unsent_.clear();
   lingering_.clear();
+  answered_.notify_all();
 }
 
-void Conductor::force_close(Error reason) {
-  std::vector<std::shared_ptr<Image>> images;
-  std::unordered_map<std::int64_t, std::shared_ptr<SubscriptionCore>> subscriptions;
+void Conductor::force_close(CloseReason reason, Error error) {
+  Closed closed;
   {
     const std::lock_guard lock{mutex_};
-    if (is_closed_.exchange(true, std::memory_order_acq_rel)) return;
-    close_resources(images);
-    subscriptions.swap(subscriptions_);
-    answered_.notify_all();
+    if (is_closed()) return;
+    close_reason_.store(reason, std::memory_order_release);  // before the flag: who sees that sees why
+    is_closed_.store(true, std::memory_order_release);
+    close_resources(closed);
   }
-  report(reason);
-  for (const auto& image : images) {
-    const auto it = subscriptions.find(image->subscription_registration_id());
-    if (it != subscriptions.end() && it->second->on_unavailable_image) it->second->on_unavailable_image(image);
+  report(error);
+  for (const auto& image : closed.images) {
+    const auto it = closed.subscriptions.find(image->subscription_registration_id());
+    if (it != closed.subscriptions.end() && it->second->on_unavailable_image) it->second->on_unavailable_image(image);
   }
-  if (context_.on_close) context_.on_close();
+  for (const auto& counter : closed.counters) unavailable_counter_.call(counter.first, counter.second);
+  closing_.call();
 }
 
 void Conductor::close() {
-  std::vector<std::shared_ptr<Image>> images;
-  std::unordered_map<std::int64_t, std::shared_ptr<SubscriptionCore>> subscriptions;  // freed without the lock
+  Closed closed;  // freed without the lock
   {
     const std::lock_guard lock{mutex_};
     stop_ = true;
     wake();
-    if (is_closed_.exchange(true, std::memory_order_acq_rel)) return;
+    if (is_closed()) return;
+    close_reason_.store(CloseReason::kApplication, std::memory_order_release);
+    is_closed_.store(true, std::memory_order_release);
     // Cannot be queued any more; if the ring is full the driver notices our silence instead.
-    static_cast<void>(send(shm::Command::kClientClose, shm::ClientCommand{{client_id_, -1}}));
-    close_resources(images);
-    subscriptions.swap(subscriptions_);
-    answered_.notify_all();
+    send_close();
+    close_resources(closed);
   }
-  if (context_.on_close) context_.on_close();
+  for (const auto& counter : closed.counters) unavailable_counter_.call(counter.first, counter.second);
+  closing_.call();
+}
+
+HandlerId Conductor::add_available_counter_handler(CounterHandler handler) {
+  if (is_closed()) return HandlerId{};
+  const std::int64_t id = next_handler_id_.fetch_add(1, std::memory_order_relaxed);
+  available_counter_.add(id, std::move(handler));
+  return static_cast<HandlerId>(id);
+}
+HandlerId Conductor::add_unavailable_counter_handler(CounterHandler handler) {
+  if (is_closed()) return HandlerId{};
+  const std::int64_t id = next_handler_id_.fetch_add(1, std::memory_order_relaxed);
+  unavailable_counter_.add(id, std::move(handler));
+  return static_cast<HandlerId>(id);
+}
+HandlerId Conductor::add_close_handler(CloseHandler handler) {
+  if (is_closed()) return HandlerId{};
+  const std::int64_t id = next_handler_id_.fetch_add(1, std::memory_order_relaxed);
+  closing_.add(id, std::move(handler));
+  return static_cast<HandlerId>(id);
+}
+bool Conductor::remove_handler(HandlerId handler) {
+  const auto id = static_cast<std::int64_t>(handler);
+  return available_counter_.remove(id) || unavailable_counter_.remove(id) || closing_.remove(id);
 }
 
 void Conductor::stop_thread() {
@@ -314,188 +350,6 @@ void Conductor::stop_thread() {
     thread_.detach();  // a handler destroyed the client; the thread holds us until it leaves
   } else {
     thread_.join();
-  }
-}
-
-// ---- commands --------------------------------------------------------------------------------------------------------------------------
-
-template <typename M>
-bool Conductor::send(shm::Command type, const M& message) {
-  shm::encode(scratch_, message);
-  return to_driver_.write(static_cast<std::int32_t>(type), scratch_);
-}
-
-// The ring is full while the driver is away, or while somebody died in the middle of a command: what comes then waits here, in its order.
-template <typename M>
-bool Conductor::send_or_keep(shm::Command type, const M& message) {
-  shm::encode(scratch_, message);
-  if (scratch_.size() > to_driver_.max_message_length()) return false;
-  if (unsent_.empty() && to_driver_.write(static_cast<std::int32_t>(type), scratch_)) return true;
-  unsent_.push_back({type, scratch_});
-  return true;
-}
-
-template <typename M>
-void Conductor::send_removal(shm::Command type, const M& message) {
-  static_cast<void>(send_or_keep(type, message));  // their length is fixed, and fits
-}
-
-bool Conductor::send_add(const AddRequest& request, std::int64_t correlation_id) {
-  const shm::CommandHeader header{client_id_, correlation_id};
-  switch (request.kind) {
-    case ResourceKind::kPublication:
-      return send_or_keep(shm::Command::kAddPublication, shm::AddPublication{header, request.stream_id, request.channel});
-    case ResourceKind::kExclusivePublication:
-      return send_or_keep(shm::Command::kAddExclusivePublication, shm::AddPublication{header, request.stream_id, request.channel});
-    case ResourceKind::kSubscription:
-      return send_or_keep(shm::Command::kAddSubscription, shm::AddSubscription{header, -1, request.stream_id, request.channel});
-    case ResourceKind::kCounter:
-      return send_or_keep(shm::Command::kAddCounter, shm::AddCounter{header, request.stream_id, request.key, request.label});
-    case ResourceKind::kCommand: break;
-  }
-  return false;
-}
-
-Result<RegistrationId> Conductor::add(AddRequest request) {
-  const std::lock_guard lock{mutex_};
-  if (is_closed()) return closed_error();
-  if (unsent_.size() >= kUnsentMax) return not_read_error();
-  const std::int64_t correlation_id = to_driver_.next_correlation_id();
-  if (!send_add(request, correlation_id)) return too_long_error();
-  Registration registration;
-  registration.kind = request.kind;
-  registration.deadline_ns = monotonic() + context_.driver_timeout.count();
-  registration.stream_id = request.stream_id;
-  registration.channel = request.channel;
-  registration.on_available_image = request.on_available_image ? std::move(request.on_available_image) : context_.on_available_image;
-  registration.on_unavailable_image = request.on_unavailable_image ? std::move(request.on_unavailable_image) : context_.on_unavailable_image;
-  registrations_.emplace(correlation_id, std::move(registration));
-  ++pending_count_;
-  wake();
-  return static_cast<RegistrationId>(correlation_id);
-}
-
-template <typename Make>
-Result<RegistrationId> Conductor::send_command(shm::Command type, Make&& make) {
-  const std::lock_guard lock{mutex_};
-  if (is_closed()) return closed_error();
-  if (unsent_.size() >= kUnsentMax) return not_read_error();
-  const std::int64_t correlation_id = to_driver_.next_correlation_id();
-  if (!send_or_keep(type, make(shm::CommandHeader{client_id_, correlation_id}))) return too_long_error();
-  Registration registration;
-  registration.kind = ResourceKind::kCommand;
-  registration.deadline_ns = monotonic() + context_.driver_timeout.count();
-  registrations_.emplace(correlation_id, std::move(registration));
-  ++pending_count_;
-  wake();
-  return static_cast<RegistrationId>(correlation_id);
-}
-
-Result<RegistrationId> Conductor::command(shm::Command type, std::int64_t registration_id, std::string_view channel) {
-  return send_command(type, [&](shm::CommandHeader header) { return shm::DestinationCommand{header, registration_id, channel}; });
-}
-
-Result<RegistrationId> Conductor::remove_destination(std::int64_t publication_registration_id, RegistrationId destination) {
-  return send_command(shm::Command::kRemoveDestinationById, [&](shm::CommandHeader header) {
-    return shm::RemoveDestinationById{header, publication_registration_id, static_cast<std::int64_t>(destination)};
-  });
-}
-
-Result<std::optional<Registration>> Conductor::take(RegistrationId id, ResourceKind kind) {
-  const std::lock_guard lock{mutex_};
-  const auto it = registrations_.find(static_cast<std::int64_t>(id));
-  if (it == registrations_.end() || it->second.kind != kind) {
-    return fail(ErrorCode::kNotFound, "no such registration " + std::to_string(static_cast<std::int64_t>(id)));
-  }
-  if (it->second.state == Registration::State::kPending) return std::optional<Registration>{};
-  Registration registration = std::move(it->second);
-  registrations_.erase(it);
-  if (registration.state == Registration::State::kFailed) return tl::unexpected<Error>{std::move(registration.error)};
-  if (is_closed()) return closed_error();
-  return std::optional<Registration>{std::move(registration)};
-}
-
-Result<Registration> Conductor::await(RegistrationId id, ResourceKind kind) {
-  if (turner_.load(std::memory_order_relaxed) == std::this_thread::get_id()) {
-    return fail(ErrorCode::kInvalidArgument, "a handler of the client must not wait for the driver", "use the async_ function");
-  }
-  for (;;) {
-    auto taken = take(id, kind);
-    if (!taken) return tl::unexpected<Error>{std::move(taken.error())};
-    if (taken->has_value()) return std::move(**taken);
-    if (context_.mode == ConductorMode::kInvoker) {
-      if (do_work() == 0) idle_in_invoker_mode();
-      continue;
-    }
-    std::unique_lock lock{mutex_};
-    answered_.wait(lock, [&] {
-      const auto it = registrations_.find(static_cast<std::int64_t>(id));
-      return it == registrations_.end() || it->second.state != Registration::State::kPending;
-    });
-  }
-}
-
-void Conductor::idle_in_invoker_mode() {
-  if (context_.idle) {
-    context_.idle();
-  } else {
-    sleep_ns(kConnectPoll_ns);
-  }
-}
-
-bool Conductor::reject_image(std::int64_t image_correlation_id, std::int64_t position, std::string_view reason) {
-  constexpr std::size_t kReasonMax = 1023;  // 6.5
-  const std::lock_guard lock{mutex_};
-  if (is_closed() || reason.size() > kReasonMax) return false;
-  return send(shm::Command::kRejectImage, shm::RejectImage{{client_id_, to_driver_.next_correlation_id()}, image_correlation_id, position, reason});
-}
-
-// ---- giving back -----------------------------------------------------------------------------------------------------------------------
-
-void Conductor::release(PublicationCore& core, bool revoke) {
-  const std::lock_guard lock{mutex_};
-  if (core.is_closed.exchange(true, std::memory_order_acq_rel) || is_closed()) return;
-  send_removal(shm::Command::kRemovePublication,
-               shm::RemovePublication{{client_id_, to_driver_.next_correlation_id()}, core.registration_id, revoke});
-  publications_.erase(core.registration_id);
-  linger(core.mapping);
-}
-
-void Conductor::release(SubscriptionCore& core) {
-  std::shared_ptr<SubscriptionCore> keep;  // freed without the lock
-  const std::lock_guard lock{mutex_};
-  if (core.is_closed.exchange(true, std::memory_order_acq_rel) || is_closed()) return;
-  send_removal(shm::Command::kRemoveSubscription,
-               shm::RemoveRegistration{{client_id_, to_driver_.next_correlation_id()}, core.registration_id});
-  for (const auto& image : core.owned->images) {
-    image->close();
-    linger(image->mapping_);
-  }
-  if (const auto it = subscriptions_.find(core.registration_id); it != subscriptions_.end()) {
-    keep = std::move(it->second);
-    subscriptions_.erase(it);
-  }
-}
-
-void Conductor::release(CounterCore& core) {
-  const std::lock_guard lock{mutex_};
-  if (core.is_closed.exchange(true, std::memory_order_acq_rel) || is_closed()) return;
-  send_removal(shm::Command::kRemoveCounter, shm::RemoveRegistration{{client_id_, to_driver_.next_correlation_id()}, core.registration_id});
-  counter_handles_.erase(core.registration_id);
-}
-
-std::vector<std::shared_ptr<Image>> Conductor::images(const SubscriptionCore& core) {
-  const std::lock_guard lock{mutex_};
-  return core.is_closed.load(std::memory_order_relaxed) ? std::vector<std::shared_ptr<Image>>{} : core.owned->images;
-}
-
-void Conductor::remove_abandoned(std::int64_t correlation_id, shm::Command type) {
-  if (abandoned_.erase(correlation_id) == 0) return;
-  const shm::CommandHeader header{client_id_, to_driver_.next_correlation_id()};
-  if (type == shm::Command::kRemovePublication) {
-    send_removal(type, shm::RemovePublication{header, correlation_id, false});
-  } else {
-    send_removal(type, shm::RemoveRegistration{header, correlation_id});
   }
 }
 

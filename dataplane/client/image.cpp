@@ -20,9 +20,21 @@ Image::Image(detail::ImageSpec spec) noexcept
       cnc_{std::move(spec.cnc)},
       conductor_{std::move(spec.conductor)} {}
 
-bool Image::reject(std::string_view reason) const {
+Result<> Image::reject(std::string_view reason) const {
   const auto conductor = conductor_.lock();
-  return conductor != nullptr && !is_closed() && conductor->reject_image(correlation_id_, position(), reason);
+  if (conductor == nullptr || is_closed()) return fail(ErrorCode::kClosed, "the image is closed");
+  return conductor->reject_image(correlation_id_, position(), reason);
+}
+
+Result<> Image::set_position(std::int64_t position) {
+  if (is_closed()) return fail(ErrorCode::kClosed, "the image is closed");
+  const std::int64_t term_end = (next_ >> log_.position_bits() << log_.position_bits()) + log_.term_length();
+  if (position < next_ || position > term_end || position % frame::kAlignment != 0) {
+    return fail(ErrorCode::kInvalidArgument, "position " + std::to_string(position) + " is not a multiple of 32 from " + std::to_string(next_) + " to " +
+                                                 std::to_string(term_end));
+  }
+  publish_position(position);
+  return {};
 }
 
 void Image::close() noexcept {

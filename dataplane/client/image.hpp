@@ -80,32 +80,49 @@ class Image {
   // As poll(), but never beyond `limit_position`.
   template <FragmentHandler Handler>
   int bounded_poll(Handler&& handler, std::int64_t limit_position, int limit) {
-    const std::int64_t room = limit_position - next_;
-    if (room <= 0) return 0;
-    const std::int64_t end = wire::term_offset_of(next_, log_.position_bits()) + room;
-    return poll_to(end < log_.term_length() ? static_cast<std::int32_t>(end) : log_.term_length(), std::forward<Handler>(handler), limit);
+    const std::int32_t end = end_offset(limit_position);
+    return end == 0 ? 0 : poll_to(end, std::forward<Handler>(handler), limit);
   }
 
   // As poll(), and the handler decides after each fragment how to go on. Returns fragments consumed. Polling thread.
   template <ControlledFragmentHandler Handler>
   int controlled_poll(Handler&& handler, int limit) {
-    Cursor cursor{*this};
-    int fragments = 0;
-    while (fragments < limit) {
+    return controlled_poll_to(log_.term_length(), std::forward<Handler>(handler), limit);
+  }
+  // As controlled_poll(), but never beyond `limit_position`.
+  template <ControlledFragmentHandler Handler>
+  int bounded_controlled_poll(Handler&& handler, std::int64_t limit_position, int limit) {
+    const std::int32_t end = end_offset(limit_position);
+    return end == 0 ? 0 : controlled_poll_to(end, std::forward<Handler>(handler), limit);
+  }
+
+  // Looks at what lies ahead without consuming it: hands over the fragments from `from` on until one begins at or behind `limit_position`,
+  // or the term ends. `from` is position(), or what an earlier peek answered. Answers where the next peek may begin: behind the last
+  // whole message that was not aborted, so that a message in fragments is never begun in its middle. kCommit does as kContinue. Answers `from`
+  // where there is nothing to look at: behind position(), beyond its term, the image closed. Polling thread.
+  template <ControlledFragmentHandler Handler>
+  std::int64_t controlled_peek(std::int64_t from, Handler&& handler, std::int64_t limit_position) {
+    if (!is_reachable(from)) return from;
+    Cursor cursor{*this, from};
+    std::int64_t reached = from;
+    while (cursor.position() < limit_position) {
       std::byte* at = cursor.next(log_.term_length());
-      if (at == nullptr) break;
-      const std::int64_t before = cursor.before();
-      const PollAction action = handler(cursor.payload(), Header{*this, at, cursor.position()});
-      if (action == PollAction::kAbort) {
-        cursor.rewind(before);
+      if (at == nullptr) {
+        if (cursor.is_at_end()) reached = cursor.position();  // padding fills the rest of the term
         break;
       }
-      ++fragments;
+      const Header header{*this, at, cursor.position()};
+      const PollAction action = handler(cursor.payload(), header);
+      if (action == PollAction::kAbort) break;
+      if ((header.flags() & frame::kEnd) != 0) reached = cursor.position();
       if (action == PollAction::kBreak) break;
-      if (action == PollAction::kCommit) cursor.publish();
     }
-    return fragments;
+    return reached;
   }
+
+  // Consumes up to `position` unread. Errors: kInvalidArgument (behind position(), beyond the end of its term, no multiple of 32), kClosed.
+  // Polling thread.
+  [[nodiscard]] Result<> set_position(std::int64_t position);
 
   // Hands whole frames up to `block_length_limit` bytes to `handler(frames, session id, term id)` in one piece: for archives. Padding ends
   // a block, and is a block of its own (its header is handed over, its bytes are skipped). Returns bytes consumed. Polling thread.
@@ -119,8 +136,9 @@ class Image {
     return block.length;
   }
 
-  // Tells the driver to stop receiving this stream; the publisher hears `reason` (at most 1023 bytes). False: could not be sent. Any thread.
-  bool reject(std::string_view reason) const;
+  // Tells the driver to stop receiving this stream; the publisher hears `reason`. Does not wait: what the driver has against it goes to
+  // Context::on_error. Errors: kInvalidArgument (a reason of more than 1023 bytes), kClosed, kUnreachable. Any thread.
+  [[nodiscard]] Result<> reject(std::string_view reason) const;
 
  private:
   friend class detail::Conductor;
@@ -128,9 +146,9 @@ class Image {
   // Walks frames from the image's position; publishes how far it came when it goes out of scope, also by an exception.
   class Cursor {
    public:
-    explicit Cursor(Image& image) noexcept
-        : image_{image}, offset_{wire::term_offset_of(image.next_, image.log_.position_bits())},
-          begin_{image.next_ - offset_}, term_{image.log_.at(begin_)} {}
+    explicit Cursor(Image& image) noexcept : Cursor{image, image.next_, false} {}
+    // One that consumes nothing. Precondition: `from` is in the term of the image's position.
+    Cursor(Image& image, std::int64_t from) noexcept : Cursor{image, from, true} {}
     Cursor(const Cursor&) = delete;
     Cursor& operator=(const Cursor&) = delete;
     ~Cursor() { publish(); }
@@ -161,15 +179,20 @@ class Image {
     void advance(std::int32_t length) noexcept { offset_ += length; }
     void rewind(std::int64_t position) noexcept { offset_ = static_cast<std::int32_t>(position - begin_); }
     [[nodiscard]] std::int64_t position() const noexcept { return begin_ + offset_; }
+    [[nodiscard]] bool is_at_end() const noexcept { return offset_ == image_.log_.term_length(); }
     [[nodiscard]] std::int64_t before() const noexcept { return begin_ + before_; }
     [[nodiscard]] std::span<const std::byte> payload() const noexcept { return payload_; }
     void publish() noexcept {
       const std::int64_t reached = begin_ + offset_;
-      if (reached != image_.next_) image_.publish_position(reached);
+      if (reached != image_.next_ && !is_peeking_) image_.publish_position(reached);
     }
 
    private:
+    Cursor(Image& image, std::int64_t from, bool is_peeking) noexcept
+        : image_{image}, is_peeking_{is_peeking}, offset_{wire::term_offset_of(from, image.log_.position_bits())},
+          begin_{from - offset_}, term_{image.log_.at(begin_)} {}
     Image& image_;
+    bool is_peeking_;
     std::int32_t offset_;
     std::int32_t before_{};
     std::int64_t begin_;
@@ -196,6 +219,37 @@ class Image {
       handler(cursor.payload(), Header{*this, at, cursor.position()});
     }
     return fragments;
+  }
+
+  template <typename Handler>
+  int controlled_poll_to(std::int32_t end, Handler&& handler, int limit) {
+    Cursor cursor{*this};
+    int fragments = 0;
+    while (fragments < limit) {
+      std::byte* at = cursor.next(end);
+      if (at == nullptr) break;
+      const std::int64_t before = cursor.before();
+      const PollAction action = handler(cursor.payload(), Header{*this, at, cursor.position()});
+      if (action == PollAction::kAbort) {
+        cursor.rewind(before);
+        break;
+      }
+      ++fragments;
+      if (action == PollAction::kBreak) break;
+      if (action == PollAction::kCommit) cursor.publish();
+    }
+    return fragments;
+  }
+
+  // Offset in the current term up to which `limit_position` lets a poll go; 0: nowhere.
+  [[nodiscard]] std::int32_t end_offset(std::int64_t limit_position) const noexcept {
+    if (limit_position <= next_) return 0;
+    const std::int64_t end = wire::term_offset_of(next_, log_.position_bits()) + (limit_position - next_);
+    return end < log_.term_length() ? static_cast<std::int32_t>(end) : log_.term_length();
+  }
+  // Whether a position lies ahead in the current term; its end belongs to the next one.
+  [[nodiscard]] bool is_reachable(std::int64_t position) const noexcept {
+    return !is_closed() && position >= next_ && position % frame::kAlignment == 0 && position >> log_.position_bits() == next_ >> log_.position_bits();
   }
 
   void publish_position(std::int64_t reached) noexcept {

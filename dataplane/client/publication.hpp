@@ -26,6 +26,8 @@ class PublicationHandle {
   [[nodiscard]] std::int64_t registration_id() const noexcept { return core_->registration_id; }
   // Id of the shared publication behind this handle; names its log file.
   [[nodiscard]] std::int64_t original_registration_id() const noexcept { return core_->original_registration_id; }
+  // False: somebody else had added it before, and this handle shares it. Exclusive ones are always original.
+  [[nodiscard]] bool is_original() const noexcept { return core_->original_registration_id == core_->registration_id; }
   [[nodiscard]] std::int32_t initial_term_id() const noexcept { return core_->initial_term_id; }
   [[nodiscard]] std::int32_t term_length() const noexcept { return core_->log.term_length(); }              // bytes
   [[nodiscard]] std::int32_t max_payload_length() const noexcept { return core_->max_payload_length; }      // bytes in one fragment
@@ -40,6 +42,7 @@ class PublicationHandle {
   // Position up to which the driver lets publishers write. 0 when closed.
   [[nodiscard]] std::int64_t position_limit() const noexcept { return is_closed() ? 0 : core_->limit.get(); }
   [[nodiscard]] ChannelStatus channel_status() const noexcept;
+  [[nodiscard]] std::int32_t position_limit_id() const noexcept { return core_->limit_counter_id; }  // counter id
   // Endpoints this publication sends from ("10.0.0.1:40123"), from the driver's counters. Empty while the channel is not active.
   [[nodiscard]] std::vector<std::string> local_addresses() const;
 
@@ -101,6 +104,8 @@ class Publication : public PublicationHandle {
   [[nodiscard]] std::int64_t position() const noexcept {
     return is_closed() ? 0 : shm::producer_position(core_->log, core_->initial_term_id);
   }
+  // Bytes that may be written before back pressure; 0 or less when there is some, or when closed. Others may take them first.
+  [[nodiscard]] std::int64_t available_window() const noexcept { return is_closed() ? 0 : position_limit() - position(); }
 
  private:
   struct Space {
@@ -196,6 +201,8 @@ class ExclusivePublication : public PublicationHandle {
 
   // Position of the next message. 0 when closed. The writer thread.
   [[nodiscard]] std::int64_t position() const noexcept { return is_closed() ? 0 : term_begin_position_ + term_offset_; }
+  // Bytes that may be written before back pressure; 0 or less when there is some, or when closed. The writer thread.
+  [[nodiscard]] std::int64_t available_window() const noexcept { return is_closed() ? 0 : position_limit() - position(); }
 
  private:
   template <typename Source>

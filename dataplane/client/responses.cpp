@@ -1,4 +1,6 @@
 // The driver's answers and notices (client-protocol 4.4, 6.3). Every client hears everything; what matches none of our ids is ignored.
+#include <arpa/inet.h>
+
 #include <algorithm>
 
 #include "dataplane/client/detail/conductor.hpp"
@@ -10,9 +12,13 @@ constexpr int kMessagesPerTurn = 64;
 ErrorCode error_code(std::int32_t code) noexcept {
   switch (static_cast<shm::ClientError>(code)) {
     case shm::ClientError::kInvalidChannel: return ErrorCode::kInvalidChannel;
-    case shm::ClientError::kUnknownSubscription:
-    case shm::ClientError::kUnknownPublication:
-    case shm::ClientError::kUnknownCounter: return ErrorCode::kNotFound;
+    case shm::ClientError::kUnknownSubscription: return client_error::kUnknownSubscription;
+    case shm::ClientError::kUnknownPublication: return client_error::kUnknownPublication;
+    case shm::ClientError::kChannelEndpointError: return client_error::kChannelEndpoint;
+    case shm::ClientError::kUnknownCounter: return client_error::kUnknownCounter;
+    case shm::ClientError::kMalformedCommand: return client_error::kMalformedCommand;
+    case shm::ClientError::kImageRejected: return client_error::kImageRejected;
+    case shm::ClientError::kPublicationRevoked: return client_error::kPublicationRevoked;
     case shm::ClientError::kNotSupported:
     case shm::ClientError::kUnknownCommandType: return ErrorCode::kUnsupported;
     case shm::ClientError::kUnknownHost: return ErrorCode::kUnknownHost;
@@ -26,6 +32,17 @@ Error driver_error(std::int32_t code, std::string_view text) {
   Error error{error_code(code), std::string{text}, {}};
   if (error.code == ErrorCode::kInUse) error.hint = "the endpoint is just being closed; try again";
   return error;
+}
+
+// "10.0.0.1:40123"; empty for an address of no kind that we know.
+std::string source_of(const shm::OnPublicationError& m) {
+  constexpr std::int16_t kIpv4 = 1, kIpv6 = 2;
+  char text[INET6_ADDRSTRLEN];
+  if (m.address_type == kIpv4 && ::inet_ntop(AF_INET, m.address, text, sizeof text) != nullptr) return std::string{text} + ":" + std::to_string(m.source_port);
+  if (m.address_type == kIpv6 && ::inet_ntop(AF_INET6, m.address, text, sizeof text) != nullptr) {
+    return "[" + std::string{text} + "]:" + std::to_string(m.source_port);
+  }
+  return {};
 }
 }  // namespace
 
@@ -67,14 +84,15 @@ void Conductor::dispatch(std::int32_t type_id, shm::Bytes body) {
       return handle(shm::decode<shm::OnUnavailableImage>(body), [&](const auto& m) { on_unavailable_image(m); });
     case shm::Response::kSubscriptionReady:
       return handle(shm::decode<shm::OnSubscriptionReady>(body), [&](const auto& m) { on_subscription_ready(m); });
-    case shm::Response::kCounterReady: return handle(shm::decode<shm::OnCounter>(body), [&](const auto& m) { on_counter(m, true); });
-    case shm::Response::kUnavailableCounter: return handle(shm::decode<shm::OnCounter>(body), [&](const auto& m) { on_counter(m, false); });
+    case shm::Response::kCounterReady: return handle(shm::decode<shm::OnCounter>(body), [&](const auto& m) { on_counter_ready(m); });
+    case shm::Response::kUnavailableCounter: return handle(shm::decode<shm::OnCounter>(body), [&](const auto& m) { on_unavailable_counter(m); });
+    case shm::Response::kStaticCounter: return handle(shm::decode<shm::OnCounter>(body), [&](const auto& m) { on_static_counter(m); });
+    case shm::Response::kNextAvailableSessionId:
+      return handle(shm::decode<shm::OnNextAvailableSessionId>(body), [&](const auto& m) { on_next_session_id(m); });
     case shm::Response::kClientTimeout:
       return handle(shm::decode<shm::OnClientTimeout>(body), [&](const auto& m) { on_client_timeout(m); });
     case shm::Response::kPublicationError:
       return handle(shm::decode<shm::OnPublicationError>(body), [&](const auto& m) { on_publication_error(m); });
-    case shm::Response::kStaticCounter:
-    case shm::Response::kNextAvailableSessionId: return;  // answers to commands this library does not send
   }
   // A later driver may know more kinds; they are none of our business.
 }
@@ -111,6 +129,10 @@ Registration* Conductor::pending(std::int64_t correlation_id, ResourceKind kind)
 
 void Conductor::settle(Registration& registration, Result<> outcome) {
   --pending_count_;
+  if (registration.is_unattended) {
+    has_unattended_ = true;
+    if (!outcome) unattended_errors_.push_back(outcome.error());
+  }
   if (outcome) {
     registration.state = Registration::State::kReady;
   } else {
@@ -222,34 +244,62 @@ void Conductor::on_operation_success(const shm::OnOperationSuccess& m) {
   abandoned_.erase(m.correlation_id);
 }
 
-void Conductor::on_counter(const shm::OnCounter& m, bool is_ready) {
+void Conductor::make_counter(Registration& registration, const shm::OnCounter& m) {
+  if (!is_counter_id(m.counter_id)) return settle(registration, fail(ErrorCode::kIo, "the media driver named a counter that does not exist"));
+  auto core = std::make_shared<CounterCore>();
+  core->value = counters_.counter(m.counter_id);
+  core->counter_id = m.counter_id;
+  core->registration_id = registration.is_static ? registration.chosen_registration_id : m.correlation_id;
+  core->correlation_id = m.correlation_id;
+  core->is_static = registration.is_static;
+  core->cnc = cnc_;
+  core->conductor = shared_from_this();
+  counter_handles_[m.correlation_id] = core;
+  registration.counter = std::move(core);
+  settle(registration, {});
+}
+
+void Conductor::on_counter_ready(const shm::OnCounter& m) {
   {
     const std::lock_guard lock{mutex_};
-    if (!is_ready) {
-      if (const auto it = counter_handles_.find(m.correlation_id); it != counter_handles_.end()) {
-        if (const auto core = it->second.lock()) core->is_closed.store(true, std::memory_order_release);
-        counter_handles_.erase(it);
-      }
-    } else if (Registration* registration = pending(m.correlation_id, ResourceKind::kCounter)) {
-      if (is_counter_id(m.counter_id)) {
-        auto core = std::make_shared<CounterCore>();
-        core->value = counters_.counter(m.counter_id);
-        core->counter_id = m.counter_id;
-        core->registration_id = m.correlation_id;
-        core->cnc = cnc_;
-        core->conductor = shared_from_this();
-        counter_handles_[m.correlation_id] = core;
-        registration->counter = std::move(core);
-        settle(*registration, {});
-      } else {
-        settle(*registration, fail(ErrorCode::kIo, "the media driver named a counter that does not exist"));
-      }
-    } else {
+    Registration* const registration = pending(m.correlation_id, ResourceKind::kCounter);
+    if (registration == nullptr) {
       remove_abandoned(m.correlation_id, shm::Command::kRemoveCounter);
+    } else if (!registration->is_static) {
+      make_counter(*registration, m);
     }
   }
-  const CounterHandler& handler = is_ready ? context_.on_available_counter : context_.on_unavailable_counter;
-  if (handler) handler(m.correlation_id, m.counter_id);
+  available_counter_.call(m.correlation_id, m.counter_id);
+}
+
+void Conductor::on_unavailable_counter(const shm::OnCounter& m) {
+  {
+    const std::lock_guard lock{mutex_};
+    if (const auto it = counter_handles_.find(m.correlation_id); it != counter_handles_.end()) {
+      const auto core = it->second.lock();
+      if (core == nullptr || !core->is_static) {
+        if (core != nullptr) core->is_closed.store(true, std::memory_order_release);
+        counter_handles_.erase(it);
+      }
+    }
+  }
+  unavailable_counter_.call(m.correlation_id, m.counter_id);
+}
+
+void Conductor::on_static_counter(const shm::OnCounter& m) {
+  const std::lock_guard lock{mutex_};
+  Registration* const registration = pending(m.correlation_id, ResourceKind::kCounter);
+  if (registration != nullptr && registration->is_static) return make_counter(*registration, m);
+  abandoned_.erase(m.correlation_id);  // it stays: nobody owns it
+}
+
+void Conductor::on_next_session_id(const shm::OnNextAvailableSessionId& m) {
+  const std::lock_guard lock{mutex_};
+  abandoned_.erase(m.correlation_id);
+  Registration* const registration = pending(m.correlation_id, ResourceKind::kSessionId);
+  if (registration == nullptr) return;
+  registration->session_id = m.session_id;
+  settle(*registration, {});
 }
 
 // ---- images ----------------------------------------------------------------------------------------------------------------------------
@@ -339,7 +389,7 @@ void Conductor::on_unavailable_image(const shm::OnUnavailableImage& m) {
 
 void Conductor::on_client_timeout(const shm::OnClientTimeout& m) {
   if (m.client_id != client_id_) return;
-  force_close({ErrorCode::kTimeout, "the media driver timed this client out: no heartbeat for too long", {}});
+  force_close(CloseReason::kClientTimeout, {client_error::kClientTimeout, "the media driver timed this client out: no heartbeat for too long", {}});
 }
 
 void Conductor::on_publication_error(const shm::OnPublicationError& m) {
@@ -351,7 +401,20 @@ void Conductor::on_publication_error(const shm::OnPublicationError& m) {
       if (core != nullptr && core->original_registration_id == m.registration_id) channel = core->channel;
     }
   }
-  if (!channel.empty()) report(driver_error(m.code, m.text).with_context("publication " + channel + " session " + std::to_string(m.session_id)));
+  if (channel.empty()) return;
+  Error error = driver_error(m.code, m.text);
+  if (!context_.on_publication_error) return report(std::move(error).with_context("publication " + channel + " session " + std::to_string(m.session_id)));
+  PublicationError told;
+  told.registration_id = m.registration_id;
+  told.destination_registration_id = m.destination_registration_id;
+  told.session_id = m.session_id;
+  told.stream_id = m.stream_id;
+  told.receiver_id = m.receiver_id;
+  if (m.group_tag != -1) told.group_tag = m.group_tag;
+  told.source_address = source_of(m);
+  told.code = error.code;
+  told.text = std::move(error.message);
+  context_.on_publication_error(told);
 }
 
 }  // namespace thalweg::client::detail

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,10 @@ class Subscription {
   [[nodiscard]] ChannelStatus channel_status() const noexcept;
   // Endpoints this subscription really listens on (tells the port of `endpoint=host:0`). Empty while the channel is not active.
   [[nodiscard]] std::vector<std::string> local_addresses() const;
+  // The first of them; nullopt while there is none.
+  [[nodiscard]] std::optional<std::string> resolved_endpoint() const;
+  // The channel with the port that `endpoint=host:0` has become; the channel as it is where no port was left open. nullopt: not known yet.
+  [[nodiscard]] std::optional<std::string> try_resolve_channel_endpoint_port() const;
 
   // Fragments from all images to `handler(payload, header)`, at most `limit` in all; returns how many. The image that goes first changes
   // with each call, so that none starves. Polling thread.
@@ -63,11 +68,20 @@ class Subscription {
   [[nodiscard]] std::vector<std::shared_ptr<Image>> images() const { return detail::copy_images(*core_); }
   // The image of a session; null if there is none. Any thread; takes the client's lock.
   [[nodiscard]] std::shared_ptr<Image> image_by_session(std::int32_t session_id) const;
+  // The image with that correlation id; null if there is none. Any thread; takes the client's lock.
+  [[nodiscard]] std::shared_ptr<Image> image_by_correlation_id(std::int64_t correlation_id) const;
+  // Calls visit(Image&) for each image. Polling thread; no lock.
+  template <typename Visit>
+  void for_each_image(Visit&& visit) {
+    for (const auto& image : core_->acquire().images) visit(*image);
+  }
 
   // Gives the subscription back; its images close. Idempotent. Polling thread.
   void close() noexcept;
 
  private:
+  friend class Client;
+
   template <typename PollImage>
   int over_images(int limit, PollImage&& poll_image) {
     const auto& images = core_->acquire().images;

@@ -31,6 +31,7 @@ IpcDriver::IpcDriver(Options options)
   THALWEG_ASSERT(shm::allocate_system_counters(counters_, "INVOKER", "", options_.epoch_ms()).has_value());
   static_cast<void>(ring_.next_correlation_id());  // ids begin at 1 (1.3 step 9)
   beat();
+  counters_.counter(static_cast<std::int32_t>(shm::SystemCounter::kControlProtocolVersion)).set(options_.control_protocol_version);
   if (options_.is_ready) cnc_.mark_ready();
 }
 
@@ -57,6 +58,16 @@ void IpcDriver::handle(shm::Command type, shm::Bytes body) {
     case shm::Command::kAddSubscription: return add_subscription(*shm::decode<shm::AddSubscription>(body));
     case shm::Command::kRemoveSubscription: return remove_subscription(*shm::decode<shm::RemoveRegistration>(body));
     case shm::Command::kAddCounter: return add_counter(*shm::decode<shm::AddCounter>(body));
+    case shm::Command::kAddStaticCounter: return add_static_counter(*shm::decode<shm::AddStaticCounter>(body));
+    case shm::Command::kGetNextAvailableSessionId: {
+      const auto asked = *shm::decode<shm::GetNextAvailableSessionId>(body);
+      return transmit(shm::Response::kNextAvailableSessionId, shm::OnNextAvailableSessionId{asked.correlation_id, next_session_id_++});
+    }
+    case shm::Command::kRejectImage: {
+      const auto asked = *shm::decode<shm::RejectImage>(body);
+      if (!refuse(asked.correlation_id)) transmit(shm::Response::kOperationSuccess, shm::OnOperationSuccess{asked.correlation_id});
+      return;
+    }
     case shm::Command::kRemoveCounter: return remove_counter(*shm::decode<shm::RemoveRegistration>(body));
     case shm::Command::kAddDestination:
     case shm::Command::kRemoveDestination:
@@ -218,6 +229,17 @@ void IpcDriver::add_counter(const shm::AddCounter& m) {
   const std::int32_t id = allocate(m.type_id, m.correlation_id, 0, 0, m.key, m.label);
   client_counters_[m.correlation_id] = id;
   transmit(shm::Response::kCounterReady, shm::OnCounter{m.correlation_id, id});
+}
+
+void IpcDriver::add_static_counter(const shm::AddStaticCounter& m) {
+  if (refuse(m.correlation_id)) return;
+  know_client(m.client_id);
+  std::optional<std::int32_t> id;
+  counters_.for_each([&](const shm::CountersReader::View& view) {
+    if (view.type_id == m.type_id && view.registration_id == m.registration_id) id = view.id;
+  });
+  if (!id) id = allocate(m.type_id, m.registration_id, 0, 0, m.key, m.label);
+  transmit(shm::Response::kStaticCounter, shm::OnCounter{m.correlation_id, *id});
 }
 
 void IpcDriver::remove_counter(const shm::RemoveRegistration& m) {

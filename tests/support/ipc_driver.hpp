@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,7 @@ class IpcDriver {
     std::int32_t counter_count{256};
     std::int64_t client_liveness_timeout_ns{10'000'000'000};
     std::function<std::int64_t()> epoch_ms{thalweg::epoch_ms};
+    std::int64_t control_protocol_version{1 << 16};  // 1.0.0
     bool is_ready{true};  // false: cnc.dat exists but its version is 0
   };
   explicit IpcDriver(Options options);
@@ -111,6 +113,7 @@ class IpcDriver {
   void add_subscription(const shm::AddSubscription& m);
   void remove_subscription(const shm::RemoveRegistration& m);
   void add_counter(const shm::AddCounter& m);
+  void add_static_counter(const shm::AddStaticCounter& m);
   void remove_counter(const shm::RemoveRegistration& m);
   Stream& create_stream(const shm::AddPublication& m, bool is_exclusive);
   void link(Stream& stream, const Interest& interest);

@@ -10,6 +10,7 @@
 
 #include "dataplane/client/context.hpp"
 #include "dataplane/client/counter.hpp"
+#include "dataplane/client/detail/handler_list.hpp"
 #include "dataplane/client/detail/publication_core.hpp"
 #include "dataplane/client/detail/subscription_core.hpp"
 #include "dataplane/shm/broadcast.hpp"
@@ -19,15 +20,19 @@
 namespace thalweg::client::detail {
 
 // What an ADD leads to.
-enum class ResourceKind : std::uint8_t { kPublication, kExclusivePublication, kSubscription, kCounter, kCommand };
+enum class ResourceKind : std::uint8_t { kPublication, kExclusivePublication, kSubscription, kCounter, kSessionId, kCommand };
 
 // One command whose answer is out, or not yet picked up.
 struct Registration {
   enum class State : std::uint8_t { kPending, kReady, kFailed };
   ResourceKind kind{};
   State state{State::kPending};
+  bool is_unattended{};  // nobody asks for the outcome: a failure is reported
+  bool is_static{};      // counters
   std::int64_t deadline_ns{};
   std::int32_t stream_id{};
+  std::int32_t session_id{};              // the answer to GET_NEXT_AVAILABLE_SESSION_ID
+  std::int64_t chosen_registration_id{};  // of a static counter
   std::string channel;
   ImageHandler on_available_image;
   ImageHandler on_unavailable_image;
@@ -61,11 +66,16 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
     ImageHandler on_unavailable_image;
     std::span<const std::byte> key{};
     std::string_view label;
+    std::optional<std::int64_t> static_registration_id{};  // counters: a static one
   };
   [[nodiscard]] Result<RegistrationId> add(AddRequest request);
   // A command answered by ON_OPERATION_SUCCESS.
   [[nodiscard]] Result<RegistrationId> command(shm::Command type, std::int64_t registration_id, std::string_view channel);
   [[nodiscard]] Result<RegistrationId> remove_destination(std::int64_t publication_registration_id, RegistrationId destination);
+  // Receive destinations have ids with us only; the driver knows them by their channels.
+  [[nodiscard]] Result<RegistrationId> add_receive_destination(const SubscriptionCore& core, std::string_view channel);
+  [[nodiscard]] Result<RegistrationId> remove_receive_destination(const SubscriptionCore& core, RegistrationId destination);
+  [[nodiscard]] Result<RegistrationId> ask_for_session_id(std::int32_t stream_id);
   // The registration once it is no longer pending; it is forgotten then. Errors: kNotFound, or what the driver answered.
   [[nodiscard]] Result<std::optional<Registration>> take(RegistrationId id, ResourceKind kind);
   // Waits for that.
@@ -75,8 +85,15 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   void release(SubscriptionCore& core);
   void release(CounterCore& core);
   [[nodiscard]] std::vector<std::shared_ptr<Image>> images(const SubscriptionCore& core);
-  bool reject_image(std::int64_t image_correlation_id, std::int64_t position, std::string_view reason);
+  [[nodiscard]] Result<> reject_image(std::int64_t image_correlation_id, std::int64_t position, std::string_view reason);
 
+  [[nodiscard]] HandlerId add_available_counter_handler(CounterHandler handler);
+  [[nodiscard]] HandlerId add_unavailable_counter_handler(CounterHandler handler);
+  [[nodiscard]] HandlerId add_close_handler(CloseHandler handler);
+  bool remove_handler(HandlerId id);
+
+  [[nodiscard]] CloseReason close_reason() const noexcept { return close_reason_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::int64_t next_correlation_id() noexcept { return to_driver_.next_correlation_id(); }
   [[nodiscard]] bool is_closed() const noexcept { return is_closed_.load(std::memory_order_acquire); }
   [[nodiscard]] std::int64_t client_id() const noexcept { return client_id_; }
   [[nodiscard]] const Context& context() const noexcept { return context_; }
@@ -92,8 +109,18 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
     shm::Command type;
     shm::Buffer message;
   };
+  struct ReceiveDestination {
+    std::int64_t subscription_id{};
+    std::string channel;
+  };
+  // What a close leaves to be told, without the lock.
+  struct Closed {
+    std::vector<std::shared_ptr<Image>> images;
+    std::unordered_map<std::int64_t, std::shared_ptr<SubscriptionCore>> subscriptions;
+    std::vector<std::pair<std::int64_t, std::int32_t>> counters;  // registration id, counter id
+  };
 
-  // conductor.cpp
+  // conductor.cpp, commands.cpp
   void run();
   int turn();
   void idle_in_invoker_mode();
@@ -104,17 +131,21 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   void check_liveness();
   [[nodiscard]] bool keep_heartbeat(std::int64_t now_ms);
   void announce_name(std::int32_t counter_id) noexcept;
-  void force_close(Error reason);
-  void close_resources(std::vector<std::shared_ptr<Image>>& closed_images);
+  void force_close(CloseReason reason, Error error);
+  void close_resources(Closed& closed);
   void report(const Error& error);
   [[nodiscard]] std::int64_t monotonic() const;
   [[nodiscard]] std::int64_t epoch() const;
   [[nodiscard]] bool send_add(const AddRequest& request, std::int64_t correlation_id);
-  template <typename M>
-  [[nodiscard]] bool send(shm::Command type, const M& message);
+  void send_close();
+  [[nodiscard]] std::optional<Error> refusal() const;
   // `make(header)` makes the message.
   template <typename Make>
-  [[nodiscard]] Result<RegistrationId> send_command(shm::Command type, Make&& make);
+  [[nodiscard]] Result<RegistrationId> send_command(shm::Command type, Make&& make, ResourceKind kind = ResourceKind::kCommand,
+                                                    bool is_unattended = false);
+  // The same with the lock held.
+  template <typename Make>
+  [[nodiscard]] Result<RegistrationId> send_locked(shm::Command type, Make&& make, ResourceKind kind, bool is_unattended);
   // Puts it into the ring, or where it waits for room. False: it is longer than a command may be.
   template <typename M>
   [[nodiscard]] bool send_or_keep(shm::Command type, const M& message);
@@ -132,7 +163,10 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   void on_available_image(const shm::OnAvailableImage& m);
   void on_unavailable_image(const shm::OnUnavailableImage& m);
   void on_operation_success(const shm::OnOperationSuccess& m);
-  void on_counter(const shm::OnCounter& m, bool is_ready);
+  void on_counter_ready(const shm::OnCounter& m);
+  void on_unavailable_counter(const shm::OnCounter& m);
+  void on_static_counter(const shm::OnCounter& m);
+  void on_next_session_id(const shm::OnNextAvailableSessionId& m);
   void on_client_timeout(const shm::OnClientTimeout& m);
   void on_publication_error(const shm::OnPublicationError& m);
   void on_lapped();
@@ -143,6 +177,7 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   [[nodiscard]] Result<std::shared_ptr<PublicationCore>> make_publication(const shm::OnPublicationReady& m, const Registration& registration);
   void replace_images(SubscriptionCore& core, std::vector<std::shared_ptr<Image>> images);
   [[nodiscard]] bool is_counter_id(std::int32_t id) const noexcept { return id >= 0 && id < counters_.capacity(); }
+  void make_counter(Registration& registration, const shm::OnCounter& m);
   Registration* pending(std::int64_t correlation_id, ResourceKind kind);
   void settle(Registration& registration, Result<> outcome);
 
@@ -166,6 +201,11 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   std::condition_variable answered_;  // a registration left the pending state
   std::condition_variable wanted_;    // the own thread has something to do
   std::atomic<bool> is_closed_{false};
+  std::atomic<CloseReason> close_reason_{CloseReason::kOpen};
+  std::atomic<std::int64_t> next_handler_id_{1};
+  HandlerList<std::int64_t, std::int32_t> available_counter_;
+  HandlerList<std::int64_t, std::int32_t> unavailable_counter_;
+  HandlerList<> closing_;
   bool stop_{false};
   bool is_kicked_{false};
   std::size_t pending_count_{0};
@@ -175,7 +215,10 @@ class Conductor : public std::enable_shared_from_this<Conductor> {
   std::unordered_set<std::int64_t> abandoned_;  // timed out; a late answer is given back to the driver
   std::unordered_map<std::int64_t, std::weak_ptr<PublicationCore>> publications_;
   std::unordered_map<std::int64_t, std::shared_ptr<SubscriptionCore>> subscriptions_;
-  std::unordered_map<std::int64_t, std::weak_ptr<CounterCore>> counter_handles_;
+  std::unordered_map<std::int64_t, std::weak_ptr<CounterCore>> counter_handles_;  // by the command that made them
+  std::unordered_map<std::int64_t, ReceiveDestination> receive_destinations_;
+  bool has_unattended_{false};            // some of them are settled
+  std::vector<Error> unattended_errors_;  // to be reported without the lock
   std::unordered_map<std::int64_t, std::weak_ptr<const MappedLog>> logs_;
   std::vector<Lingering> lingering_;
   std::thread thread_;

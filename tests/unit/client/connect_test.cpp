@@ -89,16 +89,38 @@ TEST_F(Connecting, reads_the_environment) {
   ::setenv("AERON_DIR", "/somewhere", 1);
   ::setenv("AERON_DRIVER_TIMEOUT", "2500", 1);
   ::setenv("AERON_CLIENT_NAME", "probe", 1);
+  ::setenv("AERON_CLIENT_RESOURCE_LINGER_DURATION", "1500ms", 1);
+  ::setenv("AERON_CLIENT_IDLE_SLEEP_DURATION", "2000000", 1);
+  ::setenv("AERON_CLIENT_PRE_TOUCH_MAPPED_MEMORY", "true", 1);
   const Context context = Context::from_environment();
   ::setenv("AERON_DRIVER_TIMEOUT", "soon", 1);
   const Context fallback = Context::from_environment();
   ::unsetenv("AERON_DIR");
   ::unsetenv("AERON_DRIVER_TIMEOUT");
   ::unsetenv("AERON_CLIENT_NAME");
+  ::unsetenv("AERON_CLIENT_RESOURCE_LINGER_DURATION");
+  ::unsetenv("AERON_CLIENT_IDLE_SLEEP_DURATION");
+  ::unsetenv("AERON_CLIENT_PRE_TOUCH_MAPPED_MEMORY");
   EXPECT_EQ(context.directory, "/somewhere");
   EXPECT_EQ(context.driver_timeout, std::chrono::milliseconds{2500});
   EXPECT_EQ(context.client_name, "probe");
+  EXPECT_EQ(context.resource_linger, std::chrono::milliseconds{1500});
+  EXPECT_EQ(context.idle_sleep, std::chrono::milliseconds{2});
+  EXPECT_TRUE(context.pre_touch_mapped_memory);
   EXPECT_EQ(fallback.driver_timeout, std::chrono::seconds{10});
+}
+
+TEST_F(Connecting, refuses_settings_that_cannot_work) {
+  start_driver();
+  Context wrong = context();
+  wrong.keepalive_interval = std::chrono::nanoseconds{0};
+  EXPECT_EQ(Client::connect(wrong).error().code, ErrorCode::kInvalidArgument);
+  wrong = context();
+  wrong.driver_timeout = std::chrono::nanoseconds{-1};
+  EXPECT_EQ(Client::connect(wrong).error().code, ErrorCode::kInvalidArgument);
+  wrong = context();
+  wrong.client_name = "two\nlines";
+  EXPECT_EQ(Client::connect(wrong).error().code, ErrorCode::kInvalidArgument);
 }
 
 class Liveness : public WithDriver {};
@@ -128,6 +150,7 @@ TEST_F(Liveness, a_driver_that_shut_down_closes_the_client) {
   advance_ms(600);
   client_->do_work();
   EXPECT_TRUE(client_->is_closed());
+  EXPECT_EQ(client_->close_reason(), CloseReason::kDriverShutDown);
   ASSERT_EQ(errors_.size(), 1U);
   EXPECT_EQ(errors_[0].code, ErrorCode::kUnreachable);
   EXPECT_TRUE(p.is_closed());
@@ -161,7 +184,8 @@ TEST_F(Liveness, a_conductor_that_was_not_run_closes_the_client) {
   client_->do_work();
   EXPECT_TRUE(client_->is_closed());
   ASSERT_EQ(errors_.size(), 1U);
-  EXPECT_EQ(errors_[0].code, ErrorCode::kTimeout);
+  EXPECT_EQ(errors_[0].code, client_error::kServiceTimeout);
+  EXPECT_EQ(client_->close_reason(), CloseReason::kServiceTimeout);
 }
 
 class ShortLiveness : public WithDriver {

@@ -71,7 +71,11 @@ INSTANTIATE_TEST_SUITE_P(Codes, DriverErrors,
                          ::testing::Values(ErrorCase{1, ErrorCode::kInvalidChannel}, ErrorCase{8, ErrorCode::kUnsupported},
                                            ErrorCase{9, ErrorCode::kUnknownHost}, ErrorCase{10, ErrorCode::kInUse},
                                            ErrorCase{11, ErrorCode::kGeneric}, ErrorCase{12, ErrorCode::kNoSpace},
-                                           ErrorCase{2, ErrorCode::kNotFound}, ErrorCase{777, ErrorCode::kGeneric}));
+                                           ErrorCase{2, client_error::kUnknownSubscription},
+                                           ErrorCase{3, client_error::kUnknownPublication}, ErrorCase{5, client_error::kUnknownCounter},
+                                           ErrorCase{6, ErrorCode::kUnsupported}, ErrorCase{7, client_error::kMalformedCommand},
+                                           ErrorCase{13, client_error::kImageRejected}, ErrorCase{14, client_error::kPublicationRevoked},
+                                           ErrorCase{777, ErrorCode::kGeneric}));
 
 TEST_F(Resources, a_silent_driver_times_a_command_out_and_a_late_answer_is_given_back) {
   driver_->hold_answers(true);
