@@ -5,6 +5,32 @@
 #include <algorithm>
 
 namespace thalweg::conductor {
+namespace {
+
+constexpr std::uint32_t kFinished = 2;  // CommandGuard: the command was answered
+
+bool is_add(std::int32_t type_id) noexcept {
+  using enum shm::Command;
+  switch (static_cast<shm::Command>(type_id)) {
+    case kAddPublication:
+    case kAddExclusivePublication:
+    case kAddSubscription:
+    case kAddCounter:
+    case kAddStaticCounter: return true;
+    default: return false;
+  }
+}
+
+// Whether a slot is in use by the client for something it asked for before that command.
+template <typename Slots>
+bool has_older(const Slots& slots, const shm::CommandCrashes::Id& command) {
+  return std::any_of(slots.begin(), slots.end(), [&command](const auto& slot) {
+    return slot.head.state.load() != shm::Desired::kFree && slot.client_id == command.client_id && slot.registration_id < command.correlation_id;
+  });
+}
+
+}  // namespace
+
 Outcome<std::uint32_t> ClientTable::ensure(std::int64_t client_id) {
   if (const auto found = by_id_.find(client_id); found != by_id_.end()) return found->second;
   const auto slot = world_->clients.allocate();
@@ -107,6 +133,15 @@ void ClientTable::recover() {
     if (owner == by_id_.end() || is_driver_counter(view.type_id)) return;
     world_->clients.record(owner->second).counters.push_back({view.registration_id, view.id});
   });
+  // A predecessor that died at a client's first command may have entered the client without a word. Who was told already hears it once more.
+  const shm::Registry& registry = *world_->registry;
+  const shm::CommandCrashes::Id& command = registry.command_crashes.at_work;
+  const auto client = by_id_.find(command.client_id);
+  if (client == by_id_.end() || !is_add(command.type_id) || registry.command_crashes.is_at_work.load(std::memory_order_acquire) == kFinished) return;
+  const auto& counters = world_->clients.record(client->second).counters;
+  const bool has_counter = std::any_of(counters.begin(), counters.end(), [&command](const OwnedCounter& c) { return c.registration_id < command.correlation_id; });
+  if (has_counter || has_older(registry.publication_refs, command) || has_older(registry.subscriptions, command)) return;
+  world_->clients_out.counter_ready(command.client_id, world_->clients.slot(client->second).heartbeat_counter_id);
 }
 
 }  // namespace thalweg::conductor

@@ -23,6 +23,7 @@ using shm::Command;
 using thalweg::test::StoreSteps;
 
 constexpr std::uint64_t kStepsMax = 20;  // of one command without THALWEG_STEPS=all
+constexpr std::int32_t kStaticType = 1103;
 const std::string kUdp = "aeron:udp?endpoint=127.0.0.1:24325";
 const std::string kManual = "aeron:udp?control-mode=manual";
 const std::string kManualSubscription = "aeron:udp?control-mode=manual";
@@ -71,6 +72,13 @@ class CommandSteps : public ConductorTest, public ::testing::WithParamInterface<
     shm::RemoveRegistration message;
     message.registration_id = registration_id;
     return ask(type, message);
+  }
+  std::int64_t ask_for_static_counter() {
+    shm::AddStaticCounter message;
+    message.type_id = kStaticType;
+    message.registration_id = 4711;
+    message.label = "static";
+    return ask(Command::kAddStaticCounter, message);
   }
   std::int64_t ask_about_destination(Command type, const std::string& channel) {
     shm::DestinationCommand message;
@@ -189,6 +197,11 @@ class CommandSteps : public ConductorTest, public ::testing::WithParamInterface<
       send(Command::kClientClose, message);
     }
     run();
+    std::vector<std::int32_t> fixed;  // they go with the driver only
+    world().counters.for_each([&fixed](const shm::CountersReader::View& view) {
+      if (view.type_id == kStaticType) fixed.push_back(view.id);
+    });
+    for (const std::int32_t id : fixed) world().free_counter(id);
     for (int round = 0; round < 3; ++round) {
       for (const std::uint32_t index : std::vector<std::uint32_t>{world().images.used()}) data_plane->finish_image(index);
       for (const std::uint32_t index : std::vector<std::uint32_t>{world().publications.used()}) data_plane->end_publication(index), data_plane->finish_publication(index);
@@ -264,6 +277,17 @@ const Case kCases[] = {
        message.label = "another";
        return t.ask(Command::kAddCounter, message);
      }},
+    {"add_static_counter", known, [](CommandSteps& t) { return t.ask_for_static_counter(); }},
+    {"add_static_counter_of_a_new_client", nothing, [](CommandSteps& t) { return t.ask_for_static_counter(); }},
+    {"add_static_counter_that_is_there", [](CommandSteps& t) { t.ask_for_static_counter(); }, [](CommandSteps& t) { return t.ask_for_static_counter(); }},
+    {"next_available_session_id", known,
+     [](CommandSteps& t) {
+       shm::GetNextAvailableSessionId message;
+       message.stream_id = 10;
+       return t.ask(Command::kGetNextAvailableSessionId, message);
+     }},
+    {"client_keepalive", known, [](CommandSteps& t) { return t.ask(Command::kClientKeepalive, shm::ClientCommand{}); }},
+    {"terminate_driver", known, [](CommandSteps& t) { return t.ask(Command::kTerminateDriver, shm::TerminateDriver{}); }},
     {"remove_counter", known, [](CommandSteps& t) { return t.ask_to_remove(Command::kRemoveCounter, t.registered); }},
     {"add_destination", [](CommandSteps& t) { t.registered = t.add_publication(kManual); },
      [](CommandSteps& t) { return t.ask_about_destination(Command::kAddDestination, kUdp); }},
