@@ -14,7 +14,7 @@ as_root() {
 
 packages_build=(meson ninja-build ccache g++ gcc pkg-config python3 libdpdk-dev libnuma-dev libhwloc-dev libyaml-cpp-dev libspdlog-dev libfmt-dev
   libcli11-dev nlohmann-json3-dev libexpected-dev libsystemd-dev libcap-dev liburing-dev libzstd-dev liblz4-dev scdoc)
-packages_test=(libgtest-dev libgmock-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev lld-14 llvm-14 shellcheck iproute2 ethtool tcpdump tshark
+packages_test=(libgtest-dev libgmock-dev cmake clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev lld-14 llvm-14 shellcheck iproute2 ethtool tcpdump tshark
   socat iputils-ping procps gzip zlib1g-dev gdb util-linux systemd)
 packages_bench=(libbenchmark-dev linux-perf fio)
 packages_runtime=(librte-meta-all librte-meta-allpmds libnuma1 libhwloc15 libyaml-cpp0.7 libspdlog1.10 libfmt9 libsystemd0 libcap2 liburing2 libzstd1 liblz4-1)
