@@ -18,8 +18,8 @@ Result<SegmentInfo> read_info(FileSystem& files, const std::string& path, std::u
   if (header->ordinal != ordinal) return fail(ErrorCode::kIo, path + ": segment header: ordinal " + std::to_string(header->ordinal) + " at offset 24 is another segment's");
   const auto size = (*file)->size();
   if (!size) return tl::unexpected{size.error()};
-  if (*size < kDataOffset + header->segment_bytes)
-    return fail(ErrorCode::kIo, path + ": only " + std::to_string(*size) + " of " + std::to_string(kDataOffset + header->segment_bytes) + " bytes are there");
+  if (*size < file_bytes(*header))
+    return fail(ErrorCode::kIo, path + ": only " + std::to_string(*size) + " of " + std::to_string(file_bytes(*header)) + " bytes are there");
   return SegmentInfo{path, *header, decode_seal(std::span{pages}.subspan(kSealOffset), ordinal)};
 }
 
@@ -51,7 +51,7 @@ Result<SegmentListing> list_segments(FileSystem& files, const std::string& direc
 Result<std::shared_ptr<Segment>> Segment::open(FileSystem& files, SegmentInfo info, OpenMode mode) {
   auto file = files.open(info.path, mode);
   if (!file) return tl::unexpected{std::move(file.error())};
-  auto mapping = (*file)->map(kDataOffset + info.header.segment_bytes);
+  auto mapping = (*file)->map(file_bytes(info.header));
   if (!mapping) return tl::unexpected{std::move(mapping.error())};
   return std::shared_ptr<Segment>{new Segment{std::move(info), std::move(*file), std::move(*mapping)}};
 }
@@ -62,11 +62,11 @@ Result<std::shared_ptr<Segment>> Segment::create(FileSystem& files, const std::s
   auto file = files.open(temporary, OpenMode::kCreateNew);
   if (!file) return tl::unexpected{std::move(file.error())};
   const auto prepare = [&]() -> Result<std::unique_ptr<Mapping>> {
-    if (auto allocated = (*file)->allocate(kDataOffset + header.segment_bytes); !allocated) return tl::unexpected{std::move(allocated.error())};
+    if (auto allocated = (*file)->allocate(file_bytes(header)); !allocated) return tl::unexpected{std::move(allocated.error())};
     const Page page = encode(header);
     if (auto written = (*file)->write_at(page, 0); !written) return tl::unexpected{std::move(written.error())};
     if (auto synced = (*file)->sync(); !synced) return tl::unexpected{std::move(synced.error())};
-    return (*file)->map(kDataOffset + header.segment_bytes);
+    return (*file)->map(file_bytes(header));
   };
   auto mapping = prepare();
   if (!mapping) {
@@ -121,6 +121,12 @@ Result<void> Segment::seal(const SegmentSummary& summary, bool is_data_synced, s
   if (auto written = file_->write_at(encode(seal), kSealOffset); !written) return written;
   info_.seal = seal;
   return {};
+}
+
+Result<void> Segment::unseal() {
+  if (auto written = file_->write_at(Page{}, kSealOffset); !written) return written;
+  info_.seal.reset();
+  return file_->sync();
 }
 
 }  // namespace thalweg::log

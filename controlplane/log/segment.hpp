@@ -56,13 +56,17 @@ class Segment {
 
   [[nodiscard]] const SegmentInfo& info() const noexcept { return info_; }
   [[nodiscard]] const SegmentHeader& header() const noexcept { return info_.header; }
-  [[nodiscard]] std::span<std::byte> data() const noexcept { return mapping_->bytes().subspan(kDataOffset); }
+  [[nodiscard]] std::span<std::byte> data() const noexcept { return mapping_->bytes().subspan(kDataOffset, header().segment_bytes); }
+  // What lies behind the data: marks and sync points of frames.
+  [[nodiscard]] std::span<std::byte> table() const noexcept { return mapping_->bytes().subspan(kDataOffset + header().segment_bytes); }
   [[nodiscard]] File& file() const noexcept { return *file_; }
   [[nodiscard]] Mapping& mapping() const noexcept { return *mapping_; }
   // Offset in the data behind the last byte that may be something else than zero. Errors: kIo.
   [[nodiscard]] Result<std::uint64_t> content_end(std::uint64_t from);
   // Writes the seal; not synced. Errors: kIo, kNoSpace.
   [[nodiscard]] Result<void> seal(const SegmentSummary& summary, bool is_data_synced, std::int64_t closed_ns);
+  // Takes the seal away, durably: what it vouched for may be changed afterwards. Errors: kIo.
+  [[nodiscard]] Result<void> unseal();
 
  private:
   Segment(SegmentInfo info, std::unique_ptr<File> file, std::unique_ptr<Mapping> mapping)

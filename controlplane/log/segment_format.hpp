@@ -12,7 +12,7 @@
 
 // The files of a shard's directory as bytes: segment header, seal, names. Spec: archive-log 2; docs/reference/log-format.md.
 //
-//   segment file:  | header, 4 KiB | seal, 4 KiB | data, segment_bytes (a power of two) |
+//   segment file:  | header, 4 KiB | seal, 4 KiB | data, segment_bytes (a power of two) | of frames: marks, segment_bytes / 128 | sync points, 4 KiB |
 namespace thalweg::log {
 
 inline constexpr std::uint32_t kFormatVersion = 1;
@@ -42,6 +42,11 @@ struct SegmentHeader {
 };
 static_assert(sizeof(SegmentHeader) == kPageBytes && offsetof(SegmentHeader, crc) == kPageBytes - 4);
 inline constexpr std::uint64_t kSegmentMagic = 0x3130474553474C54U;  // "TLGSEG01" as bytes
+// Length of the segment's file: header, seal, data and, of frames, the table of their marks and the page of sync points (frame_format.hpp).
+inline constexpr std::uint64_t kBytesPerMarkByte = 128;
+[[nodiscard]] constexpr std::uint64_t file_bytes(const SegmentHeader& header) noexcept {
+  return kDataOffset + header.segment_bytes + (header.kind == SegmentKind::kFrames ? header.segment_bytes / kBytesPerMarkByte + kPageBytes : 0);
+}
 
 // Streams of a segment as a Bloom filter: two of 4096 bits for each stream.
 using StreamSet = std::array<std::uint64_t, 64>;
