@@ -29,6 +29,7 @@ class StoredBatch {
  public:
   explicit StoredBatch(std::span<const Entry> entries, std::span<const StoredPayload> payloads = {}) noexcept : entries_{entries}, payloads_{payloads} {}
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  [[nodiscard]] bool is_compressed() const noexcept { return !payloads_.empty(); }  // some of it, at least
   [[nodiscard]] const Entry& entry(std::size_t i) const noexcept { return entries_[i]; }
   [[nodiscard]] StoredPayload payload(std::size_t i) const noexcept { return payloads_.empty() ? StoredPayload{entries_[i].payload} : payloads_[i]; }
   [[nodiscard]] std::uint32_t stored_bytes(std::size_t i) const noexcept { return static_cast<std::uint32_t>(entries_[i].key.size() + payload(i).bytes.size()); }

@@ -28,11 +28,19 @@ inline constexpr std::size_t kOnePassMax = 512;
 // Copies into zeroed memory, up to 7 zeros more than `bytes`, and goes on with `crc` (not yet inverted) over what it copies.
 [[nodiscard]] inline std::uint64_t copy_with_crc(std::byte* to, const std::byte* from, std::size_t bytes, std::uint64_t crc) noexcept {
   const std::size_t words = bytes / 8;
-  for (std::size_t i = 0; i < words; ++i) {
+  const auto copy_word = [&](std::size_t i) {
     const auto word = load_le<std::uint64_t>(from + 8 * i);
     store_le(to + 8 * i, word);
     crc = _mm_crc32_u64(crc, word);
+  };
+  std::size_t done = 0;
+  for (; done + 4 <= words; done += 4) {
+    copy_word(done);
+    copy_word(done + 1);
+    copy_word(done + 2);
+    copy_word(done + 3);
   }
+  for (; done < words; ++done) copy_word(done);
   const std::size_t left = bytes % 8;
   if (left == 0) return crc;
   std::uint64_t rest = 0;
@@ -95,36 +103,67 @@ struct Run {
   std::uint32_t codecs{};        // bit n: there is a record of codec n
 };
 
+// What put_run() does with a record that is not compressed, has no key and is small: nearly every one. `flags`: of a batch's begin and end.
+[[nodiscard]] inline RecordWord put_small_record(std::byte* at, const Entry& entry, std::uint64_t number, std::int64_t timestamp_ns, std::uint64_t flags) noexcept {
+  const std::size_t stored = entry.payload.size();
+  const std::uint64_t words[]{number, static_cast<std::uint64_t>(timestamp_ns), entry.stream | static_cast<std::uint64_t>(static_cast<std::uint32_t>(entry.type)) << 32U, stored | flags << 40U};
+  std::uint64_t crc = 0xFFFFFFFFU;
+  for (std::size_t i = 0; i < 4; ++i) {
+    store_le(at + sizeof(RecordWord) + 8 * i, words[i]);
+    crc = _mm_crc32_u64(crc, words[i]);
+  }
+  std::uint32_t sum = ~static_cast<std::uint32_t>(copy_with_crc(at + kRecordHeaderBytes, entry.payload.data(), stored, crc));
+  if (sum == 0) [[unlikely]] sum = salted_crc(at, kRecordHeaderBytes - sizeof(RecordWord) + stored);
+  return record_word(static_cast<std::int32_t>(stored), sum);
+}
+
 // Writes all records of `batch` one behind the other, and publishes all but the first. `now` says the time of entries that have none: asked at most once.
-// `each(i, header, offset)` is called for each, in their order. Preconditions: not empty; zeroed memory with room for all.
+// `each(i, entry, number, timestamp_ns, offset)` is called for each, in their order. Preconditions: not empty; zeroed memory with room for all.
 template <typename Now, typename Each>
-[[nodiscard]] inline Run put_run(std::byte* first, const StoredBatch& batch, const RunStart& start, Now now, Each each) noexcept {
+[[nodiscard]] inline Run put_run(std::byte* const first, const StoredBatch& batch, const RunStart& start, Now now, Each each) noexcept {
   constexpr std::size_t kAhead = 512;  // bytes: the CPU's own prefetcher stops at each page
-  Run run;
-  std::optional<std::int64_t> now_ns;
+  Run run{.first_word = 0, .bytes = 0, .stored_bytes = 0, .original_bytes = 0, .first_timestamp_ns = 0, .last_timestamp_ns = 0, .codecs = 0};
+  std::int64_t now_ns = 0;
+  bool is_now_known = false;
   std::int64_t timestamp_ns = start.timestamp_ns;
+  std::uint64_t stored_bytes = 0;
   std::byte* at = first;
   const std::size_t count = batch.size();
+  const bool is_compressed = batch.is_compressed();
   for (std::size_t i = 0; i < count; ++i) {
     const Entry& entry = batch.entry(i);
-    if (!entry.timestamp_ns && !now_ns) now_ns = now();
-    timestamp_ns = std::max(timestamp_ns, entry.timestamp_ns ? *entry.timestamp_ns : *now_ns);
-    const RecordHeader header = batch.header(i, start.entry + i, timestamp_ns, start.begins_batch && i == 0, start.ends_batch && i + 1 == count);
+    if (!entry.timestamp_ns && !is_now_known) {
+      now_ns = now();
+      is_now_known = true;
+    }
+    timestamp_ns = std::max(timestamp_ns, entry.timestamp_ns ? *entry.timestamp_ns : now_ns);
+    const bool begins = start.begins_batch && i == 0;
+    const bool ends = start.ends_batch && i + 1 == count;
     __builtin_prefetch(at + kAhead, 1);
-    const RecordWord word = put_record_inline(at, header, entry.key, batch.payload(i).bytes);
+    RecordWord word = 0;
+    if (!is_compressed && entry.key.empty() && entry.payload.size() <= kOnePassMax) [[likely]] {
+      word = put_small_record(at, entry, start.entry + i, timestamp_ns, static_cast<std::uint64_t>(begins) * record_flag::kBeginBatch + static_cast<std::uint64_t>(ends) * record_flag::kEndBatch);
+      stored_bytes += entry.payload.size();
+    } else {
+      const RecordHeader header = batch.header(i, start.entry + i, timestamp_ns, begins, ends);
+      word = put_record(at, header, entry.key, batch.payload(i).bytes);
+      stored_bytes += static_cast<std::uint32_t>(header.length);
+      run.original_bytes += header.original_length - static_cast<std::uint32_t>(header.length);  // what compression saved
+      run.codecs |= 1U << header.codec;
+    }
     if (i == 0) {
       run.first_word = word;
       run.first_timestamp_ns = timestamp_ns;
     } else {
       publish_record(at, word);
     }
-    each(i, header, static_cast<std::uint64_t>(at - first));
-    run.stored_bytes += static_cast<std::uint32_t>(header.length);
-    run.original_bytes += header.original_length;
-    run.codecs |= 1U << header.codec;
-    at += record_span(static_cast<std::uint32_t>(header.length));
+    each(i, entry, start.entry + i, timestamp_ns, static_cast<std::uint64_t>(at - first));
+    at += record_span(static_cast<std::uint32_t>(word));
   }
+  if (!is_compressed) run.codecs = 1U << static_cast<unsigned>(Codec::kNone);
   run.bytes = static_cast<std::uint64_t>(at - first);
+  run.stored_bytes = stored_bytes;
+  run.original_bytes += stored_bytes;
   run.last_timestamp_ns = timestamp_ns;
   return run;
 }

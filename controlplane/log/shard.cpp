@@ -195,11 +195,11 @@ void Shard::put_run(const StoredBatch& batch, bool begins, bool ends) {
   std::uint32_t indexed = 0;
   std::size_t next_node = index_.until_next_node();
   std::uint32_t stream = ~batch.entry(0).stream;
-  const auto each = [&](std::size_t i, const RecordHeader& header, std::uint64_t offset) {
-    if (header.stream != stream) add_stream(summary_.streams, stream = header.stream);
-    if (i != next_node) return;
+  const auto each = [&](std::size_t i, const Entry& entry, std::uint64_t number, std::int64_t timestamp_ns, std::uint64_t offset) {
+    if (entry.stream != stream) add_stream(summary_.streams, stream = entry.stream);
+    if (i != next_node) [[likely]] return;
     index_.add_without_node(static_cast<std::uint32_t>(i) - indexed);
-    index_.add(header, tail_.offset + offset);
+    index_.add({.entry = number, .timestamp_ns = timestamp_ns, .stream = entry.stream}, tail_.offset + offset);
     indexed = static_cast<std::uint32_t>(i) + 1;
     next_node = i + 1 + index_.until_next_node();
   };

@@ -215,7 +215,7 @@ Result<Reservation> SharedShard::reserve_locked(const StoredBatch& batch, std::u
 void SharedShard::fill(const Reservation& mine, const StoredBatch& batch) {
   std::byte* const first = active_->data().data() + (mine.position - active_->header().base_position);
   mark_reserved(first, mine);
-  const Run run = put_run(first, batch, {.entry = mine.entry, .timestamp_ns = mine.timestamp_ns}, [this] { return clock_ns_; }, [](std::size_t, const RecordHeader&, std::uint64_t) {});
+  const Run run = put_run(first, batch, {.entry = mine.entry, .timestamp_ns = mine.timestamp_ns}, [this] { return clock_ns_; }, [](std::size_t, const Entry&, std::uint64_t, std::int64_t, std::uint64_t) {});
   publish_record(first, run.first_word);
   bytes_since_sync_ += mine.bytes;
   statistics_.add(Statistic::kBatches);
