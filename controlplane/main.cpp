@@ -15,6 +15,7 @@
 #include "config/schema/process_start.hpp"
 #include "controlplane/api/control_client.hpp"
 #include "controlplane/api/control_server.hpp"
+#include "controlplane/archive/archive_verbs.hpp"
 #include "controlplane/conductor/conductor.hpp"
 #include "controlplane/conductor/control_verbs.hpp"
 #include "dataplane/base/privileges.hpp"
@@ -102,6 +103,31 @@ void link_socket(const std::string& socket, const std::string& directory) {
   if (::symlink(socket.c_str(), usual.c_str()) != 0) log::warn("control_socket_not_linked", {{"link", usual}, {"socket", socket}});
 }
 
+void log_event(const archive::Event& event) {
+  const std::string recording = event.recording < 0 ? "none" : std::to_string(event.recording);
+  switch (event.level) {
+    case archive::Event::Level::kInfo: return log::info(event.name, {{"recording", recording}, {"text", event.text}});
+    case archive::Event::Level::kWarn: return log::warn(event.name, {{"recording", recording}, {"text", event.text}});
+    case archive::Event::Level::kError: return log::error(event.name, {{"recording", recording}, {"text", event.text}});
+  }
+}
+
+// Streams run without their archive: a disk that fails is no reason to refuse clients. `why_not`: what its verbs answer then.
+std::unique_ptr<archive::Archive> start_archive(const config::Config& config, const std::string& directory, Error& why_not) {
+  if (config.archive.directory.empty()) {
+    why_not = {ErrorCode::kNotFound, "this instance has no archive", "archive.directory of the configuration gives it one"};
+    return nullptr;
+  }
+  auto archive = archive::Archive::start(archive_settings(config, directory), log_event);
+  if (archive) {
+    log::info("archive_started", {{"directory", config.archive.directory}});
+    return std::move(*archive);
+  }
+  why_not = std::move(archive.error()).with_context("the archive did not start");
+  log::error("archive_not_started", {{"directory", config.archive.directory}, {"text", why_not.message}});
+  return nullptr;
+}
+
 int report(const Error& error) { return config::report_failure(kName, error); }
 
 int serve(const config::Loaded& loaded, const std::string& directory, host::InstanceFiles& files) {
@@ -121,10 +147,14 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   if (!conductor) return report(conductor.error());
   worker.start();
   lookups.start("tw-lookups");
+  Error why_no_archive;
+  std::unique_ptr<archive::Archive> archive = start_archive(config, directory, why_no_archive);
+  const archive::ArchiveVerbs archive_verbs{archive.get(), std::move(why_no_archive)};
   conductor::ControlVerbs verbs{**conductor,
                                 {.effective_config = config::to_yaml(loaded, true),
                                  .terminate = [] { stop_wanted.store(Stop::kStop, std::memory_order_relaxed); },
-                                 .set_log_level = log::set_level}};
+                                 .set_log_level = log::set_level,
+                                 .archive = [&archive_verbs](const api::Request& request) { return archive_verbs.run(request); }}};
   const std::string socket = config.control_plane.socket.empty() ? api::default_socket_path(directory) : config.control_plane.socket;
   auto server = api::ControlServer::start({socket, config.instance.group}, [&verbs](const api::Request& request) { return verbs.run(request); });
   if (!server) return report(server.error());
@@ -137,6 +167,7 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   const Stop reason = run(**conductor);
   ::sd_notify(0, "STOPPING=1");
   server->reset();
+  archive.reset();
   worker.stop();
   lookups.stop();
   if (reason == Stop::kStop) (*conductor)->close(read_clocks());

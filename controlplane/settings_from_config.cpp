@@ -99,6 +99,16 @@ conductor::NameSettings name_settings(const config::Names& names) {
   return result;
 }
 
+log::SyncPolicy sync_policy(config::ArchiveSync sync) noexcept {
+  switch (sync) {
+    case config::ArchiveSync::kNone: return log::SyncPolicy::kNone;
+    case config::ArchiveSync::kInterval: return log::SyncPolicy::kPeriodic;
+    case config::ArchiveSync::kSegment: return log::SyncPolicy::kEverySegment;
+    case config::ArchiveSync::kBlock: return log::SyncPolicy::kEveryBatch;
+  }
+  return log::SyncPolicy::kPeriodic;
+}
+
 }  // namespace
 
 conductor::Settings conductor_settings(const config::Config& config, const std::string& directory) {
@@ -136,6 +146,27 @@ host::InstanceOptions instance_options(const config::Config& config, const std::
   options.driver_timeout_ms = control.driver_timeout_ns / kMillisecond_ns;
   options.delete_on_start = config.instance.delete_on_start;
   return options;
+}
+
+archive::Settings archive_settings(const config::Config& config, const std::string& directory) {
+  const config::Archive& from = config.archive;
+  archive::Settings settings;
+  settings.directory = from.directory;
+  settings.instance_directory = directory;
+  settings.segment_bytes = from.segment_length_bytes;
+  settings.sync = sync_policy(from.sync);
+  settings.sync_interval_ns = from.sync_interval_ns;
+  settings.recordings_max = from.max_active_recordings;
+  settings.low_space_bytes = from.low_space_bytes;
+  settings.retention_interval_ns = from.retention_interval_ns;
+  for (const config::RecordedStream& stream : from.recordings) {
+    archive::Wish wish{.name = stream.name, .channel = stream.channel, .stream_id = stream.stream, .keep = {}};
+    wish.is_local = stream.source == config::RecordingSource::kLocal;
+    wish.drops_when_slow = stream.on_slow == config::OnSlow::kDrop;
+    wish.keep = {stream.retention.max_age_ns, stream.retention.max_size_bytes, stream.retention.min_segments};
+    settings.wishes.push_back(std::move(wish));
+  }
+  return settings;
 }
 
 host::LogStore::Options log_options(const config::Config& config, const std::string& directory, const std::string& hugetlbfs) {

@@ -1,5 +1,6 @@
 #pragma once
 #include "config/schema/config.hpp"
+#include "controlplane/archive/settings.hpp"
 #include "controlplane/conductor/settings.hpp"
 #include "controlplane/host/instance_directory.hpp"
 #include "controlplane/host/log_store.hpp"
@@ -9,6 +10,8 @@ namespace thalweg {
 
 [[nodiscard]] conductor::Settings conductor_settings(const config::Config& config, const std::string& directory);
 [[nodiscard]] host::InstanceOptions instance_options(const config::Config& config, const std::string& directory);
+// Precondition: config.archive.directory is not empty.
+[[nodiscard]] archive::Settings archive_settings(const config::Config& config, const std::string& directory);
 // `hugetlbfs`: the mount to use, "" = none.
 [[nodiscard]] host::LogStore::Options log_options(const config::Config& config, const std::string& directory, const std::string& hugetlbfs);
 

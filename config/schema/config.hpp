@@ -181,6 +181,31 @@ struct Names {                           // driver names, wire-protocol section 
   std::int64_t bootstrap_resolution_interval_ns{10'000'000'000};
   std::int64_t re_resolution_interval_ns{1'000'000'000};  // of channels' names; 0 = never
 };
+enum class RecordingSource : std::uint8_t { kRemote, kLocal };
+enum class ArchiveSync : std::uint8_t { kNone, kInterval, kSegment, kBlock };
+struct RecordingRetention {              // 0: no such limit
+  std::int64_t max_age_ns{0};
+  std::uint64_t max_size_bytes{0};
+  std::uint32_t min_segments{2};
+};
+struct RecordedStream {                  // a stream that the archive records whenever it is there
+  std::string name;
+  std::string channel;
+  std::int32_t stream{};
+  RecordingSource source{RecordingSource::kRemote};
+  OnSlow on_slow{OnSlow::kBlock};
+  RecordingRetention retention;
+};
+struct Archive {
+  std::string directory;                 // "" = no archive
+  std::uint64_t segment_length_bytes{128U << 20};
+  ArchiveSync sync{ArchiveSync::kInterval};
+  std::int64_t sync_interval_ns{1'000'000'000};
+  std::uint32_t max_active_recordings{128};
+  std::uint64_t low_space_bytes{0};      // 0 = one segment
+  std::int64_t retention_interval_ns{10'000'000'000};
+  std::vector<RecordedStream> recordings;
+};
 struct Logging {
   std::string level{"info"};
   std::string format{"text"};            // text json
@@ -196,6 +221,7 @@ struct Config {
   ControlPlane control_plane;
   Memory memory;
   Names names;
+  Archive archive;
   Logging logging;
 };
 

@@ -121,6 +121,9 @@ void decode(Map& map, ControlPlane& c);
 void decode(Map& map, LogPool& c);
 void decode(Map& map, Memory& c);
 void decode(Map& map, Names& c);
+void decode(Map& map, RecordingRetention& c);
+void decode(Map& map, RecordedStream& c);
+void decode(Map& map, Archive& c);
 void decode(Map& map, Logging& c);
 
 }  // namespace thalweg::config

@@ -461,6 +461,22 @@ void check_names(const Config& config, Findings& findings) {
   }
 }
 
+void check_archive(const Archive& archive, Findings& findings) {
+  if (archive.directory.empty() && !archive.recordings.empty())
+    findings.error_at("archive.recordings", "recordings need archive.directory, where they are kept", {"archive.directory"});
+  for (std::size_t i = 0; i < archive.recordings.size(); ++i) {
+    const RecordedStream& stream = archive.recordings[i];
+    if (!stream.channel.starts_with("aeron:udp?") && stream.channel != "aeron:ipc" && !stream.channel.starts_with("aeron:ipc?"))
+      findings.error_at(path_of("archive.recordings", i, "channel"), "'" + stream.channel + "' is no channel of the form aeron:udp?endpoint=... or aeron:ipc");
+    for (std::size_t j = 0; j < i; ++j) {
+      const RecordedStream& other = archive.recordings[j];
+      if (stream.name == other.name) findings.error_at(path_of("archive.recordings", i, "name"), "the name '" + stream.name + "' is used twice", {path_of("archive.recordings", j, "name")});
+      if (stream.channel == other.channel && stream.stream == other.stream && stream.source == other.source)
+        findings.error_at(path_of("archive.recordings", i), "this records what '" + other.name + "' does", {path_of("archive.recordings", i, "source"), path_of("archive.recordings", j)});
+    }
+  }
+}
+
 }  // namespace
 
 bool are_ends_of_one_link(const Port& a, const Port& b) {
@@ -479,6 +495,7 @@ void check_rules(const Config& config, Findings& findings) {
   check_feeds(config.feeds, findings);
   check_memory(config.memory, findings);
   check_names(config, findings);
+  check_archive(config.archive, findings);
 }
 
 }  // namespace thalweg::config

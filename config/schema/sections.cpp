@@ -45,6 +45,7 @@ void decode(Map& map, Config& c) {
   map.section("names", c.names,
               "What hosts in channels are called. With a name of its own this appliance tells others where it is and learns from them who is where, "
               "without a name server and in the stock drivers' way; a host that no driver is called is asked of the system's resolver.");
+  map.section("archive", c.archive, "Streams recorded to disk, whose files other programs read and `thalweg archive` shows.");
   map.section("logging", c.logging, "What the processes write to standard error (to the journal under systemd).");
 }
 
@@ -334,6 +335,46 @@ void decode(Map& map, Names& c) {
   map.optional("re-resolution-interval", c.re_resolution_interval_ns, rule::zero_or(rule::duration(10 * kMillisecond_ns, kDay_ns)),
                "How often the names in the channels of running streams are looked at: where nothing was heard for 5 s the name is resolved again, and the "
                "stream follows its new address. 0: never.");
+}
+
+void decode(Map& map, RecordingRetention& c) {
+  map.optional("max-age", c.max_age_ns, rule::zero_or(rule::duration(kSecond_ns, 36'500 * kDay_ns)),
+               "A segment goes when its newest frame is older than this. 0: frames may have any age.");
+  map.optional("max-size", c.max_size_bytes, rule::zero_or(rule::size(64 * kKiB, 1'048'576 * kGiB)),
+               "The oldest segments of each recording go until its files take no more than this. 0: it may have any size.");
+  map.optional("min-segments", c.min_segments, rule::count(0, kUint32Max), "So many closed segments of each recording stay, whatever the other keys say.");
+}
+
+void decode(Map& map, RecordedStream& c) {
+  map.required("name", c.name, rule::name(), "Unique in this file; recordings and log messages have it.");
+  map.required("channel", c.channel, rule::text(),
+               "The channel, as a subscription would write it: aeron:udp?endpoint=10.0.0.2:40123, or aeron:ipc. Each session on it is a recording of its own.");
+  map.required("stream", c.stream, rule::count(kInt32Min, kInt32Max), "The stream id.");
+  map.optional("source", c.source, rule::choice({"remote", "local"}),
+               "`remote` records what is received. `local` records what this machine's own publications send, as a spy, without a network in between; aeron:ipc is always "
+               "local.");
+  map.optional("on-slow", c.on_slow, rule::choice({"block", "drop"}),
+               "When the disk cannot keep up: `block` holds the publisher back like any other subscriber and loses nothing; `drop` lets the stream go on without the archive after "
+               "untethered-window-limit-timeout, and a new recording begins where it joins again.");
+  map.section("retention", c.retention,
+              "What of it is kept. Whole segments are deleted, the oldest first, never the one that is written to.");
+}
+
+void decode(Map& map, Archive& c) {
+  map.optional("directory", c.directory, rule::path(),
+               "Where recordings are kept: a directory of their own on a disk, not on tmpfs. One archive at a time uses it. Empty: there is no archive.");
+  map.optional("segment-length", c.segment_length_bytes, rule::power_of_two(64 * kKiB, kGiB),
+               "Recordings are files of this size, allocated before they are written. A stream with longer terms has segments of one term.");
+  map.optional("sync", c.sync, rule::choice({"none", "interval", "segment", "block"}),
+               "When recorded frames are made durable: `none` leaves it to the kernel, `interval` does it every sync-interval, `segment` at the end of each, `block` after each "
+               "block of frames taken from the stream. Whatever it says, frames that were recorded survive the death of every process.");
+  map.optional("sync-interval", c.sync_interval_ns, rule::duration(kMillisecond_ns, kDay_ns), "How much may be lost with the machine's power when sync is `interval`.");
+  map.optional("max-active-recordings", c.max_active_recordings, rule::count(1, 16'384), "Streams recorded at once; more are refused.");
+  map.optional("low-space", c.low_space_bytes, rule::zero_or(rule::size(64 * kKiB, 1'024 * kGiB)),
+               "With less than this free on the file system no recording is begun, and those that need a new segment end. Those of this file begin again when there is twice as much. "
+               "0: one segment.");
+  map.optional("retention-interval", c.retention_interval_ns, rule::duration(100 * kMillisecond_ns, kDay_ns), "How often segments are looked at for what may be deleted.");
+  map.list("recordings", c.recordings, "Streams to record whenever they are there, with no application at all.");
 }
 
 void decode(Map& map, Logging& c) {

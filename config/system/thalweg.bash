@@ -2,7 +2,7 @@
 _thalweg_grammar() {
   case $1 in
     '')
-      verbs='up media-driver stream stat drops errors loss top capture trace route names host config support-bundle pub sub ping pong bench'
+      verbs='up media-driver stream stat drops errors loss top capture trace archive route names host config support-bundle pub sub ping pong bench'
       options='--help --version --directory --json'
       valued='--directory'
       files='--directory'
@@ -90,6 +90,76 @@ _thalweg_grammar() {
       options='--help --port --file --type --session --stream --count --duration --socket'
       valued='--port --file --type --session --stream --count --duration --socket'
       files='--file --socket'
+      takes_files=0
+      ;;
+    'archive')
+      verbs='status record stop truncate purge list describe dump verify'
+      options='--help'
+      valued=''
+      files=''
+      takes_files=0
+      ;;
+    'archive status')
+      verbs=''
+      options='--help --socket --watch'
+      valued='--socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive record')
+      verbs=''
+      options='--help --channel --stream --local --on-slow --socket'
+      valued='--channel --stream --on-slow --socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive stop')
+      verbs=''
+      options='--help --number --socket'
+      valued='--number --socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive truncate')
+      verbs=''
+      options='--help --yes --socket'
+      valued='--socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive purge')
+      verbs=''
+      options='--help --yes --socket'
+      valued='--socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive list')
+      verbs=''
+      options='--help --archive --socket --stream --session --channel --name --active --watch'
+      valued='--archive --socket --stream --session --channel --name'
+      files='--archive --socket'
+      takes_files=0
+      ;;
+    'archive describe')
+      verbs=''
+      options='--help --archive --socket --watch'
+      valued='--archive --socket'
+      files='--archive --socket'
+      takes_files=0
+      ;;
+    'archive dump')
+      verbs=''
+      options='--help --from --to --count --archive --socket'
+      valued='--from --to --count --archive --socket'
+      files='--archive --socket'
+      takes_files=0
+      ;;
+    'archive verify')
+      verbs=''
+      options='--help --archive --socket'
+      valued='--archive --socket'
+      files='--archive --socket'
       takes_files=0
       ;;
     'route')

@@ -215,6 +215,7 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   register_top(*root, context);
   register_capture(*root, context);
   register_trace(*root, context);
+  register_archive(*root, context);
   register_route(*root, context);
   register_names(*root, context);
   register_host(*root, context);

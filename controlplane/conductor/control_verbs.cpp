@@ -228,6 +228,7 @@ Result<Json> ControlVerbs::run(const api::Request& request) {
     if (auto set = options_.set_log_level(*level); !set) return tl::unexpected{std::move(set).error()};
     return Json::object({{"level", *level}});
   }
+  if (request.verb.starts_with("archive-") && options_.archive) return options_.archive(request);
   return fail(ErrorCode::kInvalidArgument, "unknown verb '" + request.verb + "'",
               "known are status, names, resolve, config, capture-start, capture-stop, capture-status, terminate, log-level");
 }

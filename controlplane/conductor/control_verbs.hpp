@@ -7,7 +7,8 @@
 
 namespace thalweg::conductor {
 
-// The verbs of the control socket: status, names, resolve, config, capture-start, capture-stop, capture-status, terminate, log-level.
+// The verbs of the control socket: status, names, resolve, config, capture-start, capture-stop, capture-status, terminate, log-level,
+// and those of the archive.
 // run() is called on the socket's thread; what touches the registry runs on the conductor's.
 class ControlVerbs {
  public:
@@ -15,6 +16,7 @@ class ControlVerbs {
     std::string effective_config;                                  // YAML, as the process runs it
     std::function<void()> terminate;                               // any thread
     std::function<Result<void>(const std::string& level)> set_log_level;
+    std::function<Result<api::Json>(const api::Request&)> archive;  // verbs that begin with "archive-"; may be empty. Any thread
   };
   ControlVerbs(Conductor& conductor, Options options);
   // Errors: kInvalidArgument (unknown verb or argument), kNotFound (port, capture), kTimeout (the conductor hangs), those of the verb.

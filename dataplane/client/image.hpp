@@ -49,6 +49,7 @@ class Image {
   [[nodiscard]] const std::string& source_identity() const noexcept { return source_identity_; }
   [[nodiscard]] std::int32_t initial_term_id() const noexcept { return mapping_->initial_term_id; }
   [[nodiscard]] std::int32_t term_length() const noexcept { return log_.term_length(); }                    // bytes
+  [[nodiscard]] std::int32_t mtu_length() const noexcept { return mapping_->max_payload_length + frame::kHeaderLength; }  // bytes
   [[nodiscard]] std::int32_t max_message_length() const noexcept { return mapping_->max_message_length; }   // bytes
   [[nodiscard]] std::int32_t subscriber_position_id() const noexcept { return position_counter_id_; }
   [[nodiscard]] std::int64_t join_position() const noexcept { return join_position_; }

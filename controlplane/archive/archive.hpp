@@ -1,0 +1,68 @@
+#pragma once
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "controlplane/archive/recorder.hpp"
+
+namespace thalweg::archive {
+
+// The archive of an instance: an ordinary client of its media driver, on threads of its own. One records, one waits for the disk. Spec: archive-log 16.4.
+class Archive {
+ public:
+  // Opens the directory (created when missing), ends what a crash left open and starts the threads. They wait for the driver. Errors: kInUse when another
+  // archive has the directory; kVersion, kIo, kNoSpace, kPermission.
+  [[nodiscard]] static Result<std::unique_ptr<Archive>> start(Settings settings, EventSink events);
+  // Ends all recordings and the threads.
+  ~Archive();
+  Archive(const Archive&) = delete;
+  Archive& operator=(const Archive&) = delete;
+
+  // What a task may use; valid inside it only.
+  struct World {
+    Recorder& recorder;
+    RecordingCatalog& catalog;
+    log::FileSystem& files;
+    const Settings& settings;
+    bool is_connected;
+  };
+  // Runs `task` on the archive's thread. Any thread; returns at once.
+  void post(std::function<void(World&)> task);
+  [[nodiscard]] const Settings& settings() const noexcept { return settings_; }
+
+ private:
+  Archive(Settings settings, EventSink events);
+  void run();
+  void run_disk();
+  void connect();
+  [[nodiscard]] bool run_tasks();
+  void rest(bool has_worked);
+  void tell(Event::Level level, const char* name, std::string text) const;
+
+  const Settings settings_;
+  const EventSink events_;
+  std::unique_ptr<log::FileSystem> files_;
+  log::SystemClock clock_;
+  std::optional<RecordingCatalog> catalog_;
+  std::unique_ptr<Recorder> recorder_;
+
+  // The archive's thread.
+  std::optional<client::Client> client_;
+  std::int64_t next_connect_ns_{};
+  unsigned idle_turns_{};
+
+  std::mutex mutex_;
+  std::condition_variable wanted_;      // a task, or the end
+  std::condition_variable disk_wanted_; // the end
+  std::vector<std::function<void(World&)>> tasks_;
+  bool stop_{};
+  std::thread thread_;
+  std::thread disk_thread_;
+};
+
+}  // namespace thalweg::archive
