@@ -279,7 +279,13 @@ const Case kCases[] = {
      }},
     {"add_static_counter", known, [](CommandSteps& t) { return t.ask_for_static_counter(); }},
     {"add_static_counter_of_a_new_client", nothing, [](CommandSteps& t) { return t.ask_for_static_counter(); }},
-    {"add_static_counter_that_is_there", [](CommandSteps& t) { t.ask_for_static_counter(); }, [](CommandSteps& t) { return t.ask_for_static_counter(); }},
+    // With a registration of its own: a client that has nothing else is told once more of its heartbeat counter.
+    {"add_static_counter_that_is_there",
+     [](CommandSteps& t) {
+       known(t);
+       t.ask_for_static_counter();
+     },
+     [](CommandSteps& t) { return t.ask_for_static_counter(); }},
     {"next_available_session_id", known,
      [](CommandSteps& t) {
        shm::GetNextAvailableSessionId message;
