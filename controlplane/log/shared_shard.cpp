@@ -208,6 +208,7 @@ Result<Reservation> SharedShard::reserve_locked(const StoredBatch& batch, std::u
                            .bytes = static_cast<std::uint32_t>(bytes), .entries = static_cast<std::uint32_t>(batch.size())};
     reservations_.announce(slot_, mine);
     if (reservations_.advance_tail(seen, {seen.ordinal, seen.entries + batch.size(), seen.offset + bytes, std::max(seen.timestamp_ns, newest_ns)})) return mine;
+    reservations_.clear(slot_);  // somebody else has the place: who rotates must not wait for us while we wait for the rotation
   }
 }
 
