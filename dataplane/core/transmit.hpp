@@ -315,10 +315,10 @@ class LanePort final : public IpHost::Output, private Reassembly::Buffers {
 };
 
 // Datagrams of a log are multiples of 32 bytes; the short ones are not worth a call.
+inline constexpr std::size_t kInlineCopyMax = 512;
 inline void copy_payload(std::byte* to, std::span<const std::byte> payload) noexcept {
   constexpr std::size_t kPiece = 32;
-  constexpr std::size_t kInlineMax = 512;
-  if (payload.size() > kInlineMax || payload.size() % kPiece != 0) {
+  if (payload.size() > kInlineCopyMax || payload.size() % kPiece != 0) {
     std::memcpy(to, payload.data(), payload.size());
     return;
   }
@@ -332,8 +332,10 @@ rte_mbuf* LanePort::build(const Destination& destination, std::span<const std::b
     counters_.add(shm::LaneCounter::kDropNoBuffer);
     return nullptr;
   }
-  auto* const out = rte_pktmbuf_mtod(frame, std::byte*);
   const std::size_t header = destination.header.length();
+  // A long payload begins with a cache line, as it does in the log, and is copied by whole lines; for a short one that would be a line more.
+  if (payload.size() > kInlineCopyMax) frame->data_off = static_cast<std::uint16_t>(RTE_PKTMBUF_HEADROOM - header);
+  auto* const out = rte_pktmbuf_mtod(frame, std::byte*);
   destination.header.write(out, payload.size());
   copy_payload(out + header, payload);
   finish(out + header);
