@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstring>
 
-#include "controlplane/log/catalog.hpp"
 #include "controlplane/log/crc32c.hpp"
 #include "controlplane/log/frame_recovery.hpp"
 #include "controlplane/log/shared_lock.hpp"
@@ -55,12 +54,8 @@ FrameLog::FrameLog(FileSystem& files, const Clock& clock, std::string directory,
 
 Result<std::unique_ptr<FrameLog>> FrameLog::open(FileSystem& files, const Clock& clock, std::string directory, const FrameLogOptions& options) {
   if (auto valid = validate(options); !valid) return tl::unexpected{std::move(valid.error())};
-  if (auto made = files.create_directory(directory); !made) return tl::unexpected{std::move(made.error())};
-  auto lock = files.open(directory + "/" + kWritersLockName, OpenMode::kCreate);
+  auto lock = claim_for_one_writer(files, directory, "recording");
   if (!lock) return tl::unexpected{std::move(lock.error())};
-  const auto locked = (*lock)->try_lock(0, kWriterSlots);
-  if (!locked) return tl::unexpected{locked.error()};
-  if (!*locked) return fail(ErrorCode::kInUse, directory + ": another writer has this recording open", "stop it first, or open it for reading");
   auto coordination = Coordination::open_or_create(files, directory, static_cast<std::uint32_t>(options.log_id), clock.epoch_ns());
   if (!coordination) return tl::unexpected{std::move(coordination.error())};
   std::unique_ptr<FrameLog> log{new FrameLog{files, clock, std::move(directory), options, std::move(*lock), std::move(*coordination)}};
@@ -391,28 +386,12 @@ RetentionShard FrameLog::retention_state(std::span<const PositionRange> pinned) 
 Result<std::uint64_t> FrameLog::delete_oldest(std::size_t count) {
   const std::lock_guard guard{mutex_};
   if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
-  std::uint64_t bytes = 0;
-  for (count = std::min(count, segments_.size() - 1); count > 0; --count) {
-    bytes += file_bytes(segments_.front().info.header);
-    to_remove_.push_back(segments_.front().info.path);
-    segments_.erase(segments_.begin());
-  }
-  if (to_remove_.empty()) return bytes;
-  coordination_.count_change();
-  auto removed = remove_files_locked();
-  coordination_.count_change();  // who listed the directory in between looks again
+  const auto taken = removals_.take_oldest(segments_, count);
+  if (removals_.is_empty()) return 0;
+  auto removed = removals_.carry_out(files_, directory_, coordination_);
   save_catalog_locked();
   if (!removed) return tl::unexpected{std::move(removed.error())};
-  if (auto synced = files_.sync_directory(directory_); !synced) return tl::unexpected{std::move(synced.error())};
-  return bytes;
-}
-
-Result<void> FrameLog::remove_files_locked() {
-  while (!to_remove_.empty()) {
-    if (auto removed = files_.remove(to_remove_.front()); !removed && removed.error().code != ErrorCode::kNotFound) return removed;
-    to_remove_.erase(to_remove_.begin());
-  }
-  return {};
+  return taken.bytes;
 }
 
 Result<void> FrameLog::truncate(std::uint64_t position) {
@@ -475,19 +454,9 @@ Result<void> FrameLog::cut(std::uint64_t position) {
   return {};
 }
 
-// As a shard's: a help only.
+// A help only.
 void FrameLog::save_catalog_locked() noexcept {
-  Catalog catalog;
-  bool is_whole = true;
-  for (const KnownSegment& known : segments_) {
-    CatalogEntry entry = catalog_entry(known.info);
-    if (known.is_closed) {
-      entry.summary = known.summary;
-      entry.state = SegmentState::kClosed;
-    }
-    is_whole = catalog.add(entry) && is_whole;
-  }
-  if (is_whole) static_cast<void>(save_catalog(files_, directory_, static_cast<std::uint32_t>(options_.log_id), catalog));
+  static_cast<void>(save_catalog(files_, directory_, static_cast<std::uint32_t>(options_.log_id), segments_));
 }
 
 std::uint64_t FrameLog::first_position() const {

@@ -11,6 +11,7 @@
 #include "controlplane/log/clock.hpp"
 #include "controlplane/log/coordination.hpp"
 #include "controlplane/log/frame_format.hpp"
+#include "controlplane/log/known_segments.hpp"
 #include "controlplane/log/options.hpp"
 #include "controlplane/log/recovery.hpp"
 #include "controlplane/log/retention.hpp"
@@ -89,7 +90,6 @@ class FrameLog {
   [[nodiscard]] SegmentHeader next_header() const;
   [[nodiscard]] Result<void> start_next_segment(std::unique_lock<std::mutex>& lock);
   [[nodiscard]] Result<void> close_active_locked();
-  [[nodiscard]] Result<void> remove_files_locked();
   [[nodiscard]] Result<void> make_durable(std::uint64_t position);
   [[nodiscard]] bool is_sync_due_locked() const noexcept;
   [[nodiscard]] bool is_synced_on_rotation() const noexcept { return options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit; }
@@ -124,7 +124,7 @@ class FrameLog {
   std::uint64_t synced_position_{};          // tail when the last sync was begun
   std::int64_t last_sync_ns_{};              // monotonic, of that
   std::uint64_t prepared_to_{};              // offset in the active one
-  std::vector<std::string> to_remove_;
+  Removals removals_;
   bool is_closed_{};
   std::optional<Error> broken_;
 };

@@ -14,11 +14,9 @@ class FrameRecovery {
   Result<RecoveredFrames> run() {
     auto listing = list_segments(files_, directory_);
     if (!listing) return tl::unexpected{std::move(listing.error())};
-    for (const std::string& path : listing->temporaries) {
-      if (auto removed = files_.remove(path); !removed) return tl::unexpected{std::move(removed.error())};
-      ++report().temporaries_removed;
-    }
-    if (auto repaired = repair_headers(*listing); !repaired) return tl::unexpected{std::move(repaired.error())};
+    if (auto removed = remove_temporaries(files_, *listing, report()); !removed) return tl::unexpected{std::move(removed.error())};
+    const auto rebuild = [&](const SegmentListing::Damaged& damaged) { return rebuild_header(*listing, damaged); };
+    if (auto mended = mend_headers(*listing, report(), rebuild); !mended) return tl::unexpected{std::move(mended.error())};
     for (std::size_t i = 0; i < listing->segments.size(); ++i) {
       const bool is_newest = i + 1 == listing->segments.size();
       auto is_whole = examine(listing->segments[i], is_newest);
@@ -35,19 +33,6 @@ class FrameRecovery {
 
  private:
   RecoveryReport& report() noexcept { return out_.report; }
-
-  Result<void> repair_headers(SegmentListing& listing) {
-    for (const auto& damaged : listing.damaged) {
-      auto rebuilt = rebuild_header(listing, damaged);
-      if (!rebuilt) return tl::unexpected{std::move(rebuilt.error())};
-      if (!*rebuilt) continue;
-      ++report().segments_mended;
-      report().findings.push_back(damaged.error.message + ": header made anew");
-      listing.segments.push_back(std::move(**rebuilt));
-      std::sort(listing.segments.begin(), listing.segments.end(), [](const SegmentInfo& a, const SegmentInfo& b) { return a.ordinal() < b.ordinal(); });
-    }
-    return {};
-  }
 
   // Everything in a header follows from the name and the stream, but where a first segment begins: its first mark says that.
   Result<std::optional<SegmentInfo>> rebuild_header(const SegmentListing& listing, const SegmentListing::Damaged& damaged) {
@@ -82,13 +67,7 @@ class FrameRecovery {
     return std::optional{std::move(*info)};
   }
 
-  Result<std::optional<SegmentInfo>> set_aside(const SegmentListing::Damaged& damaged) {
-    const std::string aside = damaged.path + ".corrupt." + std::to_string(clock_.epoch_ns());
-    if (auto renamed = files_.rename(damaged.path, aside); !renamed) return tl::unexpected{std::move(renamed.error())};
-    report().set_aside.push_back(aside);
-    report().findings.push_back(damaged.error.message + ": set aside as " + aside);
-    return std::nullopt;
-  }
+  Result<std::optional<SegmentInfo>> set_aside(const SegmentListing::Damaged& damaged) { return log::set_aside(files_, clock_, damaged, report()); }
 
   Result<void> check_identity(const SegmentInfo& info) const {
     const SegmentHeader& header = info.header;

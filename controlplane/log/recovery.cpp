@@ -17,11 +17,9 @@ class Recovery {
   Result<Recovered> run() {
     auto listing = list_segments(files_, directory_);
     if (!listing) return tl::unexpected{std::move(listing.error())};
-    for (const std::string& path : listing->temporaries) {
-      if (auto removed = files_.remove(path); !removed) return tl::unexpected{std::move(removed.error())};
-      ++report().temporaries_removed;
-    }
-    if (auto repaired = repair_headers(*listing); !repaired) return tl::unexpected{std::move(repaired.error())};
+    if (auto removed = remove_temporaries(files_, *listing, report()); !removed) return tl::unexpected{std::move(removed.error())};
+    const auto rebuild = [&](const SegmentListing::Damaged& damaged) { return rebuild_header(*listing, damaged); };
+    if (auto mended = mend_headers(*listing, report(), rebuild); !mended) return tl::unexpected{std::move(mended.error())};
     report().is_coordination_rebuilt = (coordination_.is_new() && !listing->segments.empty()) || coordination_.was_moved_aside();
     checkpoint_ = coordination_.is_new() ? DurablePoint{} : coordination_.durable();
     for (std::size_t i = 0; i < listing->segments.size(); ++i)
@@ -35,19 +33,6 @@ class Recovery {
   RecoveryReport& report() noexcept { return out_.report; }
 
   // A header that cannot be read is made anew; a newest segment with nothing in it was never used and goes.
-  Result<void> repair_headers(SegmentListing& listing) {
-    for (auto& damaged : listing.damaged) {
-      auto rebuilt = rebuild_header(listing, damaged);
-      if (!rebuilt) return tl::unexpected{std::move(rebuilt.error())};
-      if (!*rebuilt) continue;
-      ++report().segments_mended;
-      report().findings.push_back(damaged.error.message + ": mended");
-      listing.segments.push_back(std::move(**rebuilt));
-      std::sort(listing.segments.begin(), listing.segments.end(), [](const SegmentInfo& a, const SegmentInfo& b) { return a.ordinal() < b.ordinal(); });
-    }
-    return {};
-  }
-
   Result<std::optional<SegmentInfo>> rebuild_header(const SegmentListing& listing, const SegmentListing::Damaged& damaged) {
     auto content = read_file(files_, damaged.path, kDataOffset + kSegmentBytesMax);
     if (!content) return tl::unexpected{std::move(content.error())};
@@ -101,13 +86,7 @@ class Recovery {
     return SegmentInfo{path, *decoded, decode_seal(content.subspan(kSealOffset), header.ordinal)};
   }
 
-  Result<std::optional<SegmentInfo>> set_aside(const SegmentListing::Damaged& damaged) {
-    const std::string aside = damaged.path + ".corrupt." + std::to_string(clock_.epoch_ns());
-    if (auto renamed = files_.rename(damaged.path, aside); !renamed) return tl::unexpected{std::move(renamed.error())};
-    report().set_aside.push_back(aside);
-    report().findings.push_back(damaged.error.message + ": set aside as " + aside);
-    return std::nullopt;
-  }
+  Result<std::optional<SegmentInfo>> set_aside(const SegmentListing::Damaged& damaged) { return log::set_aside(files_, clock_, damaged, report()); }
 
   // A segment that is closed, was synced before it was sealed or lies before the checkpoint needs no reading.
   bool is_vouched_for(const SegmentInfo& info) const noexcept {
@@ -246,6 +225,22 @@ class Recovery {
 };
 
 }  // namespace
+
+Result<void> remove_temporaries(FileSystem& files, const SegmentListing& listing, RecoveryReport& report) {
+  for (const std::string& path : listing.temporaries) {
+    if (auto removed = files.remove(path); !removed) return removed;
+    ++report.temporaries_removed;
+  }
+  return {};
+}
+
+Result<std::optional<SegmentInfo>> set_aside(FileSystem& files, const Clock& clock, const SegmentListing::Damaged& damaged, RecoveryReport& report) {
+  const std::string aside = damaged.path + ".corrupt." + std::to_string(clock.epoch_ns());
+  if (auto renamed = files.rename(damaged.path, aside); !renamed) return tl::unexpected{std::move(renamed.error())};
+  report.set_aside.push_back(aside);
+  report.findings.push_back(damaged.error.message + ": set aside as " + aside);
+  return std::nullopt;
+}
 
 Result<Recovered> recover_shard(FileSystem& files, const Clock& clock, const std::string& directory, Coordination& coordination) {
   return Recovery{files, clock, directory, coordination}.run();

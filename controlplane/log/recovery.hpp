@@ -1,6 +1,8 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +36,25 @@ struct KnownSegment {
   bool is_closed{};
   bool is_damaged{};  // as far as recovery read it, this time or an earlier one
 };
+
+// Steps that recovery of both kinds of segment takes; what they did is in `report`. Files that a crash left half made go. Errors: kIo, kPermission.
+[[nodiscard]] Result<void> remove_temporaries(FileSystem& files, const SegmentListing& listing, RecoveryReport& report);
+// A file that is named like a segment and is none gets another name. Returns that there is no segment. Errors: kIo, kPermission.
+[[nodiscard]] Result<std::optional<SegmentInfo>> set_aside(FileSystem& files, const Clock& clock, const SegmentListing::Damaged& damaged, RecoveryReport& report);
+// Puts segments whose header was not readable in their place in the list, as far as `rebuild(damaged)` gives one back.
+template <typename Rebuild>
+[[nodiscard]] Result<void> mend_headers(SegmentListing& listing, RecoveryReport& report, Rebuild&& rebuild) {
+  for (const SegmentListing::Damaged& damaged : listing.damaged) {
+    Result<std::optional<SegmentInfo>> rebuilt = rebuild(damaged);
+    if (!rebuilt) return tl::unexpected{std::move(rebuilt.error())};
+    if (!*rebuilt) continue;
+    ++report.segments_mended;
+    report.findings.push_back(damaged.error.message + ": mended");
+    const auto place = std::find_if(listing.segments.begin(), listing.segments.end(), [&](const SegmentInfo& other) { return other.ordinal() > damaged.ordinal; });
+    listing.segments.insert(place, std::move(**rebuilt));
+  }
+  return {};
+}
 
 struct Recovered {
   std::vector<KnownSegment> segments;   // in the order of the log; empty: a new shard

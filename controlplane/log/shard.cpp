@@ -33,12 +33,8 @@ Shard::Shard(FileSystem& files, const Clock& clock, std::string directory, const
 
 Result<std::unique_ptr<Shard>> Shard::open(FileSystem& files, const Clock& clock, std::string directory, const ShardOptions& options) {
   if (auto valid = validate(options); !valid) return tl::unexpected{std::move(valid.error())};
-  if (auto made = files.create_directory(directory); !made) return tl::unexpected{std::move(made.error())};
-  auto lock = files.open(directory + "/" + kWritersLockName, OpenMode::kCreate);
+  auto lock = claim_for_one_writer(files, directory, "shard");
   if (!lock) return tl::unexpected{std::move(lock.error())};
-  const auto locked = (*lock)->try_lock(0, kWriterSlots);
-  if (!locked) return tl::unexpected{locked.error()};
-  if (!*locked) return fail(ErrorCode::kInUse, directory + ": another writer has this shard open", "stop it first, or open the shard for reading");
   auto coordination = Coordination::open_or_create(files, directory, options.shard, clock.epoch_ns());
   if (!coordination) return tl::unexpected{std::move(coordination.error())};
   std::unique_ptr<Shard> shard{new Shard{files, clock, std::move(directory), options, std::move(*lock), std::move(*coordination)}};

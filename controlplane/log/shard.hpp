@@ -14,6 +14,7 @@
 #include "controlplane/log/group_commit.hpp"
 #include "controlplane/log/health.hpp"
 #include "controlplane/log/index.hpp"
+#include "controlplane/log/known_segments.hpp"
 #include "controlplane/log/options.hpp"
 #include "controlplane/log/recovery.hpp"
 #include "controlplane/log/retained.hpp"
@@ -97,7 +98,6 @@ class Shard final : public Retained {
   [[nodiscard]] Result<std::shared_ptr<Segment>> create_segment();
   void close_active_locked();
   [[nodiscard]] Result<void> sync_unsynced_beyond_limit();
-  [[nodiscard]] Result<void> remove_files_locked();
   [[nodiscard]] bool is_synced_on_rotation() const noexcept { return options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit; }
   void count_recovery() noexcept;
   void remember_damage();
@@ -130,7 +130,7 @@ class Shard final : public Retained {
   std::uint64_t synced_entry_{};             // tail's number when the last sync was begun
   std::int64_t last_sync_ns_{};              // monotonic, of that
   std::uint64_t prepared_to_{};              // offset in the active one up to which pages are ready
-  std::vector<std::string> to_remove_;       // paths of segments that are no part of the log any more
+  Removals removals_;
   Statistics statistics_;
   std::optional<StatisticsPage> statistics_page_;
   bool is_closed_{};

@@ -47,36 +47,17 @@ Result<RetentionShard> Shard::retention_state(std::optional<std::uint64_t> lowes
   return state;
 }
 
-// Spec: archive-log 7, Order. The names go from the oldest on, so that a crash in between leaves no hole.
+// Spec: archive-log 7, Order.
 Result<std::uint64_t> Shard::delete_oldest(std::size_t count) {
   const std::lock_guard guard{mutex_};
   if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
-  std::uint64_t bytes = 0;
-  for (count = std::min(count, segments_.size() - 1); count > 0; --count) {
-    bytes += kDataOffset + segments_.front().info.header.segment_bytes;
-    to_remove_.push_back(segments_.front().info.path);
-    segments_.erase(segments_.begin());
-    statistics_.add(Statistic::kSegmentsDeleted);
-  }
-  if (to_remove_.empty()) return bytes;
-  coordination_.count_change();
-  auto removed = remove_files_locked();
-  coordination_.count_change();  // who listed the directory in between looks again
+  const auto taken = removals_.take_oldest(segments_, count);
+  statistics_.add(Statistic::kSegmentsDeleted, taken.count);
+  if (removals_.is_empty()) return 0;
+  auto removed = removals_.carry_out(files_, directory_, coordination_);
   save_catalog_locked();
   if (!removed) return tl::unexpected{std::move(removed.error())};
-  if (auto synced = files_.sync_directory(directory_); !synced) return tl::unexpected{std::move(synced.error())};
-  return bytes;
-}
-
-Result<void> Shard::remove_files_locked() {
-  while (!to_remove_.empty()) {
-    const std::string& path = to_remove_.front();
-    if (auto removed = files_.remove(path); !removed && removed.error().code != ErrorCode::kNotFound) return removed;
-    const std::string index = directory_ + "/" + index_name(*parse_segment_name(path.substr(path.size() - segment_name(0).size())));
-    if (auto removed = files_.remove(index); !removed && removed.error().code != ErrorCode::kNotFound) return removed;
-    to_remove_.erase(to_remove_.begin());
-  }
-  return {};
+  return taken.bytes;
 }
 
 void Shard::count_retention(const RetentionRun& run) {
@@ -85,19 +66,8 @@ void Shard::count_retention(const RetentionRun& run) {
   publish_statistics_locked();
 }
 
-// A catalog that cannot be saved costs those who want it the reading of all headers: no reason to stop.
 void Shard::save_catalog_locked() noexcept {
-  Catalog catalog;
-  bool is_whole = true;
-  for (const KnownSegment& known : segments_) {
-    CatalogEntry entry = catalog_entry(known.info);
-    if (known.is_closed) {
-      entry.summary = known.summary;
-      entry.state = known.is_damaged ? SegmentState::kDamaged : SegmentState::kClosed;
-    }
-    is_whole = catalog.add(entry) && is_whole;
-  }
-  const bool is_saved = is_whole && save_catalog(files_, directory_, options_.shard, catalog).has_value();
+  const bool is_saved = save_catalog(files_, directory_, options_.shard, segments_).has_value();
   statistics_.add(is_saved ? Statistic::kCatalogSaves : Statistic::kCatalogErrors);
 }
 
@@ -139,8 +109,8 @@ Health Shard::health() const {
   const std::uint64_t waiting = tail_.entry - synced_entry_;
   const bool is_overdue = waiting > 0 && clock_.monotonic_ns() - last_sync_ns_ > kSyncOverdueIntervals * options_.sync_interval_ns;
   add_shard_problems(health, {directory_, options_, broken_, is_closed_, space.has_value(), is_overdue ? waiting : 0, report_.lost_entries});
-  if (!to_remove_.empty())
-    health.add(HealthStatus::kDegraded, to_remove_.front() + ": could not be removed", "look at the permissions of the directory; it is tried again with each run of retention");
+  if (!removals_.is_empty())
+    health.add(HealthStatus::kDegraded, removals_.next_path() + ": could not be removed", "look at the permissions of the directory; it is tried again with each run of retention");
   return health;
 }
 

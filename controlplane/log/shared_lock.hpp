@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <utility>
 
@@ -36,5 +37,10 @@ class FileLock {
   std::uint64_t byte_;
   std::unique_lock<std::mutex> thread_lock_;
 };
+
+// The file with the locks of a log; the directory is made if it is not there. Errors: kIo, kNoSpace, kPermission.
+[[nodiscard]] Result<std::unique_ptr<File>> open_writers_lock(FileSystem& files, const std::string& directory);
+// The same with the log for this process alone, as long as the file is open. `what` the error calls it. Errors: also kInUse.
+[[nodiscard]] Result<std::unique_ptr<File>> claim_for_one_writer(FileSystem& files, const std::string& directory, const char* what);
 
 }  // namespace thalweg::log

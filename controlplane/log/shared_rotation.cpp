@@ -8,18 +8,6 @@
 // process: the next one that comes to the same point finds what was done and does the rest.
 namespace thalweg::log {
 
-Result<FileLock> FileLock::take(File& file, std::uint64_t byte, const Clock& clock, std::mutex* mutex) {
-  std::unique_lock<std::mutex> thread_lock;
-  if (mutex != nullptr) thread_lock = std::unique_lock{*mutex};
-  for (const std::int64_t deadline_ns = clock.monotonic_ns() + kLockPatience_ns;; std::this_thread::yield()) {
-    const auto locked = file.try_lock(byte, 1);
-    if (!locked) return tl::unexpected{locked.error()};
-    if (*locked) return FileLock{file, byte, std::move(thread_lock)};
-    if (clock.monotonic_ns() >= deadline_ns)
-      return fail(ErrorCode::kTimeout, file.path() + ": another process holds the lock on byte " + std::to_string(byte) + " for too long", "look for a stopped writer of this log");
-  }
-}
-
 bool SharedShard::is_at_active(const TailPlace& seen) const noexcept {
   return active_ && seen.is_of(active_->header().ordinal) && coordination_.active_ordinal() == active_->header().ordinal;
 }

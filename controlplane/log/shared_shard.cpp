@@ -30,8 +30,7 @@ SharedShard::~SharedShard() { static_cast<void>(close()); }  // a destructor has
 
 Result<std::unique_ptr<SharedShard>> SharedShard::open(FileSystem& files, const Clock& clock, std::string directory, const ShardOptions& options) {
   if (auto valid = validate(options); !valid) return tl::unexpected{std::move(valid.error())};
-  if (auto made = files.create_directory(directory); !made) return tl::unexpected{std::move(made.error())};
-  auto file = files.open(directory + "/" + kWritersLockName, OpenMode::kCreate);
+  auto file = open_writers_lock(files, directory);
   if (!file) return tl::unexpected{std::move(file.error())};
   auto opening = FileLock::take(**file, kOpeningLock, clock);  // one opens at a time: the first one recovers
   if (!opening) return tl::unexpected{std::move(opening.error())};
