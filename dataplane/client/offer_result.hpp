@@ -14,6 +14,7 @@ enum class OfferStatus : std::int8_t {
   kClosed = -4,               // this publication or its client is closed; final
   kMaxPositionExceeded = -5,  // the stream's 2^31 terms are used up; final
   kMessageTooLong = -6,       // longer than max_message_length(), or max_payload_length() for a claim; final for this message
+  kInvalidBlock = -7,         // no run of whole frames, or longer than a term; final for this block
 };
 
 // The name of a status in the operator's words ("back pressured"). Never null.
@@ -26,6 +27,7 @@ enum class OfferStatus : std::int8_t {
     case OfferStatus::kClosed: return "closed";
     case OfferStatus::kMaxPositionExceeded: return "max position exceeded";
     case OfferStatus::kMessageTooLong: return "message too long";
+    case OfferStatus::kInvalidBlock: return "invalid block";
   }
   return "unknown";
 }

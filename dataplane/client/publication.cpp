@@ -48,6 +48,16 @@ ExclusivePublication::ExclusivePublication(std::shared_ptr<detail::PublicationCo
   term_ = log.term(index_);
 }
 
+OfferResult ExclusivePublication::offer_block(Bytes frames) noexcept {
+  const detail::PublicationCore& core = *core_;
+  const std::int32_t span = detail::block_span(frames, core.max_payload_length, core.log.term_length());
+  if (span == 0) return OfferStatus::kInvalidBlock;
+  const std::int32_t at = term_offset_;
+  const OfferResult result = reserve(span - frame::kHeaderLength, span);
+  if (result) detail::write_block(term_, at, span, core_->max_payload_length, core.identity, term_id_, frames);
+  return result;
+}
+
 OfferStatus ExclusivePublication::end_of_term() noexcept {
   const detail::PublicationCore& core = *core_;
   const std::int32_t term_length = core.log.term_length();

@@ -199,6 +199,13 @@ class ExclusivePublication : public PublicationHandle {
     return result;
   }
 
+  // Appends whole frames, one behind the other with their headers, as Image::block_poll() and recordings hand them over. Session, stream, term id
+  // and offset become those of this publication; type, flags, reserved value and payload stay. Padding may be among them; of the last one, when it is
+  // padding, the header is enough. Subscribers see all of a block at once. As with offer(), one that does not fit into the rest of the term leads to
+  // padding and kAdminAction: whoever wants to keep positions gives blocks that end with their term. kInvalidBlock: empty; cut off inside a
+  // frame; a data frame longer than max_payload_length() with its header; another type; longer than a term. The writer thread.
+  OfferResult offer_block(Bytes frames) noexcept;
+
   // Position of the next message. 0 when closed. The writer thread.
   [[nodiscard]] std::int64_t position() const noexcept { return is_closed() ? 0 : term_begin_position_ + term_offset_; }
   // Bytes that may be written before back pressure; 0 or less when there is some, or when closed. The writer thread.

@@ -31,7 +31,8 @@ static_assert(is_same(THALWEG_ERROR_UNKNOWN_SUBSCRIPTION, client_error::kUnknown
               is_same(THALWEG_ERROR_MALFORMED_COMMAND, client_error::kMalformedCommand) && is_same(THALWEG_ERROR_IMAGE_REJECTED, client_error::kImageRejected) &&
               is_same(THALWEG_ERROR_PUBLICATION_REVOKED, client_error::kPublicationRevoked) &&
               is_same(THALWEG_ERROR_CLIENT_TIMEOUT, client_error::kClientTimeout) && is_same(THALWEG_ERROR_SERVICE_TIMEOUT, client_error::kServiceTimeout));
-static_assert(THALWEG_NOT_CONNECTED == static_cast<int>(OfferStatus::kNotConnected) && THALWEG_MESSAGE_TOO_LONG == static_cast<int>(OfferStatus::kMessageTooLong));
+static_assert(THALWEG_NOT_CONNECTED == static_cast<int>(OfferStatus::kNotConnected) && THALWEG_MESSAGE_TOO_LONG == static_cast<int>(OfferStatus::kMessageTooLong) &&
+              THALWEG_INVALID_BLOCK == static_cast<int>(OfferStatus::kInvalidBlock));
 static_assert(THALWEG_CLOSE_SERVICE_TIMEOUT == static_cast<int>(CloseReason::kServiceTimeout) && THALWEG_ABORT == static_cast<int>(PollAction::kAbort) &&
               THALWEG_CHANNEL_NONE == static_cast<int>(ChannelStatus::kNone));
 
@@ -74,7 +75,7 @@ extern "C" {
 thalweg_error_t thalweg_error_code(void) noexcept { return last_error.code; }
 const char* thalweg_error_text(void) noexcept { return last_error.text.c_str(); }
 const char* thalweg_error_hint(void) noexcept { return last_error.hint.c_str(); }
-const char* thalweg_offer_text(int64_t result) noexcept { return to_string(result >= 0 ? OfferStatus::kAccepted : static_cast<OfferStatus>(result < -6 ? -128 : result)); }
+const char* thalweg_offer_text(int64_t result) noexcept { return to_string(result >= 0 ? OfferStatus::kAccepted : static_cast<OfferStatus>(result < -7 ? -128 : result)); }
 
 // ---- context ---------------------------------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,10 @@ int64_t thalweg_publication_offer_parts(thalweg_publication_t* publication, cons
   return outcome(publication->is_exclusive ? publication->alone.offer(message, reserved_value) : publication->shared.offer(message, reserved_value));
 }
 
+int64_t thalweg_publication_offer_block(thalweg_publication_t* publication, const void* frames, size_t length) noexcept {
+  return outcome(publication->is_exclusive ? publication->alone.offer_block(bytes_of(frames, length)) : OfferStatus::kInvalidBlock);
+}
+
 int64_t thalweg_publication_try_claim(thalweg_publication_t* publication, size_t length, thalweg_claim_t* claim) noexcept {
   BufferClaim taken;
   const OfferResult result = publication->is_exclusive ? publication->alone.try_claim(length, taken) : publication->shared.try_claim(length, taken);

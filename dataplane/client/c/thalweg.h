@@ -85,7 +85,8 @@ enum {
   THALWEG_ADMIN_ACTION = -3,          /* try again at once */
   THALWEG_CLOSED = -4,                /* final */
   THALWEG_MAX_POSITION_EXCEEDED = -5, /* final */
-  THALWEG_MESSAGE_TOO_LONG = -6       /* final for this message */
+  THALWEG_MESSAGE_TOO_LONG = -6,      /* final for this message */
+  THALWEG_INVALID_BLOCK = -7          /* final for this block */
 };
 /* "back pressured" and the like; "accepted" for a position. Never null. */
 THALWEG_API const char *thalweg_offer_text(int64_t result) THALWEG_NOEXCEPT;
@@ -272,6 +273,9 @@ THALWEG_API void thalweg_publication_revoke(thalweg_publication_t *publication) 
 /* The position behind the message, or THALWEG_NOT_CONNECTED and so on. The second form sends several pieces as one message. */
 THALWEG_API int64_t thalweg_publication_offer(thalweg_publication_t *publication, const void *data, size_t length, int64_t reserved_value) THALWEG_NOEXCEPT;
 THALWEG_API int64_t thalweg_publication_offer_parts(thalweg_publication_t *publication, const thalweg_buffer_t *parts, size_t count, int64_t reserved_value) THALWEG_NOEXCEPT;
+/* Appends whole frames with their headers, as a block handler gets them; session, stream, term id and offset become those of this publication. Of padding at the
+ * end the header is enough. Exclusive publications only; THALWEG_INVALID_BLOCK for any other, and for what is no run of whole frames. */
+THALWEG_API int64_t thalweg_publication_offer_block(thalweg_publication_t *publication, const void *frames, size_t length) THALWEG_NOEXCEPT;
 /* Room for one message inside the log, to be written in place and then committed or aborted: a forgotten one holds the whole stream. */
 typedef struct thalweg_claim {
   uint8_t *data;

@@ -97,6 +97,68 @@ class GatherSource {
   return total;
 }
 
+// The frame at `at` of a block: how much of a term it takes, 0 when it is none. `room`: from there to the end of its block or term.
+struct BlockFrame {
+  std::int32_t span{};
+  std::int32_t length{};   // with its header
+  std::uint32_t kind{};    // version, flags and type, as they lie there
+  bool is_padding{};
+};
+[[nodiscard]] inline BlockFrame block_frame(const std::byte* at, std::int32_t max_payload, std::int32_t room) noexcept {
+  BlockFrame found;
+  found.length = load_le<std::int32_t>(at);
+  found.kind = load_le<std::uint32_t>(at + 4);
+  const auto type = static_cast<std::uint16_t>(found.kind >> 16);
+  found.is_padding = type == frame::kTypePad;
+  if ((found.kind & 0xFFU) != 0 || (type != frame::kTypeData && !found.is_padding)) return {};
+  if (found.length < frame::kHeaderLength || found.length > room) return {};
+  if (!found.is_padding && found.length > max_payload + frame::kHeaderLength) return {};
+  found.span = frame::aligned(found.length);
+  return found.span > room ? BlockFrame{} : found;
+}
+
+// Bytes of a term that a block of whole frames takes; 0: it is none. Of padding at its end the header is enough.
+[[nodiscard]] inline std::int32_t block_span(Bytes block, std::int32_t max_payload, std::int32_t term_length) noexcept {
+  if (block.size() > static_cast<std::size_t>(term_length) || block.size() % frame::kAlignment != 0) return 0;
+  const auto size = static_cast<std::int32_t>(block.size());
+  std::int32_t at = 0;
+  while (at < size) {
+    const BlockFrame found = block_frame(block.data() + at, max_payload, term_length - at);
+    const bool is_header_alone = found.is_padding && size - at == frame::kHeaderLength;
+    if (found.span == 0 || (found.span > size - at && !is_header_alone)) return 0;
+    at += found.span;
+  }
+  return at;
+}
+
+// Writes a block of block_span() `span` into claimed, zeroed term space. Until all of it is there its first frame has minus `span` as its length: should we
+// die, the whole of it becomes padding. The block may lie where others can write: what is no frame any more becomes padding, too.
+inline void write_block(std::byte* term, std::int32_t offset, std::int32_t span, std::int32_t max_payload, const FrameIdentity& id, std::int32_t term_id,
+                        Bytes block) noexcept {
+  std::byte* const first = term + offset;
+  shm::frame_length_release(first, -span);
+  std::int32_t first_length = span;
+  for (std::int32_t at = 0; at < span;) {
+    const std::byte* const from = block.data() + at;
+    const auto size = static_cast<std::int32_t>(block.size()) - at;
+    BlockFrame frame = block_frame(from, max_payload, span - at);
+    if (frame.span == 0 || (frame.span > size && !(frame.is_padding && size == frame::kHeaderLength && frame.span == span - at)))
+      frame = {.span = span - at, .length = span - at, .kind = std::uint32_t{frame::kUnfragmented} << 8, .is_padding = true};
+    std::byte* const to = first + at;
+    if (at == 0) first_length = frame.length;
+    else store_le(to, frame.length);
+    store_le(to + 4, frame.kind);
+    store_le(to + frame::kTermOffsetOffset, offset + at);
+    store_le(to + frame::kSessionIdOffset, id.session_id);
+    store_le(to + frame::kStreamIdOffset, id.stream_id);
+    store_le(to + frame::kTermIdOffset, term_id);
+    std::memcpy(to + frame::kReservedValueOffset, from + frame::kReservedValueOffset, sizeof(std::int64_t));
+    if (!frame.is_padding) std::memcpy(to + frame::kHeaderLength, from + frame::kHeaderLength, static_cast<std::size_t>(frame.length - frame::kHeaderLength));
+    at += frame.span;
+  }
+  shm::frame_length_release(first, first_length);  // pairs with Image::poll and the sender's scan
+}
+
 // Writes one message into claimed, zeroed term space, committing fragment after fragment.
 template <typename Source>
 inline void write_message(std::byte* term, std::int32_t offset, std::int32_t length, std::int32_t max_payload, const FrameIdentity& id,

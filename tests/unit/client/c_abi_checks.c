@@ -120,6 +120,7 @@ const char *check_errors(const char *empty_directory) {
   CHECK(thalweg_request_driver_termination(empty_directory, NULL, 0) == THALWEG_ERROR_NOT_FOUND);
   CHECK(strcmp(thalweg_offer_text(THALWEG_BACK_PRESSURED), "back pressured") == 0);
   CHECK(strcmp(thalweg_offer_text(64), "accepted") == 0);
+  CHECK(strcmp(thalweg_offer_text(THALWEG_INVALID_BLOCK), "invalid block") == 0);
   CHECK(strcmp(thalweg_offer_text(-77), "unknown") == 0);
   CHECK(strlen(thalweg_version()) > 0);
   return NULL;
@@ -163,6 +164,7 @@ const char *check_streams(const char *directory, turn_t turn, void *turned) {
   CHECK(thalweg_publication_try_claim(publication, 3, &claim) == 256);
   thalweg_claim_abort(&claim);
   CHECK(thalweg_publication_try_claim(publication, 1 << 20, &claim) == THALWEG_MESSAGE_TOO_LONG && claim.data == NULL);
+  CHECK(thalweg_publication_offer_block(publication, "no frames", 9) == THALWEG_INVALID_BLOCK);
   heard.answer = THALWEG_CONTINUE;
   heard.fragments = 0;
   CHECK(thalweg_image_controlled_peek(heard.kept, 128, on_controlled, &heard, INT64_MAX) == 192);
