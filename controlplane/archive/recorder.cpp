@@ -172,9 +172,17 @@ Recording Recorder::describe(const Interest& interest, const client::Image& imag
 const Recording* Recorder::find_extensible(const Recording& recording) const {
   for (const auto& [id, known] : catalog_.recordings()) {
     if (known.is_active() || known.state != RecordingState::kValid || *known.stop_position != recording.start_position) continue;
-    if (known.stream == recording.stream && known.channel == recording.channel && known.name == recording.name) return &known;
+    if (known.stream == recording.stream && known.channel == recording.channel && known.name == recording.name && can_follow(known)) return &known;
   }
   return nullptr;
+}
+
+// Not behind frames that the disk damaged: they would share a checksum.
+bool Recorder::can_follow(const Recording& recording) const {
+  auto log = log::FrameLog::open(files_, clock_, frames_path(settings_.directory, recording.id), log_options(recording));
+  const auto room = log ? (*log)->make_room() : Result<void>{tl::unexpected{std::move(log.error())}};
+  if (!room) tell(Event::Level::kWarn, "recording_not_extended", recording.id, room.error().message);
+  return room.has_value();
 }
 
 Result<void> Recorder::check_space() const {

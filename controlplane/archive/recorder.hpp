@@ -77,6 +77,7 @@ class Recorder {
   [[nodiscard]] Result<std::unique_ptr<RecordingSession>> begin_session(const Interest& interest, const std::shared_ptr<client::Image>& image);
   [[nodiscard]] Recording describe(const Interest& interest, const client::Image& image) const;
   [[nodiscard]] const Recording* find_extensible(const Recording& recording) const;
+  [[nodiscard]] bool can_follow(const Recording& recording) const;
   [[nodiscard]] Result<void> check_space() const;
   [[nodiscard]] std::int64_t record(Interest& interest);
   void end(Interest& interest, RecordingSession& session, const Error* error);

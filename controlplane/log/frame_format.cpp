@@ -68,6 +68,16 @@ bool FrameData::is_intact(std::uint64_t index) const noexcept {
   return page_crc(index, end) == mark_crc(word);
 }
 
+bool FrameData::is_intact_up_to(std::uint64_t index, std::uint32_t end) const noexcept {
+  if (end <= page_begin(index, first)) return true;
+  if (mark_end(load_mark(marks[index])) >= end && is_intact(index)) return true;
+  const auto points = sync_point_pair();
+  return std::any_of(points.begin(), points.end(), [&](const SyncPoint& point) {
+    if (point.sequence == 0 || (point.end - 1) / kMarkedBytes != index || point.end < index * kMarkedBytes + end) return false;
+    return page_crc(index, static_cast<std::uint32_t>(point.end - index * kMarkedBytes)) == point.page_crc;
+  });
+}
+
 std::uint32_t FrameData::page_crc(std::uint64_t index, std::uint32_t end) const noexcept {
   const std::uint32_t begin = page_begin(index, first);
   return crc32c(page(index).subspan(begin, end - begin));

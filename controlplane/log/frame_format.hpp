@@ -106,6 +106,8 @@ struct FrameData {
   [[nodiscard]] std::span<std::byte> page(std::uint64_t index) const noexcept { return data.subspan(index * kMarkedBytes, kMarkedBytes); }
   // Whether the page's bytes are those of its mark. Nothing is always right.
   [[nodiscard]] bool is_intact(std::uint64_t index) const noexcept;
+  // Whether the page's bytes up to `end`, an offset in it, are those that were written: its mark says so, or a sync point does.
+  [[nodiscard]] bool is_intact_up_to(std::uint64_t index, std::uint32_t end) const noexcept;
   // CRC-32C of the page's frames up to `end`, an offset in the page above page_begin().
   [[nodiscard]] std::uint32_t page_crc(std::uint64_t index, std::uint32_t end) const noexcept;
   // Both sync points, an absent or impossible one with a sequence of 0.

@@ -107,11 +107,19 @@ Result<void> FrameLog::check_open() const {
   return {};
 }
 
+Result<void> FrameLog::check_appendable() const {
+  if (auto open = check_open(); !open || !is_tail_damaged_) return open;
+  const std::uint64_t page = tail_ / kMarkedBytes * kMarkedBytes;
+  return fail(ErrorCode::kIo, active_->info().path + ": damage at offset " + std::to_string(kDataOffset + page) + ", in the page of the last frame: nothing can follow it",
+              "begin a new recording, or cut this one at the last frame that ends before position " + std::to_string(data_.base_position + page));
+}
+
 void FrameLog::set_active(std::shared_ptr<Segment> segment, std::uint64_t tail) {
   active_ = std::move(segment);
   data_ = frame_data(*active_);
   tail_ = tail;
   prepared_to_ = tail;
+  is_tail_damaged_ = tail % kMarkedBytes > page_begin(tail / kMarkedBytes, data_.first) && !data_.is_intact(tail / kMarkedBytes);
   is_summary_partial_ = false;
   summary_ = SegmentSummary{.end_entry = data_.base_position + tail};
   summary_.end_offset = tail;
@@ -133,7 +141,7 @@ SegmentHeader FrameLog::next_header() const {
 
 Result<void> FrameLog::make_room() {
   std::unique_lock lock{mutex_};
-  if (auto open = check_open(); !open) return open;
+  if (auto open = check_appendable(); !open) return open;
   return tail_ == data_.data.size() ? start_next_segment(lock) : Result<void>{};
 }
 
@@ -142,7 +150,7 @@ Result<std::uint64_t> FrameLog::append(std::span<const std::byte> frames) {
   bool is_sync_due = false;
   {
     std::unique_lock lock{mutex_};
-    if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
+    if (auto open = check_appendable(); !open) return tl::unexpected{std::move(open.error())};
     if (frames.empty()) return data_.base_position + tail_;
     if (tail_ == data_.data.size())
       if (auto started = start_next_segment(lock); !started) return tl::unexpected{std::move(started.error())};
@@ -436,8 +444,11 @@ Result<void> FrameLog::cut(std::uint64_t position) {
     if (auto synced = files_.sync_directory(directory_); !synced) return synced;
     segments_.pop_back();
   }
-  // Whatever vouches for what is cut goes first, durably: a power failure may leave any part of the rest.
+  // Whatever vouches for what is cut goes first, durably, and something comes that vouches for what stays: a power failure may leave any part of
+  // the rest.
   frames.drop_sync_points_behind(offset);
+  if (offset > frames.first) frames.put_sync_point(offset);
+  if (auto synced = segment->file().sync(); !synced) return synced;
   if (auto unsealed = segment->unseal(); !unsealed) return unsealed;
   if (auto zeroed = cut_frames(*segment, offset); !zeroed) return tl::unexpected{std::move(zeroed.error())};
   if (auto synced = segment->file().sync(); !synced) return synced;

@@ -46,11 +46,12 @@ class FrameLog {
   FrameLog& operator=(const FrameLog&) = delete;
 
   // Makes sure that the next append() needs no new segment, so that a full disk shows before frames are taken from their stream. Errors: kNoSpace,
-  // kIo, kClosed. The thread that appends.
+  // and those of append() that do not depend on the frames. The thread that appends.
   [[nodiscard]] Result<void> make_room();
   // Appends whole frames of one term, the next ones of the stream; of padding, which may only be the last, the header is enough. Returns the position
   // behind them. Errors: kInvalidArgument when they are not that (nothing is appended), kNoSpace when a segment is needed and cannot be made, kClosed;
-  // kIo after a sync failed: nothing more is taken then. The thread that appends.
+  // kIo after a sync failed: nothing more is taken then; kIo when recovery found damage in the page of the tail, whose checksum the frames would
+  // share: nothing is taken until it was cut off with truncate(). The thread that appends.
   [[nodiscard]] Result<std::uint64_t> append(std::span<const std::byte> frames);
   // Makes everything that was accepted before the call durable. Errors: kIo, kClosed.
   [[nodiscard]] Result<void> sync();
@@ -84,6 +85,7 @@ class FrameLog {
   FrameLog(FileSystem& files, const Clock& clock, std::string directory, const FrameLogOptions& options, std::unique_ptr<File> lock, Coordination coordination);
   [[nodiscard]] Result<void> start();
   [[nodiscard]] Result<void> check_open() const;
+  [[nodiscard]] Result<void> check_appendable() const;
   [[nodiscard]] Result<std::uint64_t> check_frames(std::uint64_t offset, std::uint64_t given);
   void mark(std::uint64_t from, std::uint64_t to, std::int64_t now_ns) noexcept;
   void note_frame(std::uint64_t offset, std::uint64_t span) noexcept;
@@ -116,6 +118,7 @@ class FrameLog {
   FrameData data_;                           // of the active one
   std::uint64_t tail_{};                     // offset in it
   SegmentSummary summary_;                   // of it
+  bool is_tail_damaged_{};                   // its page was no longer what had been written when it was opened
   bool is_summary_partial_{};                // recovery began in its middle: it is counted at the end
   std::shared_ptr<Segment> next_;            // made ahead, without a name yet
   bool is_preparing_{};                      // it is being made

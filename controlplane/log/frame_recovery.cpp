@@ -184,7 +184,8 @@ class FrameRecovery {
   Result<void> make_active(const std::shared_ptr<Segment>& segment, KnownSegment& known, const End& end) {
     // First what a killed predecessor may have begun to sync: of two sync points the lower one must never be in doubt.
     if (auto synced = segment->file().sync(); !synced) return synced;
-    if (end.offset > first_offset(segment->header())) frame_data(*segment).put_sync_point(end.offset);
+    const FrameData frames = frame_data(*segment);
+    if (end.offset > frames.first && frames.is_intact((end.offset - 1) / kMarkedBytes)) frames.put_sync_point(end.offset);
     if (auto synced = segment->file().sync(); !synced) return synced;
     out_.active = segment;
     out_.tail = end.offset;
@@ -230,16 +231,19 @@ Result<RecoveredFrames> recover_frames(FileSystem& files, const Clock& clock, co
 
 Result<std::uint64_t> cut_frames(Segment& segment, std::uint64_t tail) {
   const FrameData frames = frame_data(segment);
+  const auto in_page = static_cast<std::uint32_t>(tail % kMarkedBytes);
+  const bool is_intact = in_page == 0 || frames.is_intact_up_to(tail / kMarkedBytes, in_page);
   const auto content_end = segment.content_end(tail);
   if (!content_end) return content_end;
   if (*content_end > tail) std::memset(frames.data.data() + tail, 0, *content_end - tail);
   frames.drop_sync_points_behind(tail);
   std::uint64_t index = tail / kMarkedBytes;
-  if (const auto end = static_cast<std::uint32_t>(tail % kMarkedBytes); end > page_begin(index, frames.first)) {
+  if (in_page > page_begin(index, frames.first)) {
     FrameMark& mark = frames.marks[index];
-    if (mark.first_frame >= end) mark.first_frame = kNoFrame;
+    if (mark.first_frame >= in_page) mark.first_frame = kNoFrame;
     if (mark.first_ns == 0) mark.first_ns = mark.last_ns = index > frames.first / kMarkedBytes ? frames.marks[index - 1].last_ns : segment.header().base_timestamp_ns;
-    store_mark(mark, pack_mark(end, frames.page_crc(index, end)));
+    const std::uint32_t crc = frames.page_crc(index, in_page);
+    store_mark(mark, pack_mark(in_page, is_intact ? crc : ~crc));   // damage stays damage: nothing may vouch for it
     ++index;
   }
   constexpr FrameMark kNothing{};

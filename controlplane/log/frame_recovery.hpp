@@ -18,8 +18,8 @@ struct RecoveredFrames {
 [[nodiscard]] Result<RecoveredFrames> recover_frames(FileSystem& files, const Clock& clock, const std::string& directory, const FrameLogOptions& options,
                                                      std::uint64_t durable_position);
 
-// Zeroes data, marks and sync points of a segment from `tail` on, and makes the mark of the last page that of what stays. Returns how many bytes of
-// content there were from `tail` on. The file is not synced. Errors: kIo.
+// Zeroes data, marks and sync points of a segment from `tail` on, and makes the mark of the last page that of what stays: a wrong one, if that was
+// damaged before. Returns how many bytes of content there were from `tail` on. The file is not synced. Errors: kIo.
 [[nodiscard]] Result<std::uint64_t> cut_frames(Segment& segment, std::uint64_t tail);
 
 }  // namespace thalweg::log

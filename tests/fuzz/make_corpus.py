@@ -242,6 +242,7 @@ def main():
     put("config", "wrong.yaml", b"streams: {mtu: 1409, lingr: 5s, mtu: 1g}\nports: [{name: a, type: patch, address: 1.2.3.4/99}]\n--- \n&a [*a]\n")
     put("config", "override", b"streams.mtu=64KiB\n")
     segments()
+    programs("recordings", 12, 400)
     programs("rings", 8, 200, (b"\0", b"\1"))
     programs("counters", 8, 300)
     programs("log", 8, 300)

@@ -408,6 +408,38 @@ TEST_F(FrameLogTest, a_flipped_bit_is_found_where_it_is_and_hides_nothing_else) 
   open();  // opening reads nothing that a sync point vouches for
 }
 
+// The page of the tail has the checksum of all its frames: made anew over those that were there it would vouch for what is damaged.
+TEST_F(FrameLogTest, damage_in_the_page_of_the_tail_stays_damage_and_nothing_follows_it) {
+  open();
+  fill_to(10'000);
+  ASSERT_TRUE(log->sync());
+  ASSERT_TRUE(log->sync());
+  const std::uint64_t end = log->position();
+  files.kill_all();
+  flip(0, kDataOffset + end - 20);
+  for (int times = 0; times < 3; ++times) {
+    open();
+    EXPECT_EQ(log->position(), end);
+    auto all = reader();
+    EXPECT_THROW(read_on(all), std::runtime_error);
+    EXPECT_FALSE(verify().findings.empty());
+    const auto appended = log->append(source.next(100));
+    ASSERT_FALSE(appended);
+    EXPECT_EQ(appended.error().code, ErrorCode::kIo);
+    EXPECT_NE(appended.error().message.find("segment-0000000000.tlg: damage at offset " + std::to_string(kDataOffset + 8192)), std::string::npos) << appended.error().message;
+    EXPECT_FALSE(log->make_room());
+    if (times == 1) files.kill_all();
+  }
+  source = FrameSource{};
+  while (source.position() + 132 < 8192) source.next(100);
+  const auto cut = log->truncate(source.position());
+  ASSERT_TRUE(cut) << cut.error().message;
+  fill_to(20'000);
+  auto all = reader();
+  EXPECT_EQ(read_on(all), FrameSource::expected(0, log->position(), 100));
+  EXPECT_TRUE(verify().findings.empty());
+}
+
 TEST_F(FrameLogTest, verification_names_every_planted_fault) {
   open();
   fill_to(4 * kTerm + 1000);
