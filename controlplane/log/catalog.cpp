@@ -102,7 +102,7 @@ Catalog::Totals Catalog::totals() const noexcept {
     ++totals.segments;
     totals.records += entry.summary.record_count;
     totals.payload_bytes += entry.summary.payload_bytes;
-    totals.file_bytes += kDataOffset + entry.segment_bytes;
+    totals.file_bytes += file_bytes(entry.kind, entry.segment_bytes);
   }
   return totals;
 }

@@ -44,9 +44,10 @@ static_assert(sizeof(SegmentHeader) == kPageBytes && offsetof(SegmentHeader, crc
 inline constexpr std::uint64_t kSegmentMagic = 0x3130474553474C54U;  // "TLGSEG01" as bytes
 // Length of the segment's file: header, seal, data and, of frames, the table of their marks and the page of sync points (frame_format.hpp).
 inline constexpr std::uint64_t kBytesPerMarkByte = 128;
-[[nodiscard]] constexpr std::uint64_t file_bytes(const SegmentHeader& header) noexcept {
-  return kDataOffset + header.segment_bytes + (header.kind == SegmentKind::kFrames ? header.segment_bytes / kBytesPerMarkByte + kPageBytes : 0);
+[[nodiscard]] constexpr std::uint64_t file_bytes(SegmentKind kind, std::uint64_t segment_bytes) noexcept {
+  return kDataOffset + segment_bytes + (kind == SegmentKind::kFrames ? segment_bytes / kBytesPerMarkByte + kPageBytes : 0);
 }
+[[nodiscard]] constexpr std::uint64_t file_bytes(const SegmentHeader& header) noexcept { return file_bytes(header.kind, header.segment_bytes); }
 
 // Streams of a segment as a Bloom filter: two of 4096 bits for each stream.
 using StreamSet = std::array<std::uint64_t, 64>;

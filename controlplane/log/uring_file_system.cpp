@@ -34,15 +34,17 @@ class Ring {
   template <typename Prepare>
   void run(std::span<int> results, Prepare prepare) noexcept {
     const std::lock_guard guard{mutex_};
+    std::fill(results.begin(), results.end(), -EIO);
+    if (is_broken_) return;
     for (std::size_t i = 0; i < results.size(); ++i) {
       io_uring_sqe* const sqe = io_uring_get_sqe(&ring_);
       prepare(i, sqe);
       io_uring_sqe_set_data64(sqe, i);
-      results[i] = -EIO;
     }
     for (std::size_t waiting = results.size(); waiting > 0;) {
       const int rc = io_uring_submit_and_wait(&ring_, 1);
-      if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) return;
+      is_broken_ = rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY;
+      if (is_broken_) return;
       io_uring_cqe* cqe = nullptr;
       while (waiting > 0 && io_uring_peek_cqe(&ring_, &cqe) == 0) {
         results[io_uring_cqe_get_data64(cqe)] = cqe->res;
@@ -56,6 +58,7 @@ class Ring {
   std::mutex mutex_;  // the ring is one thread's at a time
   io_uring ring_{};
   bool is_open_{false};
+  bool is_broken_{false};  // it still holds operations of a caller that has gone: nothing may be submitted any more
 };
 
 class UringFile final : public PlainFile {

@@ -74,6 +74,7 @@ TEST_F(FrameGoldenTest, files_of_this_version_are_read) {
   const auto catalog = read_catalog(files, kDirectory);
   ASSERT_TRUE(catalog);
   EXPECT_EQ(catalog->entries().size(), 2U);
+  EXPECT_EQ(catalog->totals().file_bytes, files.content(std::string{kDirectory} + "/" + segment_name(0)).size() + files.content(std::string{kDirectory} + "/" + segment_name(1)).size());
 }
 
 TEST_F(FrameGoldenTest, files_of_this_version_are_gone_on_with) {
