@@ -99,11 +99,13 @@ inline bool Publication::has_data() const noexcept {
 }
 
 inline std::int64_t Publication::end_of_skip(std::int64_t position) const noexcept {
-  if (!has_flag(shm::PublicationFlags::kDropsWhenSlow)) return 0;
+  if (!is_relay()) return 0;
   for (const shm::SkippedRange& range : c_.state->skipped) {
     if (position >= range.begin && position < range.end) return range.end;
   }
-  return 0;
+  // An image's log has its last two terms and more. What was sent just before a skip, and lost, may be asked for when others are in its place.
+  const bool is_gone = position < c_.state->producer_position - 2 * std::int64_t{term_length_};
+  return is_gone ? c_.state->producer_position : 0;
 }
 
 template <DatagramSink Sink>
