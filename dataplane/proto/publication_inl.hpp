@@ -221,7 +221,12 @@ bool Publication::resend(shm::RetransmitAction& action, std::int64_t now_ns, Sin
     if (left <= 0) return true;
     if (const std::int64_t from = begin + action.sent_bytes, skip_end = end_of_skip(from); skip_end != 0) {
       const std::int64_t to = std::min({skip_end, from + left, (from | (term_length_ - 1)) + 1});
+      if (wire::kDataHeaderLength > retransmit_allowance(now_ns)) {
+        c_.counters.add(shm::LaneCounter::kRetransmitsLimited);
+        return true;
+      }
       if (!send_padding(from, to, sink, outcome)) return false;
+      s.retransmit_interval_bytes += wire::kDataHeaderLength;
       action.sent_bytes += static_cast<std::int32_t>(to - from);
       continue;
     }
