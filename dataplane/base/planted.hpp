@@ -47,6 +47,16 @@ enum class Bug : int {
   kTetherTimerRunsOn = 38,
   kResponseSpeaksFirst = 39,
   kResponseSetupNeverEnds = 40,
+  kMembersMakeRoom = 41,
+  kSilentStrangersStay = 42,
+  kUntaggedStillHolds = 43,
+  kEndedStreamForgotten = 44,
+  kDataKeepsSetupsOut = 45,
+  kSetupMovesConnection = 46,
+  kAnyRoundTripBelieved = 47,
+  kAnyErrorBelieved = 48,
+  kOverwrittenSentAgain = 49,
+  kSkipCrossesTerm = 50,
 };
 
 #ifdef THALWEG_PLANTED_BUGS

@@ -185,7 +185,7 @@ class DestinationList {
 
   // ---- whose place may be taken ----
 
-  [[nodiscard]] static bool is_stranger(const Entry& entry) noexcept { return entry.slot == nullptr && !entry.is_member; }
+  [[nodiscard]] static bool is_stranger(const Entry& entry) noexcept { return entry.slot == nullptr && (!entry.is_member || planted(Bug::kMembersMakeRoom)); }
   [[nodiscard]] std::int64_t least_recently_heard() const noexcept {
     std::int64_t least_ns = INT64_MAX;
     for (const Entry& entry : entries_) least_ns = is_stranger(entry) ? std::min(least_ns, entry.last_heard_ns) : least_ns;
@@ -196,7 +196,7 @@ class DestinationList {
   [[nodiscard]] Entry* find_dispensable(std::uint32_t address, bool tells_position, std::int64_t now_ns) noexcept {
     if (most_strangers_ == 0) return nullptr;
     bool takes_silent = false;
-    if (now_ns - kStrangerSilent_ns >= silent_since_ns_) {
+    if (now_ns - kStrangerSilent_ns >= silent_since_ns_ && !planted(Bug::kSilentStrangersStay)) {
       silent_since_ns_ = least_recently_heard();   // perhaps it was heard meanwhile
       takes_silent = now_ns - kStrangerSilent_ns >= silent_since_ns_;
     }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "dataplane/base/assert.hpp"
+#include "dataplane/base/planted.hpp"
 
 namespace thalweg::proto {
 namespace {
@@ -128,7 +129,7 @@ struct Dispatcher::Tables {
   // nullptr: full. What has ended makes room; for a SETUP, or an image, so does what only DATA told of, which anybody may make up. With each sweep
   // all of these go, so that a flood pays for the next one with as many datagrams.
   [[nodiscard]] Session* add(std::uint64_t key, bool is_data = false) noexcept {
-    if (sessions.is_full() && (has_ended || (has_pending && !is_data))) {
+    if (sessions.is_full() && (has_ended || (has_pending && !is_data)) && !planted(Bug::kDataKeepsSetupsOut)) {
       sessions.erase_if([is_data](std::uint64_t, const Session& session) {
         return session.state == SessionState::kEnded || (session.state == SessionState::kPendingSetup && !is_data);
       });
@@ -259,6 +260,7 @@ void Dispatcher::stream_ended(std::int32_t stream_id, std::int32_t session_id, s
   const std::uint64_t key = session_key(stream_id, session_id);
   Session* session = tables_->sessions.find(key);
   if (session == nullptr || session->state != SessionState::kLive || session->image != image) return;
+  if (planted(Bug::kEndedStreamForgotten)) return image_removed(stream_id, session_id, image, true, true);
   tables_->enter(key, *session, SessionState::kEnded);
   session->initial_term_id = initial_term_id;
   tables_->forget_at(*session, until_ns);

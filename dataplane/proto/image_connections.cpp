@@ -14,7 +14,7 @@ void Image::on_setup(unsigned connection, const wire::UdpEndpoint& control, std:
   if (connection >= shm::kConnectionsMax) return;
   ConnectionState& c = c_.state->connections[connection];
   c.last_activity_ns = now_ns;
-  if (c.is_used) return;
+  if (c.is_used && !planted(Bug::kSetupMovesConnection)) return;
   c.is_used = 1;
   c.control_address = control.address;
   c.control_port = control.port;

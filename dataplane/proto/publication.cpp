@@ -245,7 +245,8 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
   if (receiver == nullptr && !is_end) receiver = add_receiver(sm.receiver_id, flow::is_wanted(*c_.desired, sm));
   if (receiver != nullptr) {
     // A receiver that the group waits for is alive as long as it says that it is of the group.
-    if (!receiver->is_flow_controlling || flow::is_wanted(*c_.desired, sm)) receiver->last_sm_ns = now_ns;
+    const bool is_heard = !receiver->is_flow_controlling || flow::is_wanted(*c_.desired, sm) || planted(Bug::kUntaggedStillHolds);
+    if (is_heard) receiver->last_sm_ns = now_ns;
     receiver->last_position = std::max(receiver->last_position, position);
     receiver->address = source.address;
     receiver->port = source.port;
@@ -272,7 +273,7 @@ bool Publication::on_error(const wire::ErrorFrame& error, std::int64_t now_ns) n
   static_cast<void>(now_ns);
   if (!is_on_wire()) return false;
   c_.counters.add(LaneCounter::kErrorFramesReceived);
-  ReceiverState* receiver = find_receiver(error.receiver_id);
+  ReceiverState* receiver = planted(Bug::kAnyErrorBelieved) ? &c_.state->receivers[0] : find_receiver(error.receiver_id);
   if (receiver == nullptr) return false;
   const bool was_live = receiver->is_live != 0;
   drop_receiver(*receiver);

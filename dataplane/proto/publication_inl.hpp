@@ -104,7 +104,7 @@ inline std::int64_t Publication::end_of_skip(std::int64_t position) const noexce
     if (position >= range.begin && position < range.end) return range.end;
   }
   // An image's log has its last two terms and more. What was sent just before a skip, and lost, may be asked for when others are in its place.
-  const bool is_gone = position < c_.state->producer_position - 2 * std::int64_t{term_length_};
+  const bool is_gone = position < c_.state->producer_position - 2 * std::int64_t{term_length_} && !planted(Bug::kOverwrittenSentAgain);
   return is_gone ? c_.state->producer_position : 0;
 }
 
@@ -134,7 +134,8 @@ template <DatagramSink Sink>
 bool Publication::send_skipped(std::int64_t end, std::int64_t now_ns, Sink& sink, SendOutcome& outcome) noexcept {
   shm::PublicationState& s = *c_.state;
   const std::int64_t from = s.sender_position;
-  const std::int64_t to = std::min({end, s.sender_limit & ~std::int64_t{wire::kFrameAlignment - 1}, (from | (term_length_ - 1)) + 1});
+  const std::int64_t term_end = planted(Bug::kSkipCrossesTerm) ? end : (from | (term_length_ - 1)) + 1;
+  const std::int64_t to = std::min({end, s.sender_limit & ~std::int64_t{wire::kFrameAlignment - 1}, term_end});
   if (to <= from) {
     note_limited(true, outcome);
     return false;

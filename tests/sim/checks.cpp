@@ -79,10 +79,24 @@ void PublicationCheck::check_receivers(const StreamPlan& plan, const shm::Public
   if (count != state.flow_receiver_count) verdict.fail("stream {}: {} receivers counted as {}", plan.session_id, count, state.flow_receiver_count);
 }
 
+void PublicationCheck::expect_wanted(const StreamPlan& plan, const shm::PublicationState& state, const std::map<std::int64_t, std::int64_t>& wanted_ns,
+                                     std::int64_t attached_ns, Verdict& verdict) const {
+  if (!plan.is_group || plan.flow_control == shm::FlowControl::kMax || has_sent_) return;
+  for (const shm::ReceiverState& r : state.receivers) {
+    if (!r.is_flow_controlling) continue;
+    const auto last = wanted_ns.find(r.receiver_id);
+    const std::int64_t since_ns = std::max(attached_ns, last == wanted_ns.end() ? 0 : last->second);
+    if (since_ns + plan.receiver_timeout_ns < verdict.now_ns) {
+      verdict.fail("stream {}: a receiver that was one of its group {} ms ago still holds the sender", plan.session_id, (verdict.now_ns - since_ns) / 1'000'000);
+    }
+  }
+}
+
 void PublicationCheck::after_turn(const StreamPlan& plan, const shm::PublicationState& state, const LogMemory& log, std::int64_t publisher_limit,
                                   Verdict& verdict) {
   if (state.sender_position < sender_position_) verdict.fail("stream {}: sender position fell from {} to {}", plan.session_id, sender_position_, state.sender_position);
   check_receivers(plan, state, verdict);
+  has_sent_ = state.sender_position != sender_position_;
   const bool may_fall = plan.is_group && plan.flow_control != shm::FlowControl::kMax;
   if (!may_fall && state.sender_limit < sender_limit_) {
     verdict.fail("stream {}: sender limit fell from {} to {}", plan.session_id, sender_limit_, state.sender_limit);
@@ -111,7 +125,8 @@ void ImageCheck::on_sent(const StreamPlan& plan, const shm::ImageState& state, c
   if (const auto sm = wire::StatusMessage::parse(datagram); header->type() == wire::FrameType::kStatusMessage && sm) {
     const std::int64_t position = position_of(sm->consumption_term_id, sm->consumption_term_offset, plan);
     if (!sm->valid_for(plan.term_length)) verdict.fail("image of stream {}: status message with fields out of range", plan.session_id);
-    if (position > slowest_reader) {
+    // One that was sent before is repeated, whoever has come since: a relay begins up to a term back.
+    if (position > slowest_reader && position > sm_position_) {
       verdict.fail("image of stream {}: status message at {} ahead of the slowest reader {}", plan.session_id, position, slowest_reader);
     }
     if (position < sm_position_) verdict.fail("image of stream {}: status message fell from {} to {}", plan.session_id, sm_position_, position);

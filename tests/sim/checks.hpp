@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <map>
 #include <span>
 
 #include "dataplane/shm/registry.hpp"
@@ -19,8 +20,13 @@ class PublicationCheck {
   void on_taken(const StreamPlan& plan, const shm::PublicationState& state, std::span<const std::byte> datagram, Verdict& verdict);
   // A receiver silent for longer than its time-out no longer holds a sender that has nothing to send.
   void after_turn(const StreamPlan& plan, const shm::PublicationState& state, const LogMemory& log, std::int64_t publisher_limit, Verdict& verdict);
+  // Nor does one that speaks, but no longer as one of those that the group waits for. `wanted_ns`: by receiver, when it last did; of a data plane
+  // that began at `attached_ns`, whose silence is not theirs.
+  void expect_wanted(const StreamPlan& plan, const shm::PublicationState& state, const std::map<std::int64_t, std::int64_t>& wanted_ns,
+                     std::int64_t attached_ns, Verdict& verdict) const;
 
  private:
+  bool has_sent_{};                         // in the last turn
   std::int64_t sender_position_{INT64_MIN};
   std::int64_t sender_limit_{INT64_MIN};
   std::int64_t publisher_limit_{INT64_MIN};

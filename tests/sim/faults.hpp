@@ -10,7 +10,9 @@ enum class Fault : std::uint8_t {
   kLost, kDuplicated, kReordered, kCorrupted, kHeaderFuzzed, kPartitioned, kTransmitRefused, kReceiveOverflow,
   kNodePaused, kNodeCrashed, kTornInsert, kTornClean, kControlPlaneStall,
   kReaderPaused, kReaderDied, kReaderJoinedLate, kClaimHeld, kClaimDied, kMessageAborted, kImageRejected, kRevoked, kRejoined, kNakMadeUp,
-  kReceiverLeft, kReceiverJoined, kGapGivenUp, kSideDied, kCopy, kWayRemoved, kDestinationLearned, kDestinationForgotten, kCount,
+  kReceiverLeft, kReceiverJoined, kGapGivenUp, kSideDied, kCopy, kWayRemoved, kDestinationLearned, kDestinationForgotten,
+  kDestinationRefused, kStrangerFrame, kStrangerAnswered, kTagLost, kRelayed, kRelaySkipped,
+  kDiedBeforeStatusMessage, kDiedInRepair, kDiedAtEnd, kDiedDraining, kDiedInLinger, kCount,
 };
 inline constexpr std::size_t kFaultCount = static_cast<std::size_t>(Fault::kCount);
 
@@ -20,7 +22,9 @@ inline constexpr std::size_t kFaultCount = static_cast<std::size_t>(Fault::kCoun
       "node_paused", "node_crashed", "torn_insert", "torn_clean", "control_plane_stall",
       "reader_paused", "reader_died", "reader_joined_late", "claim_held", "claim_died", "message_aborted", "image_rejected", "revoked",
       "rejoined", "nak_made_up", "receiver_left", "receiver_joined", "gap_given_up",
-      "side_died", "copy", "way_removed", "destination_learned", "destination_forgotten"};
+      "side_died", "copy", "way_removed", "destination_learned", "destination_forgotten",
+      "destination_refused", "stranger_frame", "stranger_answered", "tag_lost", "relayed", "relay_skipped",
+      "died_before_status_message", "died_in_repair", "died_at_end", "died_draining", "died_in_linger"};
   return kNames[static_cast<std::size_t>(fault)];
 }
 

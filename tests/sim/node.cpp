@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "dataplane/base/time.hpp"
+#include "dataplane/proto/flow_control.hpp"
 #include "dataplane/wire/frames.hpp"
 
 namespace thalweg::sim {
@@ -14,9 +15,19 @@ constexpr std::size_t kReceiveRing = 512;                          // of a pause
 constexpr std::int64_t kImageCreation_ns = 300 * kMicrosecond_ns;  // SETUP to image: allocation by the control plane
 constexpr std::int64_t kGiveUp_ns = 20 * kSecond_ns;               // a client that nobody listens to closes
 constexpr std::int64_t kGroupTag = 101;
+constexpr std::size_t kPendingMax = 16;                            // images that a data plane asks for at a time
 constexpr shm::LaneCounter kInvalid = shm::LaneCounter::kDropInvalidFrame;
 
 const auto kRejectReason = std::as_bytes(std::span{"not wanted", 10});
+
+// What a receiver sends that has lost its tag.
+std::span<const std::byte> without_tag(std::span<const std::byte> frame, std::span<std::byte, wire::StatusMessage::kLength> out) {
+  auto sm = wire::StatusMessage::parse(frame);
+  if (!sm || !sm->group_tag || wire::FrameHeader::of_valid(frame).type() != wire::FrameType::kStatusMessage) return frame;
+  sm->group_tag.reset();
+  wire::build(out.data(), *sm);
+  return out;
+}
 
 template <typename Readers>
 proto::SubscriberPositions positions_of(const Readers& readers) {
@@ -33,7 +44,8 @@ proto::SubscriberPositions positions_of(const Readers& readers) {
 }  // namespace
 
 proto::SubscriberPositions PublicationEntry::positions() const noexcept { return positions_of(readers); }
-proto::SubscriberPositions ImageEntry::positions() const noexcept { return positions_of(readers); }
+proto::SubscriberPositions ImageEntry::positions() const noexcept { return with_relays(positions_of(readers), false); }
+proto::SubscriberPositions ImageEntry::settled_positions() const noexcept { return with_relays(positions_of(readers), true); }
 
 // Where a publication's datagrams go: to every destination, or refused as a full transmit queue would.
 class PublicationSink {
@@ -57,8 +69,10 @@ class ImageSink {
  public:
   ImageSink(Node& node, ImageEntry& image, std::size_t way, wire::UdpEndpoint to) : node_{node}, image_{image}, way_{way}, to_{to} {}
   bool send_log(std::span<const std::byte> bytes) { return send_control(bytes); }
-  bool send_control(std::span<const std::byte> bytes) {
-    const proto::SubscriberPositions readers = image_.positions();
+  bool send_control(std::span<const std::byte> frame) {
+    std::byte without[wire::StatusMessage::kLength];
+    const auto bytes = node_.now_ns_ >= image_.plan->tag_lost_ns ? without_tag(frame, without) : frame;
+    const proto::SubscriberPositions readers = image_.settled_positions();
     const std::int64_t slowest = readers.count > 0 ? readers.min : INT64_MAX;
     image_.check.on_sent(image_.stream->plan, image_.slot->observed.state, image_.log, slowest, bytes, node_.verdict_);
     return node_.transmit(node_.endpoints_[way_].local, {to_}, bytes);
@@ -185,31 +199,36 @@ void Node::attach_dispatcher(ReceiveEndpoint& endpoint) {
   endpoint.dispatcher.emplace(kSessionsPerEndpoint);
   for (const Subscription& s : endpoint.subscriptions) {
     if (!s.is_closed) endpoint.dispatcher->add_interest(s.stream->plan.stream_id, true, s.stream->plan.session_id);
+    // Whoever wants all sessions hears of those that strangers make up.
+    if (scenario_.stranger_interval_ns != 0 && endpoint.control.port == 0) endpoint.dispatcher->add_interest(s.stream->plan.stream_id, false, 0);
   }
+}
+
+void Node::attach(PublicationEntry& p, std::int64_t now_ns) {
+  proto::Publication::Context c;
+  c.desired = &p.slot->desired;
+  c.state = &p.slot->observed.state;
+  c.log = log_of(p).view();
+  c.pub_pos = p.counter(0);
+  c.pub_lmt = p.counter(1);
+  if (!p.stream->plan.is_ipc) {
+    c.snd_pos = p.counter(2);
+    c.snd_lmt = p.counter(3);
+    c.snd_bpe = p.counter(4);
+    c.snd_naks = p.counter(5);
+  }
+  c.counters = lane();
+  p.machine.emplace(c);
+  attach_destinations(p);
+  if (p.slot->observed.state.lifecycle == shm::Lifecycle::kNone) p.machine->start(now_ns);
+  else p.machine->resume(now_ns);
 }
 
 // The data plane starts, or starts again: everything private is built from the slots.
 void Node::attach_machines(std::int64_t now_ns) {
   attached_ns_ = now_ns;
   for (PublicationEntry& p : publications_) {
-    if (p.is_done) continue;
-    proto::Publication::Context c;
-    c.desired = &p.slot->desired;
-    c.state = &p.slot->observed.state;
-    c.log = p.log.view();
-    c.pub_pos = p.counter(0);
-    c.pub_lmt = p.counter(1);
-    if (!p.stream->plan.is_ipc) {
-      c.snd_pos = p.counter(2);
-      c.snd_lmt = p.counter(3);
-      c.snd_bpe = p.counter(4);
-      c.snd_naks = p.counter(5);
-    }
-    c.counters = lane();
-    p.machine.emplace(c);
-    attach_destinations(p);
-    if (p.slot->observed.state.lifecycle == shm::Lifecycle::kNone) p.machine->start(now_ns);
-    else p.machine->resume(now_ns);
+    if (!p.is_done) attach(p, now_ns);
   }
   for (ReceiveEndpoint& e : endpoints_) attach_dispatcher(e);
   for (std::size_t i = 0; i < images_.size(); ++i) {
@@ -301,7 +320,9 @@ void Node::on_control(PublicationEntry& p, const wire::FrameHeader& header, Data
     case wire::FrameType::kStatusMessage:
       if (const auto sm = wire::StatusMessage::parse(datagram.bytes)) {
         if (p.list) hear_destination(p, *sm, datagram.from, now_ns);
-        if (is_ours(sm->session_id, sm->stream_id)) p.machine->on_status_message(*sm, datagram.from, now_ns);
+        if (!is_ours(sm->session_id, sm->stream_id)) return;
+        if ((sm->flags & wire::flag::kSmSendSetup) == 0 && proto::flow::is_wanted(p.slot->desired, *sm)) p.wanted_ns[sm->receiver_id] = now_ns;
+        p.machine->on_status_message(*sm, datagram.from, now_ns);
       }
       return;
     case wire::FrameType::kNak:
@@ -363,7 +384,14 @@ void Node::on_setup(std::size_t endpoint, Datagram& datagram, std::int64_t now_n
       ImageEntry& image = images_[decision.image];
       return image.machine->on_setup(connection_of(image, endpoint, datagram.from, now_ns), datagram.from, now_ns);
     }
-    case proto::Dispatch::kCreateImage: pending_.push_back({now_ns + kImageCreation_ns, home, endpoint, *setup, datagram.from}); return;
+    case proto::Dispatch::kCreateImage:
+      if (pending_.size() < kPendingMax) {
+        pending_.push_back({now_ns + kImageCreation_ns, home, endpoint, *setup, datagram.from});
+      } else {
+        e.dispatcher->image_refused(setup->stream_id, setup->session_id);
+        count(shm::LaneCounter::kDropImageLimit);
+      }
+      return;
     case proto::Dispatch::kElicitSetup: return elicit_setup(endpoints_[endpoint], setup->session_id, setup->stream_id, datagram.from, now_ns);
     default: return count(shm::LaneCounter::kDropNoInterest);
   }
@@ -374,7 +402,14 @@ void Node::on_rtt(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns)
   const auto rtt = wire::RttMeasurement::parse(datagram.bytes);
   if (!rtt || (rtt->receiver_id != e.receiver_id && rtt->receiver_id != 0)) return;
   const auto decision = e.dispatcher->find(rtt->stream_id, rtt->session_id);
-  if (decision.what == proto::Dispatch::kImage && !rtt->is_request) images_[decision.image].machine->on_rtt_reply(*rtt, now_ns);
+  if (decision.what != proto::Dispatch::kImage) return;
+  ImageEntry& image = images_[decision.image];
+  if (!rtt->is_request) return image.machine->on_rtt_reply(*rtt, now_ns);
+  const unsigned connection = connection_of(image, endpoint, datagram.from, now_ns);
+  if (connection == shm::kConnectionsMax) return;
+  const shm::ConnectionState& c = image.slot->observed.state.connections[connection];
+  ImageSink sink{*this, image, endpoint, {c.control_address, c.control_port}};
+  image.machine->on_rtt_request(*rtt, sink);
 }
 
 void Node::elicit_setup(const ReceiveEndpoint& endpoint, std::int32_t session_id, std::int32_t stream_id, const wire::UdpEndpoint& to,
@@ -417,11 +452,15 @@ bool Node::turn(std::int64_t now_ns) {
   }
   for (PublicationEntry& p : publications_) {
     if (!p.machine || is_crashed_) continue;
+    if (p.source != PublicationEntry::kNoSource) follow_source(p);
     PublicationSink sink{*this, p};
     const proto::SendOutcome outcome = p.machine->send(now_ns, sink);
     has_worked |= outcome.bytes > 0;
     update_limit(p, now_ns);
-    if (!is_crashed_) p.check.after_turn(p.stream->plan, p.slot->observed.state, p.log, p.counters[1], verdict_);
+    const bool has_own_log = p.source == PublicationEntry::kNoSource;
+    if (!is_crashed_) p.check.after_turn(p.stream->plan, p.slot->observed.state, log_of(p), has_own_log ? p.counters[1] : INT64_MIN, verdict_);
+    p.was_waited_for = p.is_waited_for();
+    if (!is_crashed_) p.check.expect_wanted(p.stream->plan, p.slot->observed.state, p.wanted_ns, attached_ns_, verdict_);
   }
   if (!is_crashed_ && now_ns >= next_tick_ns_) {
     tick(now_ns);
@@ -432,7 +471,7 @@ bool Node::turn(std::int64_t now_ns) {
 }
 
 void Node::update_limit(PublicationEntry& p, std::int64_t now_ns) {
-  if (crash_in_clean_ns_ == 0) {
+  if (crash_in_clean_ns_ == 0 || p.source != PublicationEntry::kNoSource) {
     p.machine->update_limit(p.positions(), now_ns);
     return;
   }
@@ -528,7 +567,7 @@ bool Node::control_plane(std::int64_t now_ns) {
     for (Reader* reader : image.readers) {
       has_worked |= !reader->is_closed();
       const bool is_cut = image.stream->plan.ending == Ending::kRevoke;
-      if (!reader->is_closed() && reader->has_joined() && image.stream->is_lossless() && !reader->plan().may_lose && !is_cut && !reader->is_complete()) {
+      if (!reader->is_closed() && reader->has_joined() && image.stream->is_lossless() && !image.stream->may_lose(reader->plan()) && !is_cut && !reader->is_complete()) {
         verdict_.fail("stream {}: image ended at {} before everything was delivered ({} of {} claims)", image.stream->plan.session_id,
                       reader->position(), reader->messages(), image.stream->ledger.size());
       }
@@ -536,6 +575,8 @@ bool Node::control_plane(std::int64_t now_ns) {
     }
   }
   has_worked |= reap_readers(now_ns);
+  has_worked |= begin_relays(now_ns);
+  has_worked |= end_relays(now_ns);
   return close_publications(now_ns) || has_worked;
 }
 
@@ -560,7 +601,7 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   const bool is_echo = stream.plan.has_twin && std::any_of(images_.begin(), images_.end(), [&](const ImageEntry& i) { return i.plan == &plan; });
   if (++subscription->images > 1) {
     verdict_.faults.add(Fault::kRejoined);
-    if (stream.is_lossless() && plan.is_reliable && !plan.readers[0].may_lose && !is_echo) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
+    if (stream.is_lossless() && plan.is_reliable && !stream.may_lose(plan.readers[0]) && !is_echo) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
   }
   ImageEntry& image = images_.emplace_back();
   image.stream = &stream;
@@ -629,8 +670,9 @@ bool Node::attach_late_readers(ImageEntry& image, std::int64_t now_ns) {
     plan.may_lose |= image.is_echo;
     ++image.late_readers_added;
     if (plan.die_at_ns <= now_ns) continue;
+    const bool may_skip = !image.plan->is_reliable || (image.stream->plan.relay_drops && image.plan == &image.stream->plan.relayed);
     auto& reader = image.stream->readers.emplace_back(
-        std::make_unique<Reader>(image.stream->plan, plan, !image.plan->is_reliable, image.log.view(), image.stream->ledger, verdict_));
+        std::make_unique<Reader>(image.stream->plan, plan, may_skip, image.log.view(), image.stream->ledger, verdict_));
     image.readers.push_back(reader.get());
     if (is_healed_) reader->heal();
     if (image.machine && !is_crashed_) {
@@ -688,14 +730,14 @@ bool Node::close_publications(std::int64_t now_ns) {
   bool has_worked = false;
   for (PublicationEntry& p : publications_) {
     Stream& stream = *p.stream;
-    if (p.closed_ns >= 0 || p.is_done) continue;
+    if (p.closed_ns >= 0 || p.is_done || p.producer == nullptr) continue;
     // A side that fell behind by more than half a term has no receiver any more (2.11): the other one goes on.
     const bool may_give_up = !stream.is_lossless() || stream.plan.has_twin;
     if (is_healed_ && may_give_up && now_ns > scenario_.heal_ns + kGiveUp_ns) p.producer->stop();
     if (!p.producer->is_finished()) continue;
     if (stream.plan.ending == Ending::kCloseWhenConsumed && !(is_healed_ && now_ns > scenario_.heal_ns + kGiveUp_ns) && !p.producer->is_exclusive_dead()) {
       const auto is_behind = [&](const auto& r) {
-        return r->has_joined() && !r->is_closed() && !r->plan().may_lose && r->position() < p.producer->position();
+        return r->has_joined() && !r->is_closed() && !stream.may_lose(r->plan()) && r->position() < p.producer->position();
       };
       if (std::any_of(stream.readers.begin(), stream.readers.end(), is_behind)) continue;
     }
@@ -708,91 +750,6 @@ bool Node::close_publications(std::int64_t now_ns) {
     has_worked = true;
   }
   return has_worked;
-}
-
-// ---- faults ----
-
-void Node::pause(std::int64_t now_ns, std::int64_t until_ns) {
-  if (now_ns < paused_until_ns_ || is_crashed_) return;
-  verdict_.faults.add(Fault::kNodePaused);
-  paused_until_ns_ = until_ns;
-}
-
-void Node::crash(std::int64_t now_ns, std::int64_t until_ns) {
-  if (is_crashed_) return;
-  verdict_.faults.add(Fault::kNodeCrashed);
-  is_crashed_ = true;
-  down_until_ns_ = until_ns;
-  paused_until_ns_ = std::min(paused_until_ns_, now_ns);
-  receive_queue_.clear();
-  for (PublicationEntry& p : publications_) p.machine.reset();
-  for (ImageEntry& i : images_) i.machine.reset();
-  for (ReceiveEndpoint& e : endpoints_) e.dispatcher.reset();
-}
-
-void Node::stall_control_plane(std::int64_t until_ns) {
-  verdict_.faults.add(Fault::kControlPlaneStall);
-  stalled_until_ns_ = until_ns;
-}
-
-void Node::heal() noexcept {
-  is_healed_ = true;
-  crash_in_clean_ns_ = crash_in_insert_ns_ = 0;
-}
-
-std::int64_t Node::next_due_ns(std::int64_t now_ns) const noexcept {
-  if (!is_up(now_ns)) return down_until_ns_;
-  if (now_ns < paused_until_ns_) return paused_until_ns_;
-  if (is_crashed_ || !receive_queue_.empty()) return now_ns;
-  std::int64_t due = next_tick_ns_;
-  for (const ReceiveEndpoint& e : endpoints_) {
-    if (!e.is_removed) due = std::min(due, std::max(e.removed_ns, stalled_until_ns_));
-    if (e.control.port != 0 && e.dispatcher && e.dispatcher->has_interest()) due = std::min(due, e.next_register_ns);
-    for (const Subscription& s : e.subscriptions) {
-      for (const ReaderPlan& r : s.plan->readers) {
-        if (r.join_ns > now_ns) due = std::min(due, std::max(r.join_ns, stalled_until_ns_));
-      }
-    }
-  }
-  for (const PendingImage& p : pending_) due = std::min(due, std::max(p.due_ns, stalled_until_ns_));
-  for (const PublicationEntry& p : publications_) {
-    if (!p.machine) continue;
-    due = std::min(due, p.machine->has_data() ? now_ns : p.machine->next_deadline_ns());
-  }
-  for (const ImageEntry& i : images_) {
-    if (i.machine) due = std::min(due, i.machine->next_deadline_ns());
-  }
-  return due;
-}
-
-bool Node::is_idle_forever() const noexcept {
-  return pending_.empty() && std::all_of(publications_.begin(), publications_.end(), [](const auto& p) { return p.is_done; }) &&
-         std::all_of(images_.begin(), images_.end(), [](const auto& i) { return i.is_done; });
-}
-
-std::string Node::what_is_left() const {
-  std::string out;
-  for (const PublicationEntry& p : publications_) {
-    if (p.is_done) continue;
-    const auto& s = p.slot->observed.state;
-    out += fmt::format(" [node {} publication {} life {} snd-pos {} snd-lmt {} pub-pos {} pub-lmt {} sent {} of {} closed {} connected {}{}", index_,
-                       p.stream->plan.session_id, static_cast<int>(s.lifecycle), s.sender_position, s.sender_limit,
-                       shm::producer_position(p.log.view(), p.stream->plan.initial_term_id), p.counters[1], p.producer->sent(),
-                       p.stream->plan.messages, p.closed_ns >= 0, s.is_connected, s.is_corrupt ? " CORRUPT" : "");
-    for (const shm::ReceiverState& r : s.receivers) {
-      if (r.is_live || r.is_flow_controlling) out += fmt::format(" receiver {} limit {}{}", r.last_position, r.last_limit, r.is_flow_controlling ? " waited for" : "");
-    }
-    out += "]";
-  }
-  for (const ImageEntry& i : images_) {
-    if (i.is_done) continue;
-    const auto& s = i.slot->observed.state;
-    out += fmt::format(" [node {} image {} life {} join {} rcv-pos {} hwm {} sm {} + {} eos {} readers", index_, i.stream->plan.session_id,
-                       static_cast<int>(s.lifecycle), s.join_position, s.rebuild_position, s.high_water, s.last_sm_position, s.next_sm_window, s.is_end_of_stream);
-    for (const Reader* r : i.readers) out += fmt::format(" {}{}", r->position(), r->is_closed() ? "x" : "");
-    out += "]";
-  }
-  return out;
 }
 
 }  // namespace thalweg::sim

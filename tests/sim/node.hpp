@@ -32,7 +32,11 @@ struct Stream {
   bool is_excused{};                             // one side died for long when the other had no receiver yet, or none any more
   // Nothing that happened may cost a receiver an image: every reader must get every message.
   [[nodiscard]] bool is_lossless() const noexcept { return plan.is_lossless && !is_excused; }
+  // Without receivers a relay goes on with its image: who is just joining may find its place gone.
+  bool has_relay_moved{};
+  [[nodiscard]] bool may_lose(const ReaderPlan& reader) const noexcept { return reader.may_lose || (reader.is_relayed && has_relay_moved); }
   std::vector<std::unique_ptr<Reader>> readers;  // all there ever were, of every image
+  wire::UdpEndpoint relay_to;                    // where the far end of a relay listens
 };
 
 // Every node has a second address, as one with two network cards has; and one for the first side of an A/B stream, which may be cut off alone.
@@ -47,9 +51,14 @@ struct Way {
 
 struct PublicationEntry {
   static constexpr std::size_t kDestinationsMax = 8;
+  static constexpr std::size_t kNoSource = static_cast<std::size_t>(-1);
 
   Stream* stream{};
-  Producer* producer{};
+  Producer* producer{};                          // none: a relay
+  std::size_t source{kNoSource};                 // of a relay: the image whose log it sends
+  std::int64_t relayed_from{};                   // and where it began
+  bool was_waited_for{};                         // by its image, in the last turn
+  [[nodiscard]] bool is_waited_for() const noexcept;
   std::int64_t closed_ns{-1};                    // the client let go of it
   std::unique_ptr<shm::PublicationSlot> slot;
   LogMemory log;
@@ -58,6 +67,8 @@ struct PublicationEntry {
   std::vector<wire::UdpEndpoint> destinations;            // one address, or a group's members
   std::deque<shm::DestinationSlot> slots;                 // manual destinations
   std::map<std::pair<std::uint32_t, std::uint16_t>, std::int64_t> heard_ns;  // dynamic ones, and when: what the list must agree with
+  std::map<std::pair<std::uint32_t, std::uint16_t>, std::int64_t> told_ns;   // those of them that told how far they are: nobody takes their places
+  std::map<std::int64_t, std::int64_t> wanted_ns;         // receivers that flow control waits for, and when each last said that it is one of them
   std::vector<Reader*> readers;  // IPC
   PublicationCheck check;
   bool is_done{};
@@ -78,6 +89,8 @@ struct ImageEntry {
   LogMemory log;
   std::array<std::int64_t, 3> counters{};
   std::vector<Reader*> readers;
+  std::vector<PublicationEntry*> relays;
+  bool has_relay{};                   // or had one
   std::deque<ReaderPlan> reader_plans;
   std::size_t late_readers_added{1};  // plan readers attached so far
   bool is_echo{};                     // of a stream whose first image has ended
@@ -87,6 +100,9 @@ struct ImageEntry {
   std::optional<proto::Image> machine;
 
   [[nodiscard]] proto::SubscriberPositions positions() const noexcept;
+  // Of the readers, and of those relays that were waited for before this turn.
+  [[nodiscard]] proto::SubscriberPositions settled_positions() const noexcept;
+  [[nodiscard]] proto::SubscriberPositions with_relays(proto::SubscriberPositions all, bool only_settled) const noexcept;
 };
 
 struct Subscription {
@@ -126,6 +142,11 @@ class Node {
   [[nodiscard]] static std::uint32_t address_of(std::uint32_t index) noexcept { return 0x0A000001U + index; }
   // Set-up, before the first turn.
   PublicationEntry& add_publication(Stream& stream, std::size_t side);
+  [[nodiscard]] std::deque<ReceiveEndpoint>& endpoints() noexcept { return endpoints_; }
+  // A receiver of the stream is at this stage.
+  [[nodiscard]] bool is_at(Stage stage, const Stream& stream) const noexcept;
+  // Somebody receives the stream at this address, which is the only one it comes by.
+  [[nodiscard]] bool is_receiving(const Stream& stream, const wire::UdpEndpoint& at) const noexcept;
   // The addresses to send to. `control`: of a publication that learns its destinations.
   std::vector<wire::UdpEndpoint> add_subscription(Stream& stream, const SubscriberPlan& plan, const wire::UdpEndpoint& control);
   void start(std::int64_t now_ns);
@@ -163,6 +184,13 @@ class Node {
   };
 
   void attach_machines(std::int64_t now_ns);
+  void attach(PublicationEntry& publication, std::int64_t now_ns);
+  [[nodiscard]] const LogMemory& log_of(const PublicationEntry& publication) const noexcept;
+  bool begin_relays(std::int64_t now_ns);
+  bool end_relays(std::int64_t now_ns);
+  void begin_relay(std::size_t image, std::int64_t now_ns);
+  void follow_source(PublicationEntry& publication);
+  void expect_members(PublicationEntry& publication);
   void attach_dispatcher(ReceiveEndpoint& endpoint);
   void start_image(std::size_t index, std::int64_t now_ns);
   void handle(Datagram& datagram, std::int64_t now_ns);

@@ -24,6 +24,7 @@ void Node::attach_destinations(PublicationEntry& p) {
   if (p.stream->plan.destinations == Destinations::kOne) return;
   p.list.emplace(PublicationEntry::kDestinationsMax);
   p.heard_ns.clear();
+  p.told_ns.clear();
   for (shm::DestinationSlot& slot : p.slots) {
     const auto outcome = p.list->put(slot, {{slot.desired.remote_address, slot.desired.remote_port}});
     if (outcome == proto::DestinationList<Way>::Put::kFull) verdict_.fail("stream {}: no room for a destination", p.stream->plan.session_id);
@@ -36,9 +37,23 @@ void Node::hear_destination(PublicationEntry& p, const wire::StatusMessage& sm, 
   if (!(is_ours ? p.machine->is_acceptable(sm) : sm.valid_for(wire::kTermLengthMax))) return;
   if (plan.destinations == Destinations::kDynamic) p.heard_ns[{source.address, source.port}] = now_ns;
   const bool tells_position = is_ours && (sm.flags & wire::flag::kSmSendSetup) == 0;
+  if (plan.destinations == Destinations::kDynamic && tells_position) p.told_ns[{source.address, source.port}] = now_ns;
   if (p.list->hear(sm.receiver_id, source, tells_position, now_ns) || plan.destinations != Destinations::kDynamic) return;
-  verdict_.faults.add(Fault::kDestinationLearned);
-  if (!p.list->learn({source}, sm.receiver_id, tells_position, now_ns)) verdict_.fail("stream {}: no room for a receiver", plan.session_id);
+  const bool is_taken_in = p.list->has_room_for(source.address, tells_position, now_ns) && p.list->learn({source}, sm.receiver_id, tells_position, now_ns);
+  verdict_.faults.add(is_taken_in ? Fault::kDestinationLearned : Fault::kDestinationRefused);
+  if (!is_taken_in && (tells_position || scenario_.stranger_interval_ns == 0)) verdict_.fail("stream {}: no room for a receiver", plan.session_id);
+}
+
+// Whoever tells how far it is keeps its place, whatever strangers say.
+void Node::expect_members(PublicationEntry& p) {
+  for (const auto& [address, told_ns] : p.told_ns) {
+    if (now_ns_ - told_ns > proto::DestinationList<Way>::kTimeout_ns) continue;
+    const auto is_it = [at = wire::UdpEndpoint{address.first, address.second}](const auto& entry) { return entry.target.remote == at; };
+    const auto& all = p.list->entries();
+    if (std::any_of(all.begin(), all.end(), is_it)) continue;
+    verdict_.fail("stream {}: {:x}:{} told how far it is {} ms ago, and is not sent to", p.stream->plan.session_id, address.first, address.second,
+                  (now_ns_ - told_ns) / kMillisecond_ns);
+  }
 }
 
 std::vector<wire::UdpEndpoint> Node::destinations_of(PublicationEntry& p) {
@@ -57,7 +72,9 @@ std::vector<wire::UdpEndpoint> Node::destinations_of(PublicationEntry& p) {
       verdict_.fail("stream {}: sends to {:x}:{}, which is silent", p.stream->plan.session_id, to.address, to.port);
     }
   }
-  if (live != all.size()) verdict_.fail("stream {}: {} receivers were heard, {} are sent to", p.stream->plan.session_id, live, all.size());
+  expect_members(p);
+  if (all.size() > PublicationEntry::kDestinationsMax) verdict_.fail("stream {}: {} destinations", p.stream->plan.session_id, all.size());
+  if (live != all.size() && scenario_.stranger_interval_ns == 0) verdict_.fail("stream {}: {} receivers were heard, {} are sent to", p.stream->plan.session_id, live, all.size());
   return all;
 }
 

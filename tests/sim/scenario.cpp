@@ -9,6 +9,7 @@
 #include "dataplane/base/time.hpp"
 #include "dataplane/wire/frames.hpp"
 #include "dataplane/wire/positions.hpp"
+#include "tests/sim/draw.hpp"
 
 namespace thalweg::sim {
 namespace {
@@ -17,28 +18,6 @@ namespace {
 constexpr std::int64_t kHarmlessSilence_ns = 1'500 * kMillisecond_ns;
 constexpr std::int64_t kBytesPerStreamMax = 1536 << 10;
 constexpr std::int64_t kDatagramsPerStreamMax = 2000;
-
-class Draw {
- public:
-  explicit Draw(std::uint64_t seed) noexcept : random_{seed} {}
-  [[nodiscard]] bool chance(double probability) noexcept { return random_.unit() < probability; }
-  [[nodiscard]] std::int64_t between(std::int64_t low, std::int64_t high) noexcept {
-    return low + static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(high - low + 1)));
-  }
-  template <typename T>
-  [[nodiscard]] T between(T low, T high) noexcept {
-    return static_cast<T>(between(std::int64_t{low}, std::int64_t{high}));
-  }
-  template <typename T, std::size_t N>
-  [[nodiscard]] T pick(const std::array<T, N>& values) noexcept {
-    return values[random_.below(N)];
-  }
-  [[nodiscard]] std::uint32_t ppm(double share_max) noexcept { return static_cast<std::uint32_t>(random_.unit() * share_max * 1e6); }
-  [[nodiscard]] std::int32_t any_int32() noexcept { return static_cast<std::int32_t>(random_.next()); }
-
- private:
-  Random random_;
-};
 
 Impairment draw_impairment(Draw& draw) {
   Impairment i;
@@ -313,14 +292,15 @@ Scenario Scenario::from_seed(std::uint64_t seed) {
   std::stable_sort(s.faults.begin(), s.faults.end(), [](const FaultPlan& a, const FaultPlan& b) { return a.at_ns < b.at_ns; });
   s.heal_ns = draw.between(500 * kMillisecond_ns, 3 * kSecond_ns);
   for (const auto& f : s.faults) s.heal_ns = std::max(s.heal_ns, f.at_ns + f.duration_ns);
+  draw_hazards(s);
   // After healing: what is left to send, a blocked claim's time-out several times over, linger, two liveness time-outs.
   s.deadline_ns = s.heal_ns + 200 * kSecond_ns;
   return s;
 }
 
 std::string Scenario::describe() const {
-  std::string out = fmt::format("seed {} nodes {} turn {} us tick {} ms heal {} ms refuse {} ppm\n", seed, nodes, turn_ns / 1000,
-                                tick_ns / kMillisecond_ns, heal_ns / kMillisecond_ns, transmit_refused_ppm);
+  std::string out = fmt::format("seed {} nodes {} turn {} us tick {} ms heal {} ms refuse {} ppm strangers {} us\n", seed, nodes, turn_ns / 1000,
+                                tick_ns / kMillisecond_ns, heal_ns / kMillisecond_ns, transmit_refused_ppm, stranger_interval_ns / 1000);
   for (std::size_t i = 0; i < streams.size(); ++i) {
     const StreamPlan& s = streams[i];
     out += fmt::format(
@@ -335,14 +315,20 @@ std::string Scenario::describe() const {
         s.is_retransmit_linger_auto, s.linger_ns / kMillisecond_ns, s.unblock_timeout_ns / kMillisecond_ns, s.held_claim_ppm,
         s.dying_claim_ppm, s.aborted_claim_ppm);
     for (const SubscriberPlan& sub : s.subscribers) {
-      out += fmt::format("    subscriber node {} reliable {} window {} readers {} ways {}{}", sub.node, sub.is_reliable, sub.window_length, sub.readers.size(),
-                         sub.has_two_ways ? 2 : 1, sub.way_removed_ns != INT64_MAX ? fmt::format(" until {} ms", sub.way_removed_ns / kMillisecond_ns) : "");
+      out += fmt::format("    subscriber node {} reliable {} window {} readers {} ways {}{}{}", sub.node, sub.is_reliable, sub.window_length, sub.readers.size(),
+                         sub.has_two_ways ? 2 : 1, sub.way_removed_ns != INT64_MAX ? fmt::format(" until {} ms", sub.way_removed_ns / kMillisecond_ns) : "",
+                         sub.tag_lost_ns != INT64_MAX ? fmt::format(" tag until {} ms", sub.tag_lost_ns / kMillisecond_ns) : "");
       const Impairment& there = links[s.node][sub.node];
       const Impairment& back = links[sub.node][s.node];
       out += fmt::format(" | there: loss {} dup {} reorder {} fuzz {} ppm delay {} us | back: loss {} dup {} reorder {} fuzz {} ppm delay {} us\n",
                          there.loss_ppm, there.duplicate_ppm, there.reorder_ppm, there.header_fuzz_ppm, there.delay_ns / 1000, back.loss_ppm,
                          back.duplicate_ppm, back.reorder_ppm, back.header_fuzz_ppm, back.delay_ns / 1000);
     }
+    if (s.is_relayed) out += fmt::format("    relayed to node {}, {}\n", s.relayed.node, s.relay_drops ? "drops when slow" : "waits");
+  }
+  for (const FaultPlan& f : staged_faults) {
+    out += fmt::format("  node {} dies at stage {} of stream {}, not before {} ms, for {} ms\n", f.node, static_cast<int>(f.stage), f.stream,
+                       f.at_ns / kMillisecond_ns, f.duration_ns / kMillisecond_ns);
   }
   for (const FaultPlan& f : faults) {
     out += fmt::format("  fault at {} ms kind {} node {} peer {} for {} ms\n", f.at_ns / kMillisecond_ns, static_cast<int>(f.kind), f.node,

@@ -22,6 +22,7 @@ struct ReaderPlan {
   std::int64_t pause_ns{};
   std::int64_t die_at_ns{INT64_MAX};  // its client dies: the subscription goes without a word
   bool may_lose{};                    // the sender does not wait for it
+  bool is_relayed{};                  // it is behind a relay
 };
 
 struct SubscriberPlan {               // one receiving node's interest in a stream
@@ -29,6 +30,7 @@ struct SubscriberPlan {               // one receiving node's interest in a stre
   bool is_reliable{true};
   bool is_rejoin{true};
   bool has_tag{};                     // of the group that tagged flow control waits for
+  std::int64_t tag_lost_ns{INT64_MAX};  // from then on it speaks without
   std::int32_t window_length{};
   std::int64_t reject_at_ns{INT64_MAX};
   bool has_two_ways{};                // a multi-destination subscription: the stream comes by two addresses of the node (5.6)
@@ -60,6 +62,10 @@ struct StreamPlan {
   std::int32_t mtu{};
   std::int32_t publication_window{};
   std::vector<SubscriberPlan> subscribers;
+  // A relay at the first subscriber's node sends on what comes to another one.
+  bool is_relayed{};
+  bool relay_drops{};                 // on-slow: nobody waits for who is behind it
+  SubscriberPlan relayed;
   // What is sent.
   std::int64_t messages{};
   std::int64_t message_interval_ns{};
@@ -91,6 +97,8 @@ struct StreamPlan {
 };
 
 enum class NodeFault : std::uint8_t { kPause, kCrash, kCrashInInsert, kCrashInClean, kControlPlaneStall, kPartition, kSideDead };
+// How far a receiver is when its data plane dies: a crash may wait for that.
+enum class Stage : std::uint8_t { kAny, kBeforeStatusMessage, kInRepair, kAtEnd, kDraining, kInLinger };
 struct FaultPlan {
   std::int64_t at_ns{};
   NodeFault kind{};
@@ -98,6 +106,8 @@ struct FaultPlan {
   std::uint32_t peer{};               // of a partition, of a dead side
   bool is_second_way{};               // of a dead side
   std::int64_t duration_ns{};
+  Stage stage{};                      // not kAny: of the stream below, once, no earlier than at_ns
+  std::size_t stream{};
 };
 
 struct Scenario {
@@ -114,7 +124,12 @@ struct Scenario {
   std::vector<std::vector<Impairment>> second_links;  // to and from the second address of a node
   std::vector<StreamPlan> streams;
   std::vector<FaultPlan> faults;
+  std::vector<FaultPlan> staged_faults;   // these may come after everything else has healed
+  std::int64_t stranger_interval_ns{};    // hosts that nobody knows send made-up frames so often; 0: nobody does
+  std::int64_t strangers_until_ns{};
 
+  // The last part of from_seed(), from a seed of its own: relays, receivers that die at a stage, members that lose their tag, strangers.
+  static void draw_hazards(Scenario& scenario);
   [[nodiscard]] static Scenario from_seed(std::uint64_t seed);
   [[nodiscard]] std::string describe() const;
 };

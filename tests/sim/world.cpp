@@ -14,7 +14,7 @@ constexpr std::uint64_t kStepsMax = 3'000'000;           // a machine that alway
 }  // namespace
 
 World::World(const Scenario& scenario)
-    : scenario_{scenario}, network_{scenario.seed * 0x9E3779B97F4A7C15U + 1, verdict_}, storm_{scenario.seed ^ 0x5708U} {
+    : scenario_{scenario}, network_{scenario.seed * 0x9E3779B97F4A7C15U + 1, verdict_}, storm_{scenario.seed ^ 0x5708U}, strangers_{scenario, network_, verdict_}, staged_{scenario.staged_faults} {
   for (std::uint32_t i = 0; i < scenario.nodes; ++i) nodes_.emplace_back(i, scenario, network_, verdict_);
   for (std::uint32_t from = 0; from < scenario.nodes; ++from) {
     for (std::uint32_t to = 0; to < scenario.nodes; ++to) {
@@ -40,6 +40,7 @@ World::World(const Scenario& scenario)
         for (const wire::UdpEndpoint& way : ways) publication.send_to(way);
       }
     }
+    if (plan.is_relayed) stream.relay_to = nodes_[plan.relayed.node].add_subscription(stream, plan.relayed, {}).front();
   }
 }
 
@@ -68,6 +69,17 @@ void World::apply_faults() {
       }
     }
   }
+}
+
+// The data plane of a receiver dies when it is as far as the plan says.
+void World::apply_staged_faults() {
+  std::erase_if(staged_, [this](const FaultPlan& f) {
+    Node& node = nodes_[f.node];
+    if (now_ns_ < f.at_ns || !node.is_at(f.stage, streams_[f.stream])) return false;
+    verdict_.faults.add(static_cast<Fault>(static_cast<int>(Fault::kDiedBeforeStatusMessage) + static_cast<int>(f.stage) - 1));
+    node.crash(now_ns_, now_ns_ + f.duration_ns);
+    return true;
+  });
 }
 
 // The side that lives carries the stream if it has a receiver: one that is more than half a term behind has none (2.11).
@@ -116,13 +128,19 @@ void World::make_up_naks() {
 
 bool World::step() {
   apply_faults();
+  apply_staged_faults();
   if (!is_healed_ && now_ns_ >= scenario_.heal_ns) heal();
   bool has_worked = false;
   while (network_.receive(datagram_, now_ns_)) {
-    nodes_[(datagram_.to.address - Node::address_of(0)) % kSecondAddress].receive(datagram_, now_ns_);
     has_worked = true;
+    if (Strangers::is_at(datagram_.to)) {
+      strangers_.take(datagram_);
+      continue;
+    }
+    nodes_[(datagram_.to.address - Node::address_of(0)) % kSecondAddress].receive(datagram_, now_ns_);
   }
   make_up_naks();
+  strangers_.act(nodes_, now_ns_);
   for (Node& node : nodes_) has_worked |= node.turn(now_ns_);
   for (Node& node : nodes_) has_worked |= node.control_plane(now_ns_);
   for (Stream& stream : streams_) {
@@ -144,6 +162,7 @@ std::int64_t World::next_step_ns(bool has_worked) const {
   }
   if (next_fault_ < scenario_.faults.size()) due = std::min(due, scenario_.faults[next_fault_].at_ns);
   if (!is_healed_) due = std::min(due, scenario_.heal_ns);
+  due = std::min(due, strangers_.next_due_ns());
   for (std::size_t i = 0; i < streams_.size() && !is_healed_; ++i) {
     if (streams_[i].plan.nak_storm_interval_ns != 0) due = std::min(due, next_storm_ns_[i]);
   }
@@ -162,7 +181,7 @@ void World::judge() {
     const bool may_lose = plan.flow_control == shm::FlowControl::kMax && plan.is_group;
     if (stream.readers.empty() && !may_lose) verdict_.fail("stream {}: nobody ever received it", plan.session_id);
     for (const auto& reader : stream.readers) {
-      if (reader->has_joined() && !reader->has_died(now_ns_) && !reader->plan().may_lose && !reader->is_complete()) {
+      if (reader->has_joined() && !reader->has_died(now_ns_) && !stream.may_lose(reader->plan()) && !reader->is_complete()) {
         verdict_.fail("stream {}: reader at {} did not get everything ({} messages of {} claims)", plan.session_id, reader->position(),
                       reader->messages(), stream.ledger.size());
       }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "tests/sim/node.hpp"
+#include "tests/sim/strangers.hpp"
 
 // One run: builds what the scenario says, moves virtual time until every stream is over, and judges.
 namespace thalweg::sim {
@@ -27,6 +28,7 @@ class World {
 
  private:
   void apply_faults();
+  void apply_staged_faults();
   void excuse(const FaultPlan& fault);
   void heal();
   void make_up_naks();
@@ -39,6 +41,8 @@ class World {
   Verdict verdict_;
   Network network_;
   Random storm_;
+  Strangers strangers_;
+  std::vector<FaultPlan> staged_;              // those that have not come yet
   std::vector<std::size_t> publication_of_;    // by stream: its index at its node
   std::vector<std::int64_t> next_storm_ns_;    // by stream
   std::deque<Stream> streams_;
