@@ -157,6 +157,11 @@ archive::Settings archive_settings(const config::Config& config, const std::stri
   settings.sync = sync_policy(from.sync);
   settings.sync_interval_ns = from.sync_interval_ns;
   settings.recordings_max = from.max_active_recordings;
+  settings.control_channel = from.control_channel;
+  settings.remote_control_channel = from.remote_control_channel;
+  settings.control_stream = from.control_stream;
+  settings.replays_max = from.max_replays;
+  settings.replay_connect_timeout_ns = from.replay_connect_timeout_ns;
   settings.low_space_bytes = from.low_space_bytes;
   settings.retention_interval_ns = from.retention_interval_ns;
   for (const config::RecordedStream& stream : from.recordings) {

@@ -202,6 +202,11 @@ struct Archive {
   ArchiveSync sync{ArchiveSync::kInterval};
   std::int64_t sync_interval_ns{1'000'000'000};
   std::uint32_t max_active_recordings{128};
+  std::string control_channel{"aeron:ipc"};
+  std::string remote_control_channel;    // "" = none
+  std::int32_t control_stream{10};
+  std::uint32_t max_replays{20};
+  std::int64_t replay_connect_timeout_ns{5'000'000'000};
   std::uint64_t low_space_bytes{0};      // 0 = one segment
   std::int64_t retention_interval_ns{10'000'000'000};
   std::vector<RecordedStream> recordings;

@@ -370,6 +370,12 @@ void decode(Map& map, Archive& c) {
                "block of frames taken from the stream. Whatever it says, frames that were recorded survive the death of every process.");
   map.optional("sync-interval", c.sync_interval_ns, rule::duration(kMillisecond_ns, kDay_ns), "How much may be lost with the machine's power when sync is `interval`.");
   map.optional("max-active-recordings", c.max_active_recordings, rule::count(1, 16'384), "Streams recorded at once; more are refused.");
+  map.optional("control-channel", c.control_channel, rule::text(), "Where the archive listens to clients on this machine (docs/reference/archive-control.md). Empty: nowhere.");
+  map.optional("remote-control-channel", c.remote_control_channel, rule::text(),
+               "Where it listens to clients of other machines, as aeron:udp?endpoint=10.0.0.2:8010. Whoever reaches it may record, replay and delete. Empty: nowhere.");
+  map.optional("control-stream", c.control_stream, rule::count(kInt32Min, kInt32Max), "The stream id on both.");
+  map.optional("max-replays", c.max_replays, rule::count(1, 1'024), "Replays at once; more are refused.");
+  map.optional("replay-connect-timeout", c.replay_connect_timeout_ns, rule::duration(10 * kMillisecond_ns, kDay_ns), "A replay that nobody subscribes to for so long ends.");
   map.optional("low-space", c.low_space_bytes, rule::zero_or(rule::size(64 * kKiB, 1'024 * kGiB)),
                "With less than this free on the file system no recording is begun, and those that need a new segment end. Those of this file begin again when there is twice as much. "
                "0: one segment.");

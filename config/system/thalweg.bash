@@ -93,7 +93,7 @@ _thalweg_grammar() {
       takes_files=0
       ;;
     'archive')
-      verbs='status record stop truncate purge list describe dump verify'
+      verbs='status record stop truncate purge list describe dump verify replay replays stop-replay tail'
       options='--help'
       valued=''
       files=''
@@ -159,6 +159,34 @@ _thalweg_grammar() {
       verbs=''
       options='--help --archive --socket'
       valued='--archive --socket'
+      files='--archive --socket'
+      takes_files=0
+      ;;
+    'archive replay')
+      verbs=''
+      options='--help --from --from-time --length --follow --to --limit-counter --detach --stdout --text --pcapng --archive --socket'
+      valued='--from --from-time --length --to --limit-counter --pcapng --archive --socket'
+      files='--pcapng --archive --socket'
+      takes_files=0
+      ;;
+    'archive replays')
+      verbs=''
+      options='--help --socket --watch'
+      valued='--socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive stop-replay')
+      verbs=''
+      options='--help --recording --all --socket'
+      valued='--recording --socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive tail')
+      verbs=''
+      options='--help --from --from-time --archive --socket'
+      valued='--from --from-time --archive --socket'
       files='--archive --socket'
       takes_files=0
       ;;

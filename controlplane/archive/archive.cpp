@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "controlplane/archive/archive_verbs.hpp"
+
 namespace thalweg::archive {
 namespace {
 
@@ -29,7 +31,14 @@ Result<std::unique_ptr<Archive>> Archive::start(Settings settings, EventSink eve
   if (!catalog) return tl::unexpected{std::move(catalog.error())};
   archive->catalog_ = std::move(*catalog);
   for (const std::string& finding : archive->catalog_->findings()) archive->tell(Event::Level::kWarn, "archive_catalog", finding);
-  archive->recorder_ = std::make_unique<Recorder>(*archive->files_, archive->clock_, *archive->catalog_, archive->settings_, archive->events_);
+  archive->replayer_ = std::make_unique<Replayer>(*archive->files_, archive->clock_, archive->settings_, archive->events_);
+  archive->recorder_ = std::make_unique<Recorder>(*archive->files_, archive->clock_, *archive->catalog_, archive->settings_, archive->events_, archive->replayer_.get());
+  archive->control_ = std::make_unique<ControlService>(archive->settings_, archive->events_);
+  archive->hands_.run = [raw = archive.get()](const std::string& verb, const api::Json& args, const ControlService::Answer& answer) {
+    World here = raw->world();
+    run_verb(here, {verb, args}, answer);
+  };
+  archive->hands_.list = [raw = archive.get()](const ControlService::Message& request) { return list_recordings(raw->world(), request); };
   archive->thread_ = std::thread{[raw = archive.get()] { raw->run(); }};
   pthread_setname_np(archive->thread_.native_handle(), "tw-archive");
   archive->disk_thread_ = std::thread{[raw = archive.get()] { raw->run_disk(); }};
@@ -68,14 +77,17 @@ void Archive::run() {
     if (client_ && client_->is_closed()) {
       tell(Event::Level::kWarn, "archive_disconnected", "the media driver went away");
       recorder_->detach();
+      control_->detach();
       client_.reset();
     }
     if (client_) has_worked = recorder_->work() > 0 || has_worked;
+    if (client_) has_worked = control_->work(hands_) > 0 || has_worked;
     rest(has_worked);
     const std::lock_guard guard{mutex_};
     if (stop_) break;
   }
   recorder_->detach();
+  control_->detach();
   client_.reset();
 }
 
@@ -94,6 +106,7 @@ void Archive::connect() {
   if (!client) return;
   client_.emplace(std::move(*client));
   recorder_->attach(*client_);
+  control_->attach(*client_);
 }
 
 bool Archive::run_tasks() {
@@ -102,10 +115,12 @@ bool Archive::run_tasks() {
     const std::lock_guard guard{mutex_};
     tasks.swap(tasks_);
   }
-  World world{*recorder_, *catalog_, *files_, settings_, client_.has_value()};
-  for (const auto& task : tasks) task(world);
+  World here = world();
+  for (const auto& task : tasks) task(here);
   return !tasks.empty();
 }
+
+Archive::World Archive::world() { return {*recorder_, *catalog_, *replayer_, *files_, settings_, client_.has_value()}; }
 
 void Archive::rest(bool has_worked) {
   if (has_worked) {

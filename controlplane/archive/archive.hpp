@@ -8,11 +8,13 @@
 #include <thread>
 #include <vector>
 
+#include "controlplane/archive/control_service.hpp"
 #include "controlplane/archive/recorder.hpp"
+#include "controlplane/archive/replayer.hpp"
 
 namespace thalweg::archive {
 
-// The archive of an instance: an ordinary client of its media driver, on threads of its own. One records, one waits for the disk. Spec: archive-log 16.4.
+// The archive of an instance: an ordinary client of its media driver, on threads of its own. One records, one waits for the disk, one replays. Spec: archive-log 16.4.
 class Archive {
  public:
   // Opens the directory (created when missing), ends what a crash left open and starts the threads. They wait for the driver. Errors: kInUse when another
@@ -27,6 +29,7 @@ class Archive {
   struct World {
     Recorder& recorder;
     RecordingCatalog& catalog;
+    Replayer& replayer;
     log::FileSystem& files;
     const Settings& settings;
     bool is_connected;
@@ -41,6 +44,7 @@ class Archive {
   void run_disk();
   void connect();
   [[nodiscard]] bool run_tasks();
+  [[nodiscard]] World world();
   void rest(bool has_worked);
   void tell(Event::Level level, const char* name, std::string text) const;
 
@@ -49,7 +53,10 @@ class Archive {
   std::unique_ptr<log::FileSystem> files_;
   log::SystemClock clock_;
   std::optional<RecordingCatalog> catalog_;
+  std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<ControlService> control_;
+  ControlService::Hands hands_;
 
   // The archive's thread.
   std::optional<client::Client> client_;

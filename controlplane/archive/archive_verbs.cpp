@@ -1,6 +1,9 @@
 #include "controlplane/archive/archive_verbs.hpp"
 
+#include <algorithm>
 #include <future>
+
+#include "controlplane/archive/replay_verbs.hpp"
 
 namespace thalweg::archive {
 namespace {
@@ -8,14 +11,6 @@ namespace {
 using api::Json;
 
 constexpr auto kPatience = std::chrono::seconds{10};  // a purge removes many files
-
-template <typename T>
-Result<T> argument(const Json& args, const char* key) {
-  const auto found = args.find(key);
-  const bool is_right = found != args.end() && (std::is_same_v<T, std::string> ? found->is_string() : std::is_same_v<T, bool> ? found->is_boolean() : found->is_number_integer());
-  if (!is_right) return fail(ErrorCode::kInvalidArgument, std::string{"argument '"} + key + "' is missing or of another type");
-  return found->template get<T>();
-}
 
 // One of two words; the first one when it is left out. true: the second.
 Result<bool> second_word(const Json& args, const char* key, const std::string& first, const std::string& second) {
@@ -44,6 +39,8 @@ Result<Json> status(Archive::World& world) {
                        {"is_connected", world.is_connected},
                        {"recordings", world.catalog.recordings().size()},
                        {"active", world.recorder.active_count()},
+                       {"replays", world.replayer.active_count()},
+                       {"replayed_bytes", world.replayer.sent_bytes()},
                        {"free_bytes", space ? space->free_bytes : 0},
                        {"streams", std::move(streams)}});
 }
@@ -92,24 +89,61 @@ Result<Json> purge(Archive::World& world, const Json& args) {
 
 }  // namespace
 
-Result<Json> ArchiveVerbs::on_archive(std::function<Result<Json>(Archive::World&)> task) const {
+void run_verb(Archive::World& world, const api::Request& request, const std::function<void(Result<Json>)>& answer) {
+  const Json& args = request.args;
+  if (request.verb == "archive-status") return answer(status(world));
+  if (request.verb == "archive-record") return answer(record(world, args));
+  if (request.verb == "archive-stop") return answer(stop(world, args));
+  if (request.verb == "archive-truncate") return answer(truncate(world, args));
+  if (request.verb == "archive-purge") return answer(purge(world, args));
+  if (request.verb == "archive-replay") return start_replay(world, args, answer);
+  if (request.verb == "archive-replays") return answer(describe_replays(world));
+  if (request.verb == "archive-stop-replay") return answer(stop_replay(world, args));
+  answer(fail(ErrorCode::kInvalidArgument, "unknown verb '" + request.verb + "'",
+              "known are archive-status, archive-record, archive-stop, archive-truncate, archive-purge, archive-replay, archive-replays, archive-stop-replay"));
+}
+
+std::vector<client::archive_protocol::Message> list_recordings(const Archive::World& world, const client::archive_protocol::Message& request) {
+  using client::archive_protocol::Kind;
+  std::vector<client::archive_protocol::Message> found;
+  const auto takes = [&](const Recording& recording) {
+    if (request.kind == Kind::kRecordingPosition) return recording.id == request.number(0);
+    if (recording.id < request.number(0)) return false;
+    if (request.number(2, INT64_MIN) != INT64_MIN && request.number(2) != recording.stream.stream_id) return false;
+    if (request.number(3, INT64_MIN) != INT64_MIN && request.number(3) != recording.stream.session_id) return false;
+    if (request.number(4) != 0 && !recording.is_active()) return false;
+    return recording.original_channel.find(request.text(0)) != std::string::npos;
+  };
+  const auto count_max = static_cast<std::size_t>(std::clamp<std::int64_t>(request.number(1), 0, 4096));
+  for (const auto& [id, recording] : world.catalog.recordings()) {
+    if (!takes(recording)) continue;
+    if (request.kind == Kind::kFindRecording) found.clear();  // the last one counts
+    else if (request.kind == Kind::kListRecordings && found.size() >= count_max) break;
+    const RecordingSession* const session = world.recorder.session(id);
+    const auto start = session != nullptr ? session->log()->first_position() : recording.start_position;
+    const auto end = session != nullptr ? session->log()->position() : recording.stop_position.value_or(recording.start_position);
+    found.push_back({.kind = Kind::kRecording,
+                     .correlation_id = request.correlation_id,
+                     .numbers = {id, session != nullptr ? 1 : 0, recording.start_ns, recording.stop_ns.value_or(0), static_cast<std::int64_t>(start), static_cast<std::int64_t>(end),
+                                 recording.stream.session_id, recording.stream.stream_id, recording.stream.initial_term_id, recording.stream.term_bytes, recording.stream.mtu_bytes,
+                                 static_cast<std::int64_t>(recording.segment_bytes)},
+                     .texts = {recording.name, recording.channel, recording.original_channel, recording.source_identity}});
+  }
+  return found;
+}
+
+Result<Json> ArchiveVerbs::await(std::function<void(Archive::World&, const Answer&)> task) const {
   // Shared, because the archive may come to it after we gave up.
   auto promise = std::make_shared<std::promise<Result<Json>>>();
   std::future<Result<Json>> answer = promise->get_future();
-  archive_->post([promise, task = std::move(task)](Archive::World& world) { promise->set_value(task(world)); });
+  archive_->post([promise, task = std::move(task)](Archive::World& world) { task(world, [promise](Result<Json> result) { promise->set_value(std::move(result)); }); });
   if (answer.wait_for(kPatience) != std::future_status::ready) return fail(ErrorCode::kTimeout, "the archive does not answer", "its disk may be slow; thalweg errors tells more");
   return answer.get();
 }
 
 Result<Json> ArchiveVerbs::run(const api::Request& request) const {
   if (archive_ == nullptr) return fail(why_not_.code, why_not_.message, why_not_.hint);
-  const Json args = request.args;
-  if (request.verb == "archive-status") return on_archive([](Archive::World& world) { return status(world); });
-  if (request.verb == "archive-record") return on_archive([args](Archive::World& world) { return record(world, args); });
-  if (request.verb == "archive-stop") return on_archive([args](Archive::World& world) { return stop(world, args); });
-  if (request.verb == "archive-truncate") return on_archive([args](Archive::World& world) { return truncate(world, args); });
-  if (request.verb == "archive-purge") return on_archive([args](Archive::World& world) { return purge(world, args); });
-  return fail(ErrorCode::kInvalidArgument, "unknown verb '" + request.verb + "'", "known are archive-status, archive-record, archive-stop, archive-truncate, archive-purge");
+  return await([request](Archive::World& world, const Answer& answer) { run_verb(world, request, answer); });
 }
 
 }  // namespace thalweg::archive

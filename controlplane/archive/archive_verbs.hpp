@@ -4,7 +4,13 @@
 
 namespace thalweg::archive {
 
-// The verbs of the control socket whose names begin with "archive-": archive-status, archive-record, archive-stop, archive-truncate, archive-purge.
+// Runs a verb; `answer` is called once, perhaps later and on another thread. The archive's thread. Errors: kInvalidArgument (unknown verb or argument), those of the verb.
+void run_verb(Archive::World& world, const api::Request& request, const std::function<void(Result<api::Json>)>& answer);
+// What a client's list, find or position request asks for. The archive's thread.
+[[nodiscard]] std::vector<client::archive_protocol::Message> list_recordings(const Archive::World& world, const client::archive_protocol::Message& request);
+
+// The verbs of the control socket whose names begin with "archive-": archive-status, archive-record, archive-stop, archive-truncate, archive-purge,
+// archive-replay, archive-replays, archive-stop-replay.
 // Listing needs none: whoever may read the directory finds everything there (view.hpp). Called on the socket's thread.
 class ArchiveVerbs {
  public:
@@ -14,7 +20,8 @@ class ArchiveVerbs {
   [[nodiscard]] Result<api::Json> run(const api::Request& request) const;
 
  private:
-  [[nodiscard]] Result<api::Json> on_archive(std::function<Result<api::Json>(Archive::World&)> task) const;
+  using Answer = std::function<void(Result<api::Json>)>;
+  [[nodiscard]] Result<api::Json> await(std::function<void(Archive::World&, const Answer&)> task) const;
 
   Archive* archive_;
   Error why_not_;

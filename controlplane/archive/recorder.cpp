@@ -25,8 +25,8 @@ std::string subscription_channel(const Wish& wish) {
   return (wish.is_local && is_udp && !uri->is_spy() ? "aeron-spy:" : "") + uri->to_string();
 }
 
-Recorder::Recorder(log::FileSystem& files, const log::Clock& clock, RecordingCatalog& catalog, const Settings& settings, EventSink events)
-    : files_{files}, clock_{clock}, catalog_{catalog}, settings_{settings}, events_{std::move(events)} {
+Recorder::Recorder(log::FileSystem& files, const log::Clock& clock, RecordingCatalog& catalog, const Settings& settings, EventSink events, const Replayer* replayer)
+    : files_{files}, clock_{clock}, catalog_{catalog}, settings_{settings}, events_{std::move(events)}, replayer_{replayer} {
   for (const Wish& wish : settings.wishes)
     if (auto added = add_wish(wish); !added) tell(Event::Level::kError, "recording_refused", -1, wish.name + ": " + added.error().message);
 }
@@ -329,6 +329,7 @@ Result<Recording> Recorder::ended_recording(std::int64_t id) const {
   if (session(id) != nullptr) return fail(ErrorCode::kInUse, "recording " + std::to_string(id) + " is active", "stop it first: thalweg archive stop " + std::to_string(id));
   const Recording* const recording = catalog_.get(id);
   if (recording == nullptr) return fail(ErrorCode::kNotFound, "there is no recording " + std::to_string(id), "thalweg archive list shows them");
+  if (is_replayed(id)) return fail(ErrorCode::kInUse, "recording " + std::to_string(id) + " is being replayed", "stop that first: thalweg archive stop-replay --recording " + std::to_string(id));
   return *recording;
 }
 
@@ -380,8 +381,8 @@ void Recorder::retain(const Interest& interest) {
   std::uint64_t bytes = 0;
   for (const auto& [id, recording] : catalog_.recordings()) {
     if (recording.name != interest.wish.name || recording.name.empty() || recording.is_active()) continue;
-    ended.push_back(id);
     bytes += file_bytes_of(id);
+    if (!is_replayed(id)) ended.push_back(id);
   }
   for (const auto& session : interest.sessions) bytes += session->log()->file_bytes_used();
   for (const std::int64_t id : ended) {
@@ -392,7 +393,10 @@ void Recorder::retain(const Interest& interest) {
   }
   const log::RetentionRules rules{.age_max_ns = keep.age_max_ns, .shard_bytes_max = interest.sessions.empty() ? 0 : keep.bytes_max / interest.sessions.size(), .segments_min = keep.segments_min};
   for (const auto& session : interest.sessions) {
-    const auto state = session->log()->retention_state();
+    const std::int64_t id = session->recording().id;
+    const auto replayed = replayer_ == nullptr ? std::nullopt : replayer_->lowest_position(id);
+    const log::FrameLog::PositionRange pinned{replayed.value_or(UINT64_MAX), UINT64_MAX};
+    const auto state = session->log()->retention_state(std::span{&pinned, replayed ? 1U : 0U});
     const auto plans = log::plan_retention(std::span{&state, 1}, rules, {1, 1}, now_ns);
     if (plans.front().delete_count == 0) continue;
     const auto deleted = session->log()->delete_oldest(plans.front().delete_count);

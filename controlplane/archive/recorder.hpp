@@ -10,6 +10,7 @@
 
 #include "controlplane/archive/recording_catalog.hpp"
 #include "controlplane/archive/recording_session.hpp"
+#include "controlplane/archive/replayer.hpp"
 #include "controlplane/archive/settings.hpp"
 #include "dataplane/client/client.hpp"
 
@@ -18,7 +19,8 @@ namespace thalweg::archive {
 // Subscribes to what is wished for and keeps a session for each image. The archive's thread, but for logs(). Spec: archive-log 16.1 to 16.4.
 class Recorder {
  public:
-  Recorder(log::FileSystem& files, const log::Clock& clock, RecordingCatalog& catalog, const Settings& settings, EventSink events);
+  // `replayer`: what it reads is neither cut nor deleted; null: nobody replays.
+  Recorder(log::FileSystem& files, const log::Clock& clock, RecordingCatalog& catalog, const Settings& settings, EventSink events, const Replayer* replayer = nullptr);
   ~Recorder();
   Recorder(const Recorder&) = delete;
   Recorder& operator=(const Recorder&) = delete;
@@ -38,7 +40,7 @@ class Recorder {
   [[nodiscard]] Result<void> remove_wish(std::uint32_t number);
   // Ends a session; its image is not recorded again, nor does it hold anybody back. Errors: kNotFound.
   [[nodiscard]] Result<void> stop(std::int64_t recording);
-  // Cuts an ended recording. Errors: kNotFound, kInUse while it is recorded, kInvalidArgument, kIo.
+  // Cuts an ended recording. Errors: kNotFound, kInUse while it is recorded or replayed, kInvalidArgument, kIo.
   [[nodiscard]] Result<void> truncate(std::int64_t recording, std::uint64_t position);
   // Deletes an ended recording with its files. Errors: as truncate().
   [[nodiscard]] Result<void> purge(std::int64_t recording);
@@ -85,6 +87,7 @@ class Recorder {
   void forget_log(const log::FrameLog* log);
   [[nodiscard]] log::FrameLogOptions log_options(const Recording& recording) const;
   [[nodiscard]] Result<Recording> ended_recording(std::int64_t id) const;
+  [[nodiscard]] bool is_replayed(std::int64_t id) const { return replayer_ != nullptr && replayer_->active_count(id) > 0; }
   void retain();
   void retain(const Interest& interest);
   [[nodiscard]] std::uint64_t file_bytes_of(std::int64_t recording);
@@ -97,6 +100,7 @@ class Recorder {
   RecordingCatalog& catalog_;
   const Settings& settings_;
   EventSink events_;
+  const Replayer* replayer_;
   client::Client* client_{};
   std::vector<std::unique_ptr<Interest>> interests_;
   std::uint32_t next_number_{0};

@@ -32,6 +32,11 @@ struct Settings {
   log::SyncPolicy sync{log::SyncPolicy::kPeriodic};
   std::int64_t sync_interval_ns{1 * kSecond_ns};
   std::uint32_t recordings_max{128};
+  std::string control_channel{"aeron:ipc"};  // where clients on this machine ask; "" = nowhere
+  std::string remote_control_channel;        // where others do
+  std::int32_t control_stream{10};
+  std::uint32_t replays_max{20};
+  std::int64_t replay_connect_timeout_ns{5 * kSecond_ns};  // a replay that nobody subscribes to for so long ends
   std::uint64_t low_space_bytes{0}; // 0 = one segment
   std::int64_t retention_interval_ns{10 * kSecond_ns};
   std::vector<Wish> wishes;

@@ -4,44 +4,14 @@
 
 #include <algorithm>
 
-#include "controlplane/api/control_client.hpp"
-#include "controlplane/archive/view.hpp"
+#include "controlplane/cli/archive_access.hpp"
 #include "controlplane/cli/progress_bar.hpp"
-#include "controlplane/cli/verbs.hpp"
 #include "dataplane/base/time.hpp"
 
 namespace thalweg::cli {
 namespace {
 
 using api::Json;
-
-constexpr std::int64_t kAnswerMs = 15'000;  // deleting a large recording takes its time
-
-struct ArchiveOptions {
-  std::string archive;   // directory; "" = that of the instance
-  std::string socket;
-};
-
-void add_place(CLI::App& verb, ArchiveOptions& options) {
-  verb.add_option("--archive", options.archive, "Directory of the archive; default: the one of the running instance")->type_name("DIR");
-  verb.add_option("--socket", options.socket, "Control socket; default <directory>/control.sock")->type_name("PATH");
-}
-
-Result<Json> ask(const Context& context, const ArchiveOptions& options, const std::string& verb, Json args = Json::object()) {
-  auto client = api::ControlClient::connect(options.socket.empty() ? api::default_socket_path(context.instance_directory()) : options.socket);
-  if (!client) return tl::unexpected{std::move(client.error())};
-  return client->call(verb, std::move(args), kAnswerMs);
-}
-
-Result<std::string> archive_directory(const Context& context, const ArchiveOptions& options) {
-  if (!options.archive.empty()) return options.archive;
-  auto status = ask(context, options, "archive-status");
-  if (status) return status->value("directory", std::string{});
-  if (status.error().code == ErrorCode::kUnreachable) status.error().hint = "name the directory of the archive with --archive, or start the instance";
-  return tl::unexpected{std::move(status.error())};
-}
-
-std::string text_of(const archive::RecordingView& view) { return fmt::format("recording {}: {} stream {} session {}", view.recording.id, view.recording.channel, view.recording.stream.stream_id, view.recording.stream.session_id); }
 
 Style style_of(std::string_view state) { return state == "active" ? Style::kGood : state == "interrupted" ? Style::kWarn : Style::kPlain; }
 
@@ -219,7 +189,7 @@ Exit dump(Context& context, const ArchiveOptions& options, const DumpOptions& wa
 }
 
 Exit status(Context& context, const ArchiveOptions& options) {
-  const auto status = ask(context, options, "archive-status");
+  const auto status = ask_archive(context, options, "archive-status");
   if (!status) return context.out.fail("archive status", status.error());
   Output& out = context.out;
   out.value("directory", "directory", status->value("directory", std::string{}));
@@ -227,6 +197,8 @@ Exit status(Context& context, const ArchiveOptions& options) {
   out.value("is_connected", "driver", Cell{is_connected}.styled(is_connected ? Style::kGood : Style::kWarn));
   out.value("recordings", "recordings", status->value("recordings", std::uint64_t{0}), Unit::kCount);
   out.value("active", "active", status->value("active", std::uint64_t{0}), Unit::kCount);
+  out.value("replays", "replays", status->value("replays", std::uint64_t{0}), Unit::kCount);
+  out.value("replayed_bytes", "replayed", status->value("replayed_bytes", std::uint64_t{0}), Unit::kBytes);
   out.value("free_bytes", "free", status->value("free_bytes", std::uint64_t{0}), Unit::kBytes);
   Table streams{"streams",
                 {{"number", "NUMBER", Unit::kCount}, {"name", "NAME"}, {"state", "STATE"}, {"recordings", "RECORDINGS", Unit::kCount}, {"stream_id", "STREAM", Unit::kCount},
@@ -250,7 +222,7 @@ struct RecordOptions {
 };
 
 Exit record(Context& context, const ArchiveOptions& options, const RecordOptions& wish) {
-  const auto answer = ask(context, options, "archive-record",
+  const auto answer = ask_archive(context, options, "archive-record",
                           {{"channel", wish.channel}, {"stream_id", wish.stream_id}, {"source", wish.is_local ? "local" : "remote"}, {"on_slow", wish.on_slow}});
   if (!answer) return context.out.fail("archive record", answer.error());
   context.out.value("number", "number", answer->value("number", 0U), Unit::kCount);
@@ -259,7 +231,7 @@ Exit record(Context& context, const ArchiveOptions& options, const RecordOptions
 }
 
 Exit simple(Context& context, const ArchiveOptions& options, const std::string& verb, Json args) {
-  const auto answer = ask(context, options, "archive-" + verb, std::move(args));
+  const auto answer = ask_archive(context, options, "archive-" + verb, std::move(args));
   return answer ? Exit::kOk : context.out.fail("archive " + verb, answer.error());
 }
 
@@ -267,7 +239,7 @@ void register_reading(CLI::App& noun, Context& context) {
   CLI::App* verb = noun.add_subcommand("list", "List recordings");
   const auto options = std::make_shared<ArchiveOptions>();
   const auto filter = std::make_shared<ListFilter>();
-  add_place(*verb, *options);
+  add_archive_place(*verb, *options);
   verb->add_option("--stream", filter->stream, "Only this stream id")->type_name("ID");
   verb->add_option("--session", filter->session, "Only this session id")->type_name("ID");
   verb->add_option("--channel", filter->channel, "Only channels with this in them")->type_name("TEXT");
@@ -279,7 +251,7 @@ void register_reading(CLI::App& noun, Context& context) {
   verb = noun.add_subcommand("describe", "Show everything about one recording");
   const auto id = std::make_shared<std::int64_t>(0);
   verb->add_option("recording", *id, "Its number")->required()->type_name("ID");
-  add_place(*verb, *options);
+  add_archive_place(*verb, *options);
   set_example(*verb, "archive describe 3");
   on_run_watched(*verb, context, [&context, options, id] { return describe(context, *options, *id); });
 
@@ -289,21 +261,21 @@ void register_reading(CLI::App& noun, Context& context) {
   verb->add_option("--from", wanted->from, "Begin with the frame at this position")->type_name("POSITION");
   verb->add_option("--to", wanted->to, "End before this position")->type_name("POSITION");
   verb->add_option("--count", wanted->count, "No more frames than this")->check(positive_count())->capture_default_str();
-  add_place(*verb, *options);
+  add_archive_place(*verb, *options);
   set_example(*verb, "archive dump 3 --from 65536 --count 10");
   on_run(*verb, context, [&context, options, wanted] { return dump(context, *options, *wanted); });
 
   verb = noun.add_subcommand("verify", "Read recordings whole and name every fault; exit 4 when there is one");
   const auto ids = std::make_shared<std::vector<std::int64_t>>();
   verb->add_option("recordings", *ids, "Their numbers; default: all")->type_name("ID");
-  add_place(*verb, *options);
+  add_archive_place(*verb, *options);
   set_example(*verb, "archive verify --archive /var/lib/thalweg/archive");
   on_run(*verb, context, [&context, options, ids] { return verify(context, *options, *ids); });
 }
 
 void register_changing(CLI::App& noun, Context& context) {
   const auto options = std::make_shared<ArchiveOptions>();
-  const auto add_socket = [&](CLI::App& verb) { verb.add_option("--socket", options->socket, "Control socket; default <directory>/control.sock")->type_name("PATH"); };
+  const auto add_socket = [&](CLI::App& verb) { add_archive_socket(verb, *options); };
   CLI::App* verb = noun.add_subcommand("status", "Show the running archive and the streams it is to record");
   add_socket(*verb);
   set_example(*verb, "archive status");
@@ -364,6 +336,7 @@ void register_archive(CLI::App& root, Context& context) {
   CLI::App* noun = root.add_subcommand("archive", "Recordings of streams")->require_subcommand(1);
   register_changing(*noun, context);
   register_reading(*noun, context);
+  register_archive_replay(*noun, context);
 }
 
 }  // namespace thalweg::cli

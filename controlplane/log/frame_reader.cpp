@@ -105,6 +105,7 @@ Result<std::optional<FrameBlock>> FrameReader::next(std::uint64_t bytes_max) {
   const std::uint64_t shown = block.is_padding ? kFrameHeaderBytes : block.span;
   if (auto checked = check_pages(begin, begin + shown); !checked) return tl::unexpected{std::move(checked.error())};
   block.frames = data_.data.subspan(begin, shown);
+  block.time_ns = load_field(data_.marks[begin / kMarkedBytes].first_ns);
   position_ = block.end();
   return block;
 }
@@ -145,7 +146,10 @@ Result<void> FrameReader::seek_time(std::int64_t timestamp_ns) {
     position_ = first_position();
     return {};
   }
-  const SegmentInfo info = *(behind - 1);
+  auto last = behind - 1;
+  // A segment made ahead of its first frame has an older time than the last frames of the one before it.
+  while (last != segments_.begin() && (last - 1)->seal && (last - 1)->seal->summary.last_timestamp_ns >= timestamp_ns) --last;
+  const SegmentInfo info = *last;
   segment_.reset();
   if (auto entered = enter(info.header.base_entry); !entered) return entered;
   const auto is_older = [timestamp_ns](const FrameMark& mark) { return load_mark(mark) != 0 && load_field(mark.first_ns) < timestamp_ns; };

@@ -22,6 +22,7 @@ struct FrameBlock {
   std::uint64_t span{};                  // bytes of position
   std::span<const std::byte> frames;     // span bytes; of a padding frame, which is always alone, its header
   bool is_padding{};
+  std::int64_t time_ns{};                // epoch, when the first of them was recorded, or what is before it in its page (4 KiB)
   [[nodiscard]] std::uint64_t end() const noexcept { return position + span; }
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 // Umbrella header of libthalweg, the C++20 client of Thalweg and of stock Aeron media drivers. Installed as <thalweg/thalweg.hpp>.
+#include "dataplane/client/archive_client.hpp"
 #include "dataplane/client/buffer_claim.hpp"
 #include "dataplane/client/channel_uri.hpp"
 #include "dataplane/client/client.hpp"
@@ -12,6 +13,7 @@
 #include "dataplane/client/header.hpp"
 #include "dataplane/client/image.hpp"
 #include "dataplane/client/offer_result.hpp"
+#include "dataplane/client/persistent_subscription.hpp"
 #include "dataplane/client/publication.hpp"
 #include "dataplane/client/subscription.hpp"
 #include "dataplane/client/typed.hpp"

@@ -316,6 +316,11 @@ def log(context):
     results.append(Result("read from the page cache, 64 KiB payloads", "GB/s", [value / 1e9 for value in of("read/payload:65536", "bytes_per_second")], 3, at_most=False))
     small = statistics.median(of("reopen_killed/GB:1", "real_time"))
     results.append(Result("reopen 20 GB after kill -9 (ceiling: 1 GB)", "ms", of("reopen_killed/GB:20", "real_time"), 1_000, small, is_ratio=False))
+    def replay(benchmark):
+        return [value / 1e9 for value in context.programs.samples("replay_bench", benchmark, "bytes_per_second")]
+    results.append(Result("replay, read side, from the page cache, frames of 1,056 B", "GB/s", replay("replay_read/payload:1024"), 3, at_most=False))
+    results.append(Result("replay into an IPC publication (ceiling: messages offered to it), frames of 1,056 B", "GB/s", replay("replay_into_ipc/payload:1024"), 0.6,
+                          statistics.median(replay("offer_into_ipc/payload:1024")), at_most=False))
     shutil.rmtree(directory, ignore_errors=True)
     return results
 

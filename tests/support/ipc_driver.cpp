@@ -4,10 +4,18 @@
 #include <limits>
 
 #include "dataplane/base/assert.hpp"
+#include "dataplane/shm/channel_uri.hpp"
 
 namespace thalweg::test {
 namespace {
 constexpr int kCommandsPerTurn = 64;
+
+// A parameter of the channel that tells where a publication starts.
+std::int32_t number(std::string_view channel, std::string_view key, std::int32_t otherwise) {
+  const auto uri = shm::ChannelUri::parse(channel);
+  const auto value = uri ? uri->get_int32(key) : Result<std::optional<std::int32_t>>{std::nullopt};
+  return value && *value ? **value : otherwise;
+}
 
 shm::CncFile create_cnc(const IpcDriver::Options& options) {
   shm::CncLayout layout;
@@ -130,15 +138,18 @@ IpcDriver::Stream& IpcDriver::create_stream(const shm::AddPublication& m, bool i
   shm::LogMetadata metadata;
   metadata.type = is_exclusive ? shm::LogType::kExclusivePublication : shm::LogType::kConcurrentPublication;
   metadata.correlation_id = m.correlation_id;
-  metadata.initial_term_id = options_.initial_term_id;
-  metadata.start_term_id = wire::wrapping_add(options_.initial_term_id, options_.start_term_count);
+  stream->initial_term_id = number(m.channel, "init-term-id", options_.initial_term_id);
+  metadata.initial_term_id = stream->initial_term_id;
+  metadata.start_term_id = number(m.channel, "term-id", wire::wrapping_add(options_.initial_term_id, options_.start_term_count));
+  metadata.start_term_offset = number(m.channel, "term-offset", 0);
   metadata.session_id = stream->session_id;
   metadata.stream_id = m.stream_id;
   metadata.mtu = options_.mtu;
   metadata.term_length = options_.term_length;
   metadata.page_size = shm::kDefaultPageSize;
   shm::init_log_metadata(stream->log, metadata);
-  stream->consumed = stream->cleaned = static_cast<std::int64_t>(options_.start_term_count) << stream->log.position_bits();
+  const auto start_term = static_cast<std::int64_t>(wire::wrapping_sub(metadata.start_term_id, metadata.initial_term_id));
+  stream->consumed = stream->cleaned = (start_term << stream->log.position_bits()) + metadata.start_term_offset;
   stream->limit_counter = allocate(shm::counter_type::kPublisherLimit, m.correlation_id, 0, stream->consumed);
   stream->status_counter = allocate(shm::counter_type::kSendChannelStatus, m.correlation_id, 0, shm::channel_status::kActive);
   return *(streams_[m.correlation_id] = std::move(stream));
@@ -179,7 +190,7 @@ void IpcDriver::remove_publication(const shm::RemovePublication& m) {
   for (auto& [id, stream] : streams_) {
     if (std::erase(stream->links, m.registration_id) == 0) continue;
     if (stream->links.empty()) {
-      const std::int64_t end = shm::producer_position(stream->log, options_.initial_term_id);
+      const std::int64_t end = shm::producer_position(stream->log, stream->initial_term_id);
       counters_.counter(stream->limit_counter).set(end);
       stream->log.store<std::int64_t>(shm::meta::kEndOfStreamPosition, end);
       if (m.revoke) stream->log.store<std::uint8_t>(shm::meta::kIsPublicationRevoked, 1);

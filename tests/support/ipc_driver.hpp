@@ -19,7 +19,7 @@
 namespace thalweg::test {
 
 // A media driver for tests and benchmarks of clients: real cnc.dat, real log files, IPC only (every channel is treated as IPC, matched by
-// its text), and a script: it can be mute, refuse, lie and die. Nothing here is used by the product. One thread.
+// its text; of its parameters only the initial position counts), and a script: it can be mute, refuse, lie and die. Nothing here is used by the product. One thread.
 class IpcDriver {
  public:
   struct Options {
@@ -78,6 +78,7 @@ class IpcDriver {
     std::int64_t id{};
     std::int32_t session_id{};
     std::int32_t stream_id{};
+    std::int32_t initial_term_id{};
     std::string channel;
     bool is_exclusive{};
     bool is_draining{};

@@ -77,6 +77,8 @@ typedef struct thalweg_assembler thalweg_assembler_t;
 typedef struct thalweg_controlled_assembler thalweg_controlled_assembler_t;
 typedef struct thalweg_cnc thalweg_cnc_t;
 typedef struct thalweg_uri thalweg_uri_t;
+typedef struct thalweg_archive thalweg_archive_t;
+typedef struct thalweg_persistent_subscription thalweg_persistent_subscription_t;
 
 /* What an offer or a claim answers when it took nothing; a position above 0 when it did. */
 enum {
@@ -466,6 +468,116 @@ THALWEG_API void thalweg_uri_set_initial_position(thalweg_uri_t *uri, int64_t po
 THALWEG_API size_t thalweg_uri_get(const thalweg_uri_t *uri, const char *key, char *buffer, size_t capacity) THALWEG_NOEXCEPT;
 /* The channel with its NUL; error invalid argument when `capacity` is too small (4096 never is). */
 THALWEG_API thalweg_error_t thalweg_uri_build(const thalweg_uri_t *uri, char *buffer, size_t capacity) THALWEG_NOEXCEPT;
+
+/* ---- the archive of a Thalweg appliance, here or elsewhere. One thread; a handle must not outlive its client ----------------------------- */
+
+#define THALWEG_ABSENT INT64_MIN /* a value that is left out */
+
+typedef struct thalweg_archive_options {
+  const char *control_channel; /* where the archive listens */
+  int32_t control_stream;
+  const char *response_channel; /* where we do; port 0 takes a free one */
+  int32_t response_stream;
+  int64_t timeout_ns; /* of each function */
+} thalweg_archive_options_t;
+/* aeron:ipc, stream 10; aeron:ipc, stream 20; 5 s. */
+THALWEG_API void thalweg_archive_options_init(thalweg_archive_options_t *options) THALWEG_NOEXCEPT;
+/* Null options are those defaults. Errors: unreachable (no archive listens there), timeout, those of the driver. */
+THALWEG_API thalweg_error_t thalweg_archive_connect(thalweg_client_t *client, const thalweg_archive_options_t *options, thalweg_archive_t **archive) THALWEG_NOEXCEPT;
+THALWEG_API void thalweg_archive_destroy(thalweg_archive_t *archive) THALWEG_NOEXCEPT;
+THALWEG_API bool thalweg_archive_is_closed(const thalweg_archive_t *archive) THALWEG_NOEXCEPT; /* connect again */
+
+/* Texts are valid inside the handler. */
+typedef struct thalweg_recording {
+  int64_t id;
+  int64_t start_ns;       /* epoch */
+  int64_t stop_ns;        /* epoch; 0 while it is active */
+  int64_t start_position; /* the lowest one that is there */
+  int64_t position;       /* behind the last frame */
+  int64_t segment_length; /* bytes */
+  int32_t session_id;
+  int32_t stream_id;
+  int32_t initial_term_id;
+  int32_t term_length;
+  int32_t mtu_length;
+  bool is_active; /* it is being written */
+  const char *name;
+  const char *channel;
+  const char *original_channel;
+  const char *source_identity;
+} thalweg_recording_t;
+typedef void (*thalweg_recording_handler_t)(void *clientd, const thalweg_recording_t *recording);
+/* Null pointers take any. */
+typedef struct thalweg_recording_filter {
+  int64_t min_id;
+  const int32_t *stream_id;
+  const int32_t *session_id;
+  const char *channel_fragment;
+  bool is_active; /* only those that are being written */
+} thalweg_recording_filter_t;
+/* Null: all. At most `count_max`, by id. */
+THALWEG_API thalweg_error_t thalweg_archive_list(thalweg_archive_t *archive, const thalweg_recording_filter_t *filter, int64_t count_max, thalweg_recording_handler_t handler,
+                                                 void *clientd) THALWEG_NOEXCEPT;
+/* The one with the highest id. Error: not found. */
+THALWEG_API thalweg_error_t thalweg_archive_find_last(thalweg_archive_t *archive, const thalweg_recording_filter_t *filter, thalweg_recording_handler_t handler,
+                                                      void *clientd) THALWEG_NOEXCEPT;
+THALWEG_API thalweg_error_t thalweg_archive_recording(thalweg_archive_t *archive, int64_t id, thalweg_recording_handler_t handler, void *clientd) THALWEG_NOEXCEPT;
+/* Whenever the stream is there, until it is stopped by the number that is answered. */
+THALWEG_API thalweg_error_t thalweg_archive_start_recording(thalweg_archive_t *archive, const char *channel, int32_t stream_id, bool is_local, bool drops_when_slow,
+                                                            int64_t *number) THALWEG_NOEXCEPT;
+THALWEG_API thalweg_error_t thalweg_archive_stop_stream(thalweg_archive_t *archive, int64_t number) THALWEG_NOEXCEPT;
+THALWEG_API thalweg_error_t thalweg_archive_stop_recording(thalweg_archive_t *archive, int64_t id) THALWEG_NOEXCEPT;
+THALWEG_API thalweg_error_t thalweg_archive_truncate(thalweg_archive_t *archive, int64_t id, int64_t position) THALWEG_NOEXCEPT;
+THALWEG_API thalweg_error_t thalweg_archive_purge(thalweg_archive_t *archive, int64_t id) THALWEG_NOEXCEPT;
+
+typedef struct thalweg_replay_params {
+  int64_t position; /* of the first frame; absent: by time, or the lowest */
+  int64_t time_ns;  /* epoch: the first frame recorded then or later */
+  int64_t length;   /* bytes; absent: to where the recording ends now */
+  int64_t limit_counter; /* id of a counter of the archive's driver: nothing behind its value is sent */
+  bool follow;      /* go on as long as the recording is written */
+} thalweg_replay_params_t;
+THALWEG_API void thalweg_replay_params_init(thalweg_replay_params_t *params) THALWEG_NOEXCEPT; /* all absent */
+typedef struct thalweg_replay {
+  int64_t id;
+  int64_t start_position;
+  int64_t stop_position; /* or absent */
+  int32_t session_id;    /* what its subscribers see */
+} thalweg_replay_t;
+/* Into a publication of the archive's driver, which waits for subscribers. */
+THALWEG_API thalweg_error_t thalweg_archive_start_replay(thalweg_archive_t *archive, int64_t recording, const thalweg_replay_params_t *params, const char *channel,
+                                                         int32_t stream_id, thalweg_replay_t *replay) THALWEG_NOEXCEPT;
+THALWEG_API thalweg_error_t thalweg_archive_stop_replay(thalweg_archive_t *archive, int64_t replay) THALWEG_NOEXCEPT;
+
+/* A stream out of its recording and then live, without a gap and without a message twice; back to the recording when the live image is lost. */
+typedef void (*thalweg_position_handler_t)(void *clientd, int64_t position);
+typedef struct thalweg_persistent_options {
+  int64_t recording;
+  int64_t position; /* where it begins, the end of a message; absent: the lowest */
+  const char *live_channel;
+  int32_t live_stream;
+  const char *replay_channel; /* where replays come in; port 0 takes a free one */
+  int32_t replay_stream;
+  bool falls_back;
+  int64_t join_window; /* bytes; how near live must be before it is subscribed to */
+  thalweg_position_handler_t on_live_joined;
+  thalweg_position_handler_t on_live_left;
+  thalweg_error_handler_t on_error; /* what is tried again */
+  void *clientd;
+} thalweg_persistent_options_t;
+THALWEG_API void thalweg_persistent_options_init(thalweg_persistent_options_t *options) THALWEG_NOEXCEPT;
+THALWEG_API thalweg_error_t thalweg_persistent_subscription_create(thalweg_archive_t *archive, const thalweg_persistent_options_t *options,
+                                                                   thalweg_persistent_subscription_t **subscription) THALWEG_NOEXCEPT;
+THALWEG_API void thalweg_persistent_subscription_destroy(thalweg_persistent_subscription_t *subscription) THALWEG_NOEXCEPT;
+/* Whole messages out of at most `fragment_limit` fragments; how many messages. */
+THALWEG_API int thalweg_persistent_subscription_poll(thalweg_persistent_subscription_t *subscription, thalweg_fragment_handler_t handler, void *clientd,
+                                                     int fragment_limit) THALWEG_NOEXCEPT;
+/* Behind the last message that was handed over. */
+THALWEG_API int64_t thalweg_persistent_subscription_position(const thalweg_persistent_subscription_t *subscription) THALWEG_NOEXCEPT;
+THALWEG_API bool thalweg_persistent_subscription_is_live(const thalweg_persistent_subscription_t *subscription) THALWEG_NOEXCEPT;
+THALWEG_API bool thalweg_persistent_subscription_is_over(const thalweg_persistent_subscription_t *subscription) THALWEG_NOEXCEPT;
+/* Why it is over; THALWEG_OK: because its live stream ended and it does not fall back. */
+THALWEG_API thalweg_error_t thalweg_persistent_subscription_failure(const thalweg_persistent_subscription_t *subscription) THALWEG_NOEXCEPT;
 
 #ifdef __cplusplus
 }
