@@ -117,14 +117,22 @@ class Port {
 };
 
 // What a port is made from; decoded from YAML by config/schema, plain here.
+// Loss of datagrams whose first frame is of certain types, with a random sequence of its own.
+struct FrameLossOptions {
+  bool is_sent{};                         // of what the port is given to send; else of what it receives
+  std::uint32_t types{};                  // bit n: frames of type n (wire::FrameType)
+  std::uint32_t loss_ppm{};
+  std::uint64_t seed{1};
+};
 struct ImpairmentOptions {
   std::uint32_t loss_ppm{}, duplicate_ppm{}, reorder_ppm{}, corrupt_ppm{};
   std::int64_t delay_ns{};
   std::int64_t jitter_ns{};
   std::uint64_t rate_bits_per_second{};   // 0: unlimited
   std::uint64_t seed{1};
+  std::vector<FrameLossOptions> frame_losses;
   [[nodiscard]] bool is_active() const noexcept {
-    return loss_ppm != 0 || duplicate_ppm != 0 || reorder_ppm != 0 || corrupt_ppm != 0 || delay_ns != 0 || jitter_ns != 0 ||
+    return !frame_losses.empty() || loss_ppm != 0 || duplicate_ppm != 0 || reorder_ppm != 0 || corrupt_ppm != 0 || delay_ns != 0 || jitter_ns != 0 ||
            rate_bits_per_second != 0;
   }
 };
@@ -159,7 +167,7 @@ struct PortOptions {
   std::uint16_t queues{1};
   std::uint16_t ring_size{1024};
   bool has_receive_timestamps{};    // pci: the device is to note when each frame came
-  ImpairmentOptions impairment;     // of received frames
+  ImpairmentOptions impairment;     // of received frames; frame_losses: of sent ones, too
   std::string capture_file;         // not empty: capture from the start, up to kStartCaptureBytes
 };
 

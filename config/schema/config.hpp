@@ -35,11 +35,18 @@ struct Dataplane {
   Hugepages hugepages{Hugepages::kAuto};
   std::uint32_t packet_buffers{0};       // mbufs; 0 = computed
 };
+struct FrameLoss {
+  std::string way{"receive"};            // receive send
+  std::vector<std::string> types;        // frame_type_bit(); empty = all
+  double loss{};                         // 0..1
+  std::uint64_t seed{1};
+};
 struct Impairment {
   double loss{}, duplicate{}, reorder{}, corrupt{};   // 0..1 (percent with a % sign in the file)
   std::int64_t delay_ns{}, jitter_ns{};
   std::uint64_t rate_bits_per_second{};
   std::uint64_t seed{1};
+  std::vector<FrameLoss> frames;
 };
 struct Route {
   std::string to;                        // a.b.c.d/prefix

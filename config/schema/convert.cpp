@@ -52,6 +52,16 @@ shm::PortRoute route_of(const Route& route) {
   return out;
 }
 
+constexpr FrameTypeWord kFrameTypeWords[] = {
+    {"pad", 0x00}, {"data", 0x01}, {"nak", 0x02}, {"sm", 0x03}, {"err", 0x04}, {"setup", 0x05}, {"rttm", 0x06}, {"res", 0x07}, {"rsp-setup", 0x0B}};
+
+pmd::FrameLossOptions frame_loss_of(const FrameLoss& loss) {
+  pmd::FrameLossOptions out{.is_sent = loss.way == "send", .loss_ppm = per_million(loss.loss), .seed = loss.seed};
+  for (const std::string& type : loss.types) out.types |= frame_type_bit(type).value_or(0);
+  if (loss.types.empty()) out.types = ~0U;
+  return out;
+}
+
 pmd::PortOptions options_of(const Port& port) {
   pmd::PortOptions out;
   out.name = port.name;
@@ -87,12 +97,23 @@ pmd::PortOptions options_of(const Port& port) {
                     .delay_ns = port.impair.delay_ns,
                     .jitter_ns = port.impair.jitter_ns,
                     .rate_bits_per_second = port.impair.rate_bits_per_second,
-                    .seed = port.impair.seed};
+                    .seed = port.impair.seed,
+                    .frame_losses = {}};
+  for (const FrameLoss& loss : port.impair.frames) out.impairment.frame_losses.push_back(frame_loss_of(loss));
   out.capture_file = port.capture;
   return out;
 }
 
 }  // namespace
+
+std::span<const FrameTypeWord> frame_type_words() noexcept { return kFrameTypeWords; }
+
+std::optional<std::uint32_t> frame_type_bit(std::string_view word) noexcept {
+  for (const FrameTypeWord& one : kFrameTypeWords) {
+    if (one.word == word) return std::uint32_t{1} << one.number;
+  }
+  return std::nullopt;
+}
 
 std::vector<pmd::PortOptions> port_options(const Config& config) {
   std::vector<pmd::PortOptions> out;

@@ -111,6 +111,7 @@ void decode(Map& map, Config& c);
 void decode(Map& map, Instance& c);
 void decode(Map& map, Lane& c);
 void decode(Map& map, Dataplane& c);
+void decode(Map& map, FrameLoss& c);
 void decode(Map& map, Impairment& c);
 void decode(Map& map, Route& c);
 void decode(Map& map, Port& c);

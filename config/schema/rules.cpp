@@ -5,6 +5,7 @@
 #include <optional>
 #include <regex>
 
+#include "config/schema/convert.hpp"
 #include "config/schema/rules.hpp"
 #include "dataplane/base/units.hpp"
 
@@ -248,6 +249,19 @@ void check_pair(const Config& config, std::size_t first, std::size_t second, Fin
   }
 }
 
+void check_frame_losses(const Port& port, std::size_t index, Findings& findings) {
+  for (std::size_t i = 0; i < port.impair.frames.size(); ++i) {
+    const std::vector<std::string>& types = port.impair.frames[i].types;
+    for (std::size_t j = 0; j < types.size(); ++j) {
+      if (frame_type_bit(types[j])) continue;
+      std::string words;
+      for (const FrameTypeWord& one : frame_type_words()) words += (words.empty() ? "" : ", ") + std::string{one.word};
+      const std::string path = path_of(path_of(path_of("ports", index, "impair.frames"), i, "types"), j);
+      findings.error_at(path, "'" + types[j] + "' is no type of frame; known are " + words);
+    }
+  }
+}
+
 void check_ports(const Config& config, Findings& findings) {
   if (config.ports.size() > kPortsMax) return findings.error_at("ports", "more than " + std::to_string(kPortsMax) + " ports");
   for (std::size_t i = 0; i < config.ports.size(); ++i) {
@@ -257,6 +271,7 @@ void check_ports(const Config& config, Findings& findings) {
     check_routes(config, config.ports[i], i, findings);
     check_mtu(config, config.ports[i], i, findings);
     check_peer(config, config.ports[i], i, findings);
+    check_frame_losses(config.ports[i], i, findings);
     for (std::size_t j = 0; j < i; ++j) check_pair(config, j, i, findings);
   }
 }

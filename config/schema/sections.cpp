@@ -88,6 +88,14 @@ void decode(Map& map, Dataplane& c) {
                "Number of packet buffers. 0: computed from ports, queues and bursts; the start-up log says how many.");
 }
 
+void decode(Map& map, FrameLoss& c) {
+  map.optional("way", c.way, rule::choice({"receive", "send"}), "Whether frames that the port receives are lost, or frames that it sends.");
+  map.texts("types", c.types,
+            "Of which types: pad, data, nak, sm, err, setup, rttm, res, rsp-setup. A datagram is lost as a whole, by the type of its first frame. Left out: of any.");
+  map.optional("loss", c.loss, rule::ratio(), "Share of them that is dropped.");
+  map.optional("seed", c.seed, rule::count(0, std::numeric_limits<std::int64_t>::max()), "Start of this item's own random sequence.");
+}
+
 void decode(Map& map, Impairment& c) {
   map.optional("loss", c.loss, rule::ratio(), "Share of the received frames that is dropped.");
   map.optional("duplicate", c.duplicate, rule::ratio(), "Share of the received frames that is delivered twice.");
@@ -98,6 +106,7 @@ void decode(Map& map, Impairment& c) {
   map.optional("rate", c.rate_bits_per_second, rule::bit_rate(), "Frames beyond this rate are held back. 0: no limit.");
   map.optional("seed", c.seed, rule::count(0, std::numeric_limits<std::int64_t>::max()),
                "Start of the random sequence: the same seed and the same frames give the same losses.");
+  map.list("frames", c.frames, "Loss of datagrams with frames of certain types only, such as [{way: send, types: [data, setup], loss: 5%}, {types: [nak], loss: 10%}].");
 }
 
 void decode(Map& map, Route& c) {

@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "config/schema/print.hpp"
 #include "controlplane/cli/run_instance.hpp"
 #include "controlplane/cli/stock_settings.hpp"
@@ -57,13 +60,24 @@ void add_settings(InstanceStart& start, const StockTranslation& translation, con
   start.settings.insert(start.settings.end(), own.flags.begin(), own.flags.end());
 }
 
+std::string text_of(const std::vector<config::FrameLoss>& losses) {
+  nlohmann::json list = nlohmann::json::array();  // which is YAML as well
+  for (const config::FrameLoss& loss : losses) list.push_back({{"way", loss.way}, {"types", loss.types}, {"loss", loss.loss}, {"seed", loss.seed}});
+  return list.dump();
+}
+
 // Loss on every port: those that are listed, or the two that are made when none is.
-void add_impairment(InstanceStart& start, const config::Impairment& impairment, const config::Config& config) {
-  const std::string text = fmt::format("{{loss: {}, seed: {}}}", impairment.loss, impairment.seed);
+void add_losses(Context& context, InstanceStart& start, const std::vector<config::FrameLoss>& losses, const config::Config& config) {
+  const std::string text = text_of(losses);
   const std::string origin = "the stock driver's loss settings";
-  for (const config::Port& port : config.ports) start.settings.push_back({fmt::format("ports.{}.impair", port.name), text, origin});
+  for (const config::Port& port : config.ports) start.settings.push_back({fmt::format("ports.{}.impair.frames", port.name), text, origin});
+  for (const char* const type : {"loopback", "kernel"}) {
+    const bool is_listed = std::any_of(config.ports.begin(), config.ports.end(), [&](const config::Port& port) { return port.type == type; });
+    if (!config.ports.empty() && !is_listed) context.out.note(fmt::format("thalweg media-driver: nothing is lost on the {} port, which the configuration does not list", type));
+  }
   if (!config.ports.empty()) return;
-  start.settings.push_back({"ports", fmt::format("[{{name: loopback, type: loopback, impair: {0}}}, {{name: kernel, type: kernel, impair: {0}}}]", text), origin});
+  const std::string impair = "impair: {frames: " + text + "}";
+  start.settings.push_back({"ports", fmt::format("[{{name: loopback, type: loopback, {0}}}, {{name: kernel, type: kernel, {0}}}]", impair), origin});
 }
 
 void warn_if_exists(Context& context, const config::Config& config) {
@@ -79,8 +93,8 @@ Exit media_driver(Context& context, MediaDriverOptions options) {
   if (!context.directory.empty()) options.set.push_back("instance.directory=" + context.directory);
   add_settings(options.start, *translation, options.set);
   auto loaded = load_configuration(options.start);
-  if (loaded && translation->impairment) {
-    add_impairment(options.start, *translation->impairment, loaded->config);
+  if (loaded && !translation->frame_losses.empty()) {
+    add_losses(context, options.start, translation->frame_losses, loaded->config);
     loaded = load_configuration(options.start);
   }
   if (!loaded) return context.out.fail("media-driver", loaded.error());

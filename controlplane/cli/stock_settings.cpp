@@ -9,8 +9,10 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <utility>
 #include <nlohmann/json.hpp>
 
+#include "config/schema/convert.hpp"
 #include "config/schema/rule.hpp"
 #include "dataplane/base/units.hpp"
 #include "dataplane/shm/broadcast.hpp"
@@ -38,6 +40,11 @@ void set(std::string_view path, std::string value, const StockSetting& setting, 
 }
 // A YAML scalar or list of them, whatever the texts hold.
 std::string yaml_of(const nlohmann::json& value) { return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace); }
+
+std::string_view trimmed(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t\r\f");
+  return first == std::string_view::npos ? std::string_view{} : text.substr(first, text.find_last_not_of(" \t\r\f") - first + 1);
+}
 
 std::optional<bool> parse_bool(std::string_view text) {
   std::string lower;
@@ -213,7 +220,8 @@ bool has_effect(const Row& row) {
 
 constexpr std::string_view kLanes = "dataplane.lanes";
 constexpr std::string_view kIdle = "dataplane.idle";
-constexpr std::string_view kImpair = "ports[].impair";
+constexpr std::string_view kFrames = "ports[].impair.frames";
+constexpr std::string_view kSeed = "of its rate; the same seed and the same frames give the same losses";
 constexpr std::string_view kStall = "a cycle counts as a stall after 100 ms, whatever is set";
 constexpr std::string_view kBatches = "lanes choose their own batches";
 constexpr std::string_view kLogging = "`--set logging.level=debug` and `thalweg capture` show what happens";
@@ -314,17 +322,17 @@ constexpr Row kRows[] = {
     {"AERON_DRIVER_RESOLVER_BOOTSTRAP_NEIGHBOR_RESOLUTION_INTERVAL", as_duration, "names.bootstrap-resolution-interval", ""},
     {"AERON_DRIVER_RERESOLUTION_CHECK_INTERVAL", as_duration, "names.re-resolution-interval", ""},
     {"AERON_NAME_RESOLVER_INIT_ARGS", as_nothing, "", "names are resolved by drivers or by the system"},
-    {"AERON_DEBUG_RECEIVE_DATA_LOSS_RATE", nullptr, kImpair, "the share of all frames received that is lost; the largest of these four counts"},
-    {"AERON_DEBUG_RECEIVE_CONTROL_LOSS_RATE", nullptr, kImpair, "the same"},
-    {"AERON_DEBUG_SEND_DATA_LOSS_RATE", nullptr, kImpair, "the same"},
-    {"AERON_DEBUG_SEND_CONTROL_LOSS_RATE", nullptr, kImpair, "the same"},
-    {"AERON_DEBUG_RECEIVE_DATA_LOSS_SEED", nullptr, kImpair, "the first that is given counts"},
-    {"AERON_DEBUG_RECEIVE_CONTROL_LOSS_SEED", nullptr, kImpair, "the same"},
-    {"AERON_DEBUG_SEND_DATA_LOSS_SEED", nullptr, kImpair, "the same"},
-    {"AERON_DEBUG_SEND_CONTROL_LOSS_SEED", nullptr, kImpair, "the same"},
-    {"AERON_UDP_CHANNEL_INCOMING_INTERCEPTORS", nullptr, kImpair, "loss: the rate of AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS"},
-    {"AERON_UDP_CHANNEL_OUTGOING_INTERCEPTORS", nullptr, kImpair, "the same: frames are lost where they are received"},
-    {"AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS", nullptr, kImpair, "rate= and seed=; the loss is of all frames, whatever recv-msg-mask says"},
+    {"AERON_DEBUG_RECEIVE_DATA_LOSS_RATE", nullptr, kFrames, "share of the PAD, DATA and SETUP frames received that is lost"},
+    {"AERON_DEBUG_RECEIVE_CONTROL_LOSS_RATE", nullptr, kFrames, "share of the NAK, SM, ERR, RTTM and RSP_SETUP frames sent that is lost"},
+    {"AERON_DEBUG_SEND_DATA_LOSS_RATE", nullptr, kFrames, "share of the PAD, DATA and SETUP frames sent that is lost"},
+    {"AERON_DEBUG_SEND_CONTROL_LOSS_RATE", nullptr, kFrames, "share of the NAK, SM, ERR, RTTM and RSP_SETUP frames received that is lost"},
+    {"AERON_DEBUG_RECEIVE_DATA_LOSS_SEED", nullptr, kFrames, kSeed},
+    {"AERON_DEBUG_RECEIVE_CONTROL_LOSS_SEED", nullptr, kFrames, kSeed},
+    {"AERON_DEBUG_SEND_DATA_LOSS_SEED", nullptr, kFrames, kSeed},
+    {"AERON_DEBUG_SEND_CONTROL_LOSS_SEED", nullptr, kFrames, kSeed},
+    {"AERON_UDP_CHANNEL_INCOMING_INTERCEPTORS", nullptr, kFrames, "loss: of frames received, as AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS says"},
+    {"AERON_UDP_CHANNEL_OUTGOING_INTERCEPTORS", nullptr, kFrames, "loss: the same of frames sent"},
+    {"AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS", nullptr, kFrames, "rate=, seed= and recv-msg-mask= (bit n: frames of type n; without it all), with | between them"},
     {"AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_FIXED_LOSS_ARGS", as_nothing, "", "loss is at random"},
     {"AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_MULTI_GAP_LOSS_ARGS", as_nothing, "", "loss is at random"},
     {"AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_MEDIA", as_bindings, "", kBindings},
@@ -333,6 +341,7 @@ constexpr Row kRows[] = {
     {"AERON_DRIVER_SENDER_CYCLE_THRESHOLD", as_nothing, "", kStall},
     {"AERON_DRIVER_RECEIVER_CYCLE_THRESHOLD", as_nothing, "", kStall},
     {"AERON_DRIVER_NAME_RESOLVER_THRESHOLD", as_nothing, "", "names are resolved beside the conductor"},
+    {"AERON_NAME_RESOLVER_THRESHOLD", as_nothing, "", "names are resolved beside the conductor"},
     {"AERON_RECEIVER_IO_VECTOR_CAPACITY", as_nothing, "", kBatches},
     {"AERON_SENDER_IO_VECTOR_CAPACITY", as_nothing, "", kBatches},
     {"AERON_NETWORK_PUBLICATION_MAX_MESSAGES_PER_SEND", as_nothing, "", kBatches},
@@ -361,6 +370,10 @@ const StockSetting* find(const Settings& settings, std::string_view name) {
   return found == settings.end() ? nullptr : &found->second;
 }
 
+void note_no_effect(const StockSetting& setting, std::string_view why, StockTranslation& out) {
+  out.notes.push_back(fmt::format("{} ({}) has no effect here: {}", setting.name, setting.origin, why));
+}
+
 // ---- threads ----
 enum class Threading : std::uint8_t { kDedicated, kSharedNetwork, kShared };
 
@@ -385,8 +398,9 @@ std::vector<std::int64_t> lane_cpus(const Settings& settings, Threading threadin
       refuse(*setting, "the number of a CPU, or -1", out);
     } else if (is_conductor && threading != Threading::kShared && *cpu >= 0) {
       out.notes.push_back(fmt::format("{} ({}) has no effect here: {}", name, setting->origin, kOwnProcess));
-    } else if (*cpu >= 0 && std::find(cpus.begin(), cpus.end(), *cpu) == cpus.end() && (cpus.empty() || threading == Threading::kDedicated)) {
-      cpus.push_back(*cpu);
+    } else if (*cpu >= 0 && std::find(cpus.begin(), cpus.end(), *cpu) == cpus.end()) {
+      if (cpus.empty() || threading == Threading::kDedicated) cpus.push_back(*cpu);
+      else out.notes.push_back(fmt::format("{} ({}) has no effect here: this threading mode has one lane, on CPU {}", name, setting->origin, cpus.front()));
       if (asked_by == nullptr) asked_by = setting;
     }
   }
@@ -435,10 +449,22 @@ void translate_idle_sleep(const Settings& settings, const StockSetting& strategy
   }
 }
 
+// Strategies of threads that this threading mode does not have, and their arguments.
+void note_other_idles(const Settings& settings, const std::vector<std::string_view>& names, StockTranslation& out) {
+  for (const std::string_view thread : {"SENDER", "RECEIVER", "SHAREDNETWORK", "SHARED"}) {
+    const std::string name = fmt::format("AERON_{}_IDLE_STRATEGY", thread);
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+    for (const std::string& one : {name, name + "_INIT_ARGS"}) {
+      if (const StockSetting* const setting = find(settings, one)) note_no_effect(*setting, "AERON_THREADING_MODE is another", out);
+    }
+  }
+}
+
 void translate_idle(const Settings& settings, Threading threading, StockTranslation& out) {
   std::vector<std::string_view> names{"AERON_SENDER_IDLE_STRATEGY", "AERON_RECEIVER_IDLE_STRATEGY"};
   if (threading == Threading::kSharedNetwork) names = {"AERON_SHAREDNETWORK_IDLE_STRATEGY"};
   if (threading == Threading::kShared) names = {"AERON_SHARED_IDLE_STRATEGY"};
+  note_other_idles(settings, names, out);
   const StockSetting* keenest = nullptr;
   std::size_t idle = std::size(kIdles);
   for (const std::string_view name : names) {
@@ -447,6 +473,11 @@ void translate_idle(const Settings& settings, Threading threading, StockTranslat
     if (its >= idle) continue;
     idle = its;
     keenest = setting;
+  }
+  for (const std::string_view name : names) {
+    const std::string arguments = fmt::format("{}_INIT_ARGS", name);
+    const StockSetting* const setting = find(settings, arguments);
+    if (setting != nullptr && (keenest == nullptr || name != keenest->name)) note_no_effect(*setting, "it is another strategy that lanes idle by", out);
   }
   if (keenest == nullptr) return;
   set(kIdle, std::string{kIdles[idle].ours}, *keenest, out);
@@ -468,49 +499,110 @@ void translate_names(const Settings& settings, StockTranslation& out) {
 }
 
 // ---- loss ----
-// "rate=0.1|seed=7|recv-msg-mask=0xf"
-void read_loss_arguments(const StockSetting& setting, config::Impairment& impairment, StockTranslation& out) {
-  for (std::size_t begin = 0; begin < setting.value.size();) {
-    const std::size_t end = std::min(setting.value.find('|', begin), setting.value.size());
-    const std::string part = setting.value.substr(begin, end - begin);
-    const std::string value = part.substr(std::min(part.find('='), part.size() - 1) + 1);
-    if (part.starts_with("rate=")) {
-      const auto share = parse_share(value);
-      if (!share) return refuse(setting, "a rate from 0 to 1", out);
-      impairment.loss = std::max(impairment.loss, *share);
-    } else if (part.starts_with("seed=")) {
-      impairment.seed = static_cast<std::uint64_t>(parse_integer(value).value_or(1)) & 0x7FFF'FFFF'FFFF'FFFF;
-    }
-    begin = end + 1;
-  }
+bool read_rate(const StockSetting& setting, const std::string& value, config::FrameLoss& loss, StockTranslation& out) {
+  const auto share = parse_share(value);
+  if (!share) refuse(setting, "a rate from 0 to 1", out);
+  loss.loss = share.value_or(0.0);
+  return share.has_value();
 }
 
-void read_debug_loss(const Settings& settings, config::Impairment& impairment, StockTranslation& out) {
-  const StockSetting* seed = nullptr;
-  for (const std::string_view way : {"RECEIVE_DATA", "RECEIVE_CONTROL", "SEND_DATA", "SEND_CONTROL"}) {
-    if (const StockSetting* const rate = find(settings, fmt::format("AERON_DEBUG_{}_LOSS_RATE", way))) {
-      const auto share = parse_share(rate->value);
-      if (!share) refuse(*rate, "a rate from 0 to 1", out);
-      impairment.loss = std::max(impairment.loss, share.value_or(0.0));
-    }
-    if (seed == nullptr) seed = find(settings, fmt::format("AERON_DEBUG_{}_LOSS_SEED", way));
+// The stock drivers' seeds are 64 bits wide, -1 among them; ours are not negative.
+bool read_seed(const StockSetting& setting, const std::string& value, config::FrameLoss& loss, StockTranslation& out) {
+  std::uint64_t seed = 0;
+  const std::size_t sign = value.starts_with('-') ? 1 : 0;
+  const auto read = std::from_chars(value.data() + sign, value.data() + value.size(), seed);
+  const bool is_number = read.ec == std::errc{} && read.ptr == value.data() + value.size() && value.size() > sign;
+  if (!is_number) refuse(setting, "a whole number as the seed", out);
+  loss.seed = seed & 0x7FFF'FFFF'FFFF'FFFF;
+  return is_number;
+}
+
+// A mask in hexadecimal digits, bit n for frames of type n (wire-protocol 1.2).
+bool read_mask(const StockSetting& setting, std::string_view digits, config::FrameLoss& loss, StockTranslation& out) {
+  if (digits.starts_with("0x") || digits.starts_with("0X")) digits.remove_prefix(2);
+  std::uint64_t mask = 0;
+  const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), mask, 16);
+  if (read.ec != std::errc{} || read.ptr != digits.data() + digits.size() || digits.empty()) {
+    refuse(setting, "a mask of frame types such as recv-msg-mask=0xF", out);
+    return false;
   }
-  if (seed != nullptr) impairment.seed = static_cast<std::uint64_t>(parse_integer(seed->value).value_or(1)) & 0x7FFF'FFFF'FFFF'FFFF;
+  for (const config::FrameTypeWord& one : config::frame_type_words()) {
+    if ((mask >> one.number & 1U) != 0) loss.types.emplace_back(one.word);
+  }
+  if (loss.types.empty()) loss.loss = 0.0;  // none of those that there are
+  return true;
+}
+
+// "rate=0.1|seed=7|recv-msg-mask=0xf"; without a mask frames of every type are lost.
+std::optional<config::FrameLoss> loss_of_arguments(const StockSetting& setting, StockTranslation& out) {
+  config::FrameLoss loss;
+  std::string_view mask;
+  for (std::size_t begin = 0; begin < setting.value.size();) {
+    const std::size_t end = std::min(setting.value.find('|', begin), setting.value.size());
+    const std::string_view part = trimmed(std::string_view{setting.value}.substr(begin, end - begin));
+    const std::string_view value = part.substr(std::min(part.find('='), part.size() - 1) + 1);
+    begin = end + 1;
+    if (part.starts_with("rate=")) {
+      if (!read_rate(setting, std::string{value}, loss, out)) return std::nullopt;
+    } else if (part.starts_with("seed=")) {
+      if (!read_seed(setting, std::string{value}, loss, out)) return std::nullopt;
+    } else if (part.starts_with("recv-msg-mask=")) {
+      mask = value.empty() ? std::string_view{"-"} : value;
+    } else {
+      refuse(setting, "rate=, seed= and recv-msg-mask=, with | between them", out);
+      return std::nullopt;
+    }
+  }
+  if (!mask.empty() && !read_mask(setting, mask, loss, out)) return std::nullopt;
+  return loss;
+}
+
+// Sender and receiver of the stock drivers, each with what it sends and what it is sent.
+struct DebugLoss {
+  std::string_view name;
+  std::string_view way;
+  std::vector<std::string> types;
+};
+const std::vector<DebugLoss>& debug_losses() {
+  static const std::vector<std::string> kData{"pad", "data", "setup"};
+  static const std::vector<std::string> kControl{"nak", "sm", "err", "rttm", "rsp-setup"};
+  static const std::vector<DebugLoss> kLosses{
+      {"RECEIVE_DATA", "receive", kData}, {"RECEIVE_CONTROL", "send", kControl}, {"SEND_DATA", "send", kData}, {"SEND_CONTROL", "receive", kControl}};
+  return kLosses;
+}
+
+void translate_debug_loss(const Settings& settings, StockTranslation& out) {
+  for (const DebugLoss& debug : debug_losses()) {
+    const StockSetting* const rate = find(settings, fmt::format("AERON_DEBUG_{}_LOSS_RATE", debug.name));
+    const StockSetting* const seed = find(settings, fmt::format("AERON_DEBUG_{}_LOSS_SEED", debug.name));
+    config::FrameLoss loss;
+    loss.way = debug.way;
+    loss.types = debug.types;
+    const bool is_good = (rate == nullptr || read_rate(*rate, rate->value, loss, out)) && (seed == nullptr || read_seed(*seed, seed->value, loss, out));
+    if (is_good && loss.loss > 0.0) out.frame_losses.push_back(std::move(loss));
+    else if (is_good && seed != nullptr) note_no_effect(*seed, "its rate is not set, or 0", out);
+  }
 }
 
 void translate_loss(const Settings& settings, StockTranslation& out) {
-  config::Impairment impairment;
-  read_debug_loss(settings, impairment, out);
+  translate_debug_loss(settings, out);
   const StockSetting* const arguments = find(settings, "AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS");
-  bool has_interceptor = false;
-  for (const std::string_view name : {"AERON_UDP_CHANNEL_INCOMING_INTERCEPTORS", "AERON_UDP_CHANNEL_OUTGOING_INTERCEPTORS"}) {
+  const auto loss = arguments != nullptr ? loss_of_arguments(*arguments, out) : std::nullopt;
+  bool is_read = false;
+  for (const auto& [name, way] : {std::pair{"AERON_UDP_CHANNEL_INCOMING_INTERCEPTORS", "receive"}, std::pair{"AERON_UDP_CHANNEL_OUTGOING_INTERCEPTORS", "send"}}) {
     const StockSetting* const interceptor = find(settings, name);
     if (interceptor == nullptr) continue;
-    has_interceptor = has_interceptor || plain_word(interceptor->value) == "loss";
-    if (plain_word(interceptor->value) != "loss") refuse(*interceptor, "loss: no other interceptor is there", out);
+    if (plain_word(interceptor->value) != "loss") {
+      refuse(*interceptor, "loss: no other interceptor is there", out);
+    } else if (arguments == nullptr) {
+      note_no_effect(*interceptor, "AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS is not set", out);
+    } else if (loss && loss->loss > 0.0) {
+      out.frame_losses.push_back(*loss);
+      out.frame_losses.back().way = way;
+    }
+    is_read = true;
   }
-  if (has_interceptor && arguments != nullptr) read_loss_arguments(*arguments, impairment, out);
-  if (impairment.loss > 0.0) out.impairment = impairment;
+  if (arguments != nullptr && !is_read) note_no_effect(*arguments, "no interceptor is called loss", out);
 }
 
 // ---- properties ----
@@ -526,11 +618,6 @@ std::string name_of_property(std::string_view property) {
   std::string name;
   for (const char c : property) name += c == '.' ? '_' : c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
   return name;
-}
-
-std::string_view trimmed(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(" \t\r\f");
-  return first == std::string_view::npos ? std::string_view{} : text.substr(first, text.find_last_not_of(" \t\r\f") - first + 1);
 }
 
 void note_unknown(const StockSetting& setting, StockTranslation& out) {

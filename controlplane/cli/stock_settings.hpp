@@ -33,7 +33,7 @@ struct StockTranslation {
   std::vector<config::Overrides::Setting> settings;
   std::vector<std::string> notes;         // settings that are unknown, or known and without effect here; each is told once
   std::vector<config::Diagnostic> errors; // values that cannot be read, and wishes that cannot be granted
-  std::optional<config::Impairment> impairment;  // of every port: which there are, only the configuration knows
+  std::vector<config::FrameLoss> frame_losses;    // of every port: which there are, only the configuration knows
   bool prints_configuration{};
   bool warns_if_directory_exists{};
 };

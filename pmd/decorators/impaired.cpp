@@ -28,16 +28,25 @@ void complete_udp_checksum(std::byte* frame, std::size_t length) noexcept {
 
 }  // namespace
 
-ImpairedPort::Queue::Queue(std::uint64_t seed)
-    : loss{seed}, duplicate{seed + 1}, reorder{seed + 2}, corrupt{seed + 3}, jitter{seed + 4}, waiting(kDelayedMax) {}
+constexpr std::uint64_t kSeedsPerQueue = 8;
+
+ImpairedPort::Queue::Queue(const ImpairmentOptions& options, std::uint64_t index)
+    : loss{options.seed + kSeedsPerQueue * index},
+      duplicate{options.seed + kSeedsPerQueue * index + 1},
+      reorder{options.seed + kSeedsPerQueue * index + 2},
+      corrupt{options.seed + kSeedsPerQueue * index + 3},
+      jitter{options.seed + kSeedsPerQueue * index + 4},
+      waiting(kDelayedMax),
+      received_losses{options.frame_losses, false, index} {}
 
 ImpairedPort::ImpairedPort(std::unique_ptr<Port> inner, const ImpairmentOptions& options)
     : inner_{std::move(inner)}, options_{options}, capabilities_{inner_->capabilities()} {
   if (options.corrupt_ppm != 0) capabilities_.is_real_wire = true;
   constexpr std::uint64_t kBitsPerByteTimesNs = 8'000'000'000U;
   if (options.rate_bits_per_second != 0) ns_per_byte_q16_ = (kBitsPerByteTimesNs << 16) / options.rate_bits_per_second;
-  constexpr std::uint64_t kStreamsPerQueue = 8;
-  for (std::uint64_t queue = 0; queue < capabilities_.rx_queue_count; ++queue) queues_.emplace_back(options.seed + kStreamsPerQueue * queue);
+  for (std::uint64_t queue = 0; queue < capabilities_.rx_queue_count; ++queue) queues_.emplace_back(options, queue);
+  const bool loses_sent = std::any_of(options.frame_losses.begin(), options.frame_losses.end(), [](const FrameLossOptions& one) { return one.is_sent; });
+  for (std::uint64_t queue = 0; loses_sent && queue < capabilities_.tx_queue_count; ++queue) send_queues_.emplace_back(options, queue);
 }
 
 ImpairedPort::~ImpairedPort() {
@@ -62,6 +71,29 @@ std::uint16_t ImpairedPort::rx_burst(std::uint16_t queue_index, rte_mbuf** frame
   return released;
 }
 
+std::uint16_t ImpairedPort::tx_burst(std::uint16_t queue_index, rte_mbuf** frames, std::uint16_t count) noexcept {
+  if (send_queues_.empty()) return inner_->tx_burst(queue_index, frames, count);
+  SendQueue& queue = send_queues_[queue_index];
+  for (std::uint16_t begin = 0; begin < count;) {  // runs of frames that stay, each ended by one that is lost
+    std::uint16_t end = begin;
+    for (; end < count; ++end) {
+      if (queue.spared > 0) --queue.spared;
+      else if (queue.losses.takes(frames[end])) break;
+    }
+    const std::uint16_t sent = begin == end ? std::uint16_t{0} : inner_->tx_burst(queue_index, frames + begin, static_cast<std::uint16_t>(end - begin));
+    begin = static_cast<std::uint16_t>(begin + sent);
+    if (begin < end) {
+      queue.spared = static_cast<std::uint16_t>(queue.spared + end - begin);
+      return begin;
+    }
+    if (end == count) break;
+    queue.lost.add(1);
+    rte_pktmbuf_free(frames[end]);
+    begin = static_cast<std::uint16_t>(end + 1);
+  }
+  return count;
+}
+
 std::uint16_t ImpairedPort::release_due(Queue& queue, std::int64_t now_ns, rte_mbuf** frames, std::uint16_t count) noexcept {
   std::uint16_t released = 0;
   while (released < count && queue.head != queue.tail) {
@@ -74,7 +106,8 @@ std::uint16_t ImpairedPort::release_due(Queue& queue, std::int64_t now_ns, rte_m
 }
 
 void ImpairedPort::admit(Queue& queue, rte_mbuf* frame, std::int64_t now_ns) noexcept {
-  const bool is_lost = queue.loss.chance_ppm(options_.loss_ppm);
+  const bool is_taken = queue.received_losses.takes(frame);
+  const bool is_lost = queue.loss.chance_ppm(options_.loss_ppm) || is_taken;
   const bool is_duplicated = queue.duplicate.chance_ppm(options_.duplicate_ppm);
   const bool is_corrupted = queue.corrupt.chance_ppm(options_.corrupt_ppm);
   const bool is_reordered = queue.reorder.chance_ppm(options_.reorder_ppm);
@@ -147,6 +180,7 @@ ImpairmentStatistics ImpairedPort::impairments() const noexcept {
     sum.corrupted += queue.corrupted.get();
     sum.delayed += queue.delayed.get();
   }
+  for (const SendQueue& queue : send_queues_) sum.lost += queue.lost.get();
   return sum;
 }
 

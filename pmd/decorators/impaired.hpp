@@ -5,13 +5,14 @@
 #include <vector>
 
 #include "dataplane/base/random.hpp"
+#include "pmd/decorators/frame_loss.hpp"
 #include "pmd/queue_counters.hpp"
 
 namespace thalweg::pmd {
 
 // Impairs what a port receives: loss, duplication, corruption, reordering, rate limit, delay and jitter, in this order. Each kind draws from
 // its own random stream, one draw per frame, so that the same seed and the same frames give the same outcome, and changing one rate does not
-// move the others. Works in front of every backend; sending is untouched.
+// move the others. Works in front of every backend. Sending is untouched but for frames that `frame_losses` takes: the caller is told they went.
 class ImpairedPort final : public Port {
  public:
   static constexpr std::uint32_t kDelayedMax = 4096;              // frames waiting per queue; more are lost, as in a switch's buffer
@@ -21,9 +22,7 @@ class ImpairedPort final : public Port {
   ~ImpairedPort() override;
 
   std::uint16_t rx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override;
-  std::uint16_t tx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override {
-    return inner_->tx_burst(queue, frames, count);
-  }
+  std::uint16_t tx_burst(std::uint16_t queue, rte_mbuf** frames, std::uint16_t count) noexcept override;
   void turn(std::int64_t now_ns) noexcept override {
     now_ns_.store(now_ns, std::memory_order_relaxed);
     inner_->turn(now_ns);
@@ -46,7 +45,7 @@ class ImpairedPort final : public Port {
   };
   // What one queue's lane keeps.
   struct alignas(kCacheLine) Queue {
-    explicit Queue(std::uint64_t seed);
+    Queue(const ImpairmentOptions& options, std::uint64_t index);
     Random loss, duplicate, reorder, corrupt, jitter;
     std::vector<Waiting> waiting;           // ring of kDelayedMax, releases never go back in time
     std::uint32_t head{}, tail{};
@@ -55,6 +54,14 @@ class ImpairedPort final : public Port {
     std::int64_t wire_free_ns{};            // when the rate-limited link has sent what it took
     std::int64_t last_release_ns{};
     Count lost, duplicated, reordered, corrupted, delayed;
+    FrameLossRules received_losses;
+  };
+  // What one queue's lane keeps of what it sends.
+  struct alignas(kCacheLine) SendQueue {
+    SendQueue(const ImpairmentOptions& options, std::uint64_t index) : losses{options.frame_losses, true, index} {}
+    FrameLossRules losses;
+    std::uint16_t spared{};                 // frames that are not to be drawn for: they were, and the port had no room for them
+    Count lost;
   };
   [[nodiscard]] static std::uint16_t release_due(Queue& queue, std::int64_t now_ns, rte_mbuf** frames, std::uint16_t count) noexcept;
   void admit(Queue& queue, rte_mbuf* frame, std::int64_t now_ns) noexcept;
@@ -65,6 +72,7 @@ class ImpairedPort final : public Port {
   ImpairmentOptions options_;
   std::uint64_t ns_per_byte_q16_{};         // 16 fractional bits
   std::deque<Queue> queues_;                // a deque: queues do not move
+  std::deque<SendQueue> send_queues_;       // empty: nothing that is sent is lost
   std::atomic<std::int64_t> now_ns_{};
   PortCapabilities capabilities_;
 };

@@ -1,6 +1,7 @@
 // The settings of a stock driver's executable in the words of our configuration.
 #include "controlplane/cli/stock_settings.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -138,7 +139,7 @@ TEST(StockSettings, no_setting_with_a_key_is_without_a_test) {
   std::set<std::string, std::less<>> tested{"AERON_CONDUCTOR_CPU_AFFINITY", "AERON_SHAREDNETWORK_IDLE_STRATEGY", "AERON_SHARED_IDLE_STRATEGY"};
   for (const Mapping& mapping : mappings()) tested.insert(mapping.variable);
   for (const StockKey& key : stock_keys()) {
-    const bool is_of_a_group = key.name.ends_with("_INIT_ARGS") || key.path == "ports[].impair" || key.name.starts_with("AERON_DRIVER_RESOLVER_");
+    const bool is_of_a_group = key.name.ends_with("_INIT_ARGS") || key.path == "ports[].impair.frames" || key.name.starts_with("AERON_DRIVER_RESOLVER_");
     EXPECT_TRUE(key.path.empty() || is_of_a_group || tested.contains(key.name)) << key.name;
   }
 }
@@ -197,17 +198,80 @@ TEST(StockSettings, driver_names_need_their_supplier) {
   EXPECT_EQ(without.notes.size(), 3U);
 }
 
-TEST(StockSettings, loss_is_read_from_either_kind_of_variable) {
-  const auto debug = translate(environment({"AERON_DEBUG_RECEIVE_DATA_LOSS_RATE=0.1", "AERON_DEBUG_SEND_DATA_LOSS_RATE=0.25", "AERON_DEBUG_SEND_DATA_LOSS_SEED=7"}), {});
-  ASSERT_TRUE(debug.impairment);
-  EXPECT_DOUBLE_EQ(debug.impairment->loss, 0.25);
-  EXPECT_EQ(debug.impairment->seed, 7U);
-  const auto interceptor = translate(environment({"AERON_UDP_CHANNEL_INCOMING_INTERCEPTORS=loss", "AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS=rate=0.5|seed=3|recv-msg-mask=0xF"}), {});
-  ASSERT_TRUE(interceptor.impairment);
-  EXPECT_DOUBLE_EQ(interceptor.impairment->loss, 0.5);
-  EXPECT_EQ(interceptor.impairment->seed, 3U);
-  EXPECT_FALSE(translate(environment({"AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS=rate=0.5"}), {}).impairment) << "no interceptor reads it";
-  EXPECT_FALSE(translate(environment({"AERON_DEBUG_RECEIVE_DATA_LOSS_RATE=0"}), {}).impairment);
+// "send data,setup 0.25 seed 7"
+std::vector<std::string> losses_of(const StockTranslation& translation) {
+  std::vector<std::string> out;
+  for (const config::FrameLoss& loss : translation.frame_losses) {
+    std::string types;
+    for (const std::string& type : loss.types) types += (types.empty() ? "" : ",") + type;
+    out.push_back(fmt::format("{} {} {} seed {}", loss.way, types, loss.loss, loss.seed));
+  }
+  return out;
+}
+
+TEST(StockSettings, loss_is_of_what_sender_and_receiver_send_and_are_sent) {
+  const auto debug = translate(environment({"AERON_DEBUG_RECEIVE_DATA_LOSS_RATE=0.1", "AERON_DEBUG_RECEIVE_CONTROL_LOSS_RATE=0.2", "AERON_DEBUG_SEND_DATA_LOSS_RATE=0.25",
+                                            "AERON_DEBUG_SEND_DATA_LOSS_SEED=7", "AERON_DEBUG_SEND_CONTROL_LOSS_RATE=0.5", "AERON_DEBUG_SEND_CONTROL_LOSS_SEED=-1"}), {});
+  EXPECT_EQ(losses_of(debug), (std::vector<std::string>{"receive pad,data,setup 0.1 seed 1", "send nak,sm,err,rttm,rsp-setup 0.2 seed 1", "send pad,data,setup 0.25 seed 7",
+                                                        "receive nak,sm,err,rttm,rsp-setup 0.5 seed 1"}));
+  EXPECT_TRUE(debug.notes.empty());
+  const auto none = translate(environment({"AERON_DEBUG_RECEIVE_DATA_LOSS_RATE=0", "AERON_DEBUG_SEND_DATA_LOSS_SEED=7"}), {});
+  EXPECT_TRUE(none.frame_losses.empty());
+  EXPECT_EQ(none.notes.size(), 1U) << "a seed without a rate";
+}
+
+TEST(StockSettings, the_loss_interceptor_takes_frames_of_the_types_in_its_mask) {
+  const auto of = [](const std::string& way, const std::string& arguments) {
+    return translate(environment({"AERON_UDP_CHANNEL_" + way + "_INTERCEPTORS=loss", "AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS=" + arguments}), {});
+  };
+  EXPECT_EQ(losses_of(of("INCOMING", "rate=0.5|seed=3|recv-msg-mask=0xF")), std::vector<std::string>{"receive pad,data,nak,sm 0.5 seed 3"});
+  EXPECT_EQ(losses_of(of("INCOMING", "rate=0.5|recv-msg-mask=820")), std::vector<std::string>{"receive setup,rsp-setup 0.5 seed 1"}) << "hexadecimal without 0x, too";
+  EXPECT_EQ(losses_of(of("OUTGOING", "rate=1")), std::vector<std::string>{"send  1 seed 1"}) << "without a mask every type";
+  EXPECT_TRUE(of("INCOMING", "rate=0.5|recv-msg-mask=0x100").frame_losses.empty()) << "a type that there is not";
+  for (const char* const wrong : {"rate=2", "rate=0.5|seed=x", "rate=0.5|recv-msg-mask=", "rate=0.5|recv-msg-mask=0xG", "share=1", "rate"}) {
+    EXPECT_EQ(of("INCOMING", wrong).errors.size(), 1U) << wrong;
+  }
+}
+
+TEST(StockSettings, whatever_does_not_count_is_told_once) {
+  const auto told = [](const std::vector<std::string>& variables, std::uint32_t cpus = 16) { return translate(environment(variables), {.cpu_count = cpus}).notes.size(); };
+  EXPECT_EQ(told({"AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS=rate=0.5"}), 1U) << "no interceptor reads it";
+  EXPECT_EQ(told({"AERON_UDP_CHANNEL_INCOMING_INTERCEPTORS=loss"}), 1U) << "it has no rate";
+  EXPECT_EQ(told({"AERON_SHARED_IDLE_STRATEGY=noop", "AERON_SHARED_IDLE_STRATEGY_INIT_ARGS=1us"}), 2U) << "of another threading mode";
+  EXPECT_EQ(told({"AERON_SENDER_IDLE_STRATEGY=noop", "AERON_RECEIVER_IDLE_STRATEGY=sleep", "AERON_RECEIVER_IDLE_STRATEGY_INIT_ARGS=1us"}), 1U) << "of the lazier strategy";
+  EXPECT_EQ(told({"AERON_SENDER_IDLE_STRATEGY_INIT_ARGS=1us"}), 1U) << "of no strategy";
+  EXPECT_EQ(told({"AERON_THREADING_MODE=SHARED", "AERON_SENDER_CPU_AFFINITY=1", "AERON_RECEIVER_CPU_AFFINITY=2"}), 1U) << "one lane has one CPU";
+}
+
+// wire-protocol 7: the properties of the table and the variables that are called otherwise.
+TEST(StockSettings, every_setting_of_the_specification_is_known) {
+  std::set<std::string_view> known;
+  for (const StockKey& key : stock_keys()) known.insert(key.name);
+  for (const char* const name :
+       {"AERON_MTU_LENGTH", "AERON_IPC_MTU_LENGTH", "AERON_TERM_BUFFER_LENGTH", "AERON_IPC_TERM_BUFFER_LENGTH", "AERON_TERM_BUFFER_SPARSE_FILE",
+        "AERON_PUBLICATION_TERM_WINDOW_LENGTH", "AERON_IPC_PUBLICATION_TERM_WINDOW_LENGTH", "AERON_RCV_INITIAL_WINDOW_LENGTH",
+        "AERON_RCV_STATUS_MESSAGE_TIMEOUT", "AERON_SEND_TO_STATUS_POLL_RATIO", "AERON_SOCKET_SO_RCVBUF", "AERON_SOCKET_SO_SNDBUF",
+        "AERON_SOCKET_MULTICAST_TTL", "AERON_PUBLICATION_LINGER_TIMEOUT", "AERON_PUBLICATION_CONNECTION_TIMEOUT",
+        "AERON_PUBLICATION_UNBLOCK_TIMEOUT", "AERON_IMAGE_LIVENESS_TIMEOUT", "AERON_CLIENT_LIVENESS_TIMEOUT", "AERON_TIMER_INTERVAL",
+        "AERON_DRIVER_TIMEOUT", "AERON_COUNTERS_FREE_TO_REUSE_TIMEOUT", "AERON_UNTETHERED_WINDOW_LIMIT_TIMEOUT", "AERON_UNTETHERED_LINGER_TIMEOUT",
+        "AERON_UNTETHERED_RESTING_TIMEOUT", "AERON_NAK_UNICAST_DELAY", "AERON_NAK_UNICAST_RETRY_DELAY_RATIO", "AERON_NAK_MULTICAST_MAX_BACKOFF",
+        "AERON_NAK_MULTICAST_GROUP_SIZE", "AERON_RETRANSMIT_UNICAST_DELAY", "AERON_RETRANSMIT_UNICAST_LINGER", "AERON_MAX_RESEND",
+        "AERON_UNICAST_FLOWCONTROL_SUPPLIER", "AERON_MULTICAST_FLOWCONTROL_SUPPLIER", "AERON_UNICAST_FLOW_CONTROL_RRWM",
+        "AERON_MULTICAST_FLOW_CONTROL_RRWM", "AERON_FLOW_CONTROL_RECEIVER_TIMEOUT", "AERON_FLOW_CONTROL_GROUP_TAG",
+        "AERON_FLOW_CONTROL_GROUP_MIN_SIZE", "AERON_RECEIVER_GROUP_TAG", "AERON_RECEIVER_GROUP_CONSIDERATION", "AERON_CONGESTIONCONTROL_SUPPLIER",
+        "AERON_CUBICCONGESTIONCONTROL_MEASURERTT", "AERON_CUBICCONGESTIONCONTROL_INITIALRTT", "AERON_CUBICCONGESTIONCONTROL_TCPMODE",
+        "AERON_RELIABLE_STREAM", "AERON_REJOIN_STREAM", "AERON_TETHER_SUBSCRIPTIONS", "AERON_SPIES_SIMULATE_CONNECTION",
+        "AERON_PUBLICATION_RESERVED_SESSION_ID_LOW", "AERON_PUBLICATION_RESERVED_SESSION_ID_HIGH", "AERON_DRIVER_STREAM_SESSION_LIMIT",
+        "AERON_DRIVER_RERESOLUTION_CHECK_INTERVAL", "AERON_DRIVER_RESOLVER_NAME", "AERON_DRIVER_RESOLVER_INTERFACE",
+        "AERON_DRIVER_RESOLVER_BOOTSTRAP_NEIGHBOR", "AERON_NAME_RESOLVER_SUPPLIER", "AERON_DRIVER_RESOLVER_NEIGHBOR_TIMEOUT",
+        "AERON_DRIVER_RESOLVER_SELF_RESOLUTION_INTERVAL", "AERON_DRIVER_RESOLVER_NEIGHBOR_RESOLUTION_INTERVAL",
+        "AERON_DRIVER_RESOLVER_BOOTSTRAP_NEIGHBOR_RESOLUTION_INTERVAL", "AERON_SENDER_WILDCARD_PORT_RANGE", "AERON_RECEIVER_WILDCARD_PORT_RANGE",
+        "AERON_DRIVER_CONDUCTOR_CYCLE_THRESHOLD", "AERON_DRIVER_SENDER_CYCLE_THRESHOLD", "AERON_DRIVER_RECEIVER_CYCLE_THRESHOLD",
+        "AERON_DRIVER_NAME_RESOLVER_THRESHOLD", "AERON_RECEIVER_IO_VECTOR_CAPACITY", "AERON_SENDER_IO_VECTOR_CAPACITY",
+        "AERON_NETWORK_PUBLICATION_MAX_MESSAGES_PER_SEND", "AERON_DRIVER_CONNECT", "AERON_DRIVER_RESOURCE_FREE_LIMIT", "AERON_FILE_PAGE_SIZE",
+        "AERON_LOSS_REPORT_BUFFER_LENGTH"}) {
+    EXPECT_TRUE(known.contains(name)) << name;
+  }
 }
 
 TEST(StockSettings, values_that_cannot_be_read_are_errors_that_name_the_setting_and_what_it_needs) {

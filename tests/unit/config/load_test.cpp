@@ -242,6 +242,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"bool", "streams: {reliable: yes}\n", "f.yaml:1:21: error: 'reliable' needs true or false; found 'yes'\n"},
         BadFile{"share", "ports: [{name: a, type: kernel, impair: {loss: 101%}}]\n",
                 "f.yaml:1:48: error: 'loss' needs a share from 0% to 100%; found '101%'\n"},
+        BadFile{"way", "ports: [{name: a, type: kernel, impair: {frames: [{way: up}]}}]\n", "f.yaml:1:57: error: 'way' needs one of receive, send; found 'up'\n"},
+        BadFile{"frame_type", "ports: [{name: a, type: kernel, impair: {frames: [{types: [data, sms]}]}}]\n",
+                "f.yaml:1:66: error: 'sms' is no type of frame; known are pad, data, nak, sm, err, setup, rttm, res, rsp-setup\n"},
         BadFile{"duration", "streams: {linger: 5}\n", "f.yaml:1:19: error: 'linger' needs a duration from 0 to 86400s; found '5'\n"},
         BadFile{"power_of_two", "streams: {term-length: 3MiB}\n",
                 "f.yaml:1:24: error: 'term-length' needs a size from 64KiB to 1GiB, a power of two; found '3MiB'\n"},
@@ -478,6 +481,20 @@ TEST(Convert, ports_get_a_loopback_and_a_kernel_port_unless_listed) {
   EXPECT_EQ(ports[2].kind, shm::PortKind::kLoopback);
   EXPECT_EQ(ports[3].kind, shm::PortKind::kKernel);
   EXPECT_EQ(ports[3].name, "kernel");
+}
+
+TEST(Convert, frame_losses_become_masks_of_types) {
+  const auto loaded = load_text("", "f.yaml", make_overrides({}, {"ports=[{name: k, type: kernel}]", "ports.k.impair.frames=[{types: [data, rsp-setup], loss: 5%, seed: 9}, {way: send, loss: 0.1}]"}));
+  ASSERT_EQ(errors_of(loaded), "");
+  const auto losses = port_options(loaded.config)[0].impairment.frame_losses;
+  ASSERT_EQ(losses.size(), 2U);
+  EXPECT_FALSE(losses[0].is_sent);
+  EXPECT_EQ(losses[0].types, 1U << 1 | 1U << 0x0B);
+  EXPECT_EQ(losses[0].loss_ppm, 50'000U);
+  EXPECT_EQ(losses[0].seed, 9U);
+  EXPECT_TRUE(losses[1].is_sent);
+  EXPECT_EQ(losses[1].types, ~0U) << "none named: all";
+  EXPECT_TRUE(port_options(loaded.config)[0].impairment.is_active());
 }
 
 TEST(Names, all_keys_are_decoded) {

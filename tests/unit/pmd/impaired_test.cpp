@@ -87,6 +87,107 @@ TEST_F(Impaired, changing_one_rate_does_not_move_the_losses) {
   EXPECT_EQ(lost_of({.loss_ppm = 50'000, .seed = 9}), lost_of({.loss_ppm = 50'000, .duplicate_ppm = 300'000, .reorder_ppm = 100'000, .seed = 9}));
 }
 
+// ---- loss by the type of frame ----
+
+constexpr std::uint32_t kDataBit = 1U << 1, kNakBit = 1U << 2;
+
+// A frame header of `type`, and a number behind it.
+std::string payload(std::uint16_t type, int number) {
+  std::string bytes(8, '\0');
+  bytes[6] = static_cast<char>(type & 0xFF);
+  bytes[7] = static_cast<char>(type >> 8);
+  return bytes + std::to_string(number);
+}
+
+class FrameLoss : public Impaired {
+ protected:
+  // What of `count` frames of each of two types came through, in order.
+  std::vector<std::string> pass_both(Port& from, int count) {
+    std::vector<std::string> arrived;
+    for (int i = 0; i < count; ++i) {
+      EXPECT_TRUE(send(from, frame(kLeft, kRight, payload(1, i))));
+      EXPECT_TRUE(send(from, frame(kLeft, kRight, payload(2, i))));
+      if (i % 8 == 7) poll(arrived);
+    }
+    for (int turn = 0; turn < 200; ++turn) poll(arrived);
+    return arrived;
+  }
+  static int count_of(std::uint16_t type, const std::vector<std::string>& arrived) {
+    return static_cast<int>(std::count_if(arrived.begin(), arrived.end(), [type](const std::string& one) { return one[6] == static_cast<char>(type); }));
+  }
+};
+
+TEST_F(FrameLoss, takes_received_frames_of_its_types_as_often_as_asked) {
+  connect({.frame_losses = {{.is_sent = false, .types = kNakBit, .loss_ppm = 100'000, .seed = 3}}});
+  const auto arrived = pass_both(*left_, 10'000);
+  EXPECT_EQ(count_of(1, arrived), 10'000);
+  EXPECT_NEAR(count_of(2, arrived), 9'000, 120) << "four standard deviations";
+  EXPECT_EQ(right_->impairments().lost, 20'000U - arrived.size());
+}
+
+TEST_F(FrameLoss, takes_sent_frames_before_the_port_and_keeps_the_order) {
+  connect({});
+  right_.reset();
+  left_.reset();
+  PortOptions left{.name = "left", .kind = shm::PortKind::kPatch};
+  left.peer = "right";
+  left.impairment.frame_losses = {{.is_sent = true, .types = kDataBit, .loss_ppm = 500'000, .seed = 3}};
+  PortOptions right{.name = "right", .kind = shm::PortKind::kPatch};
+  right.peer = "left";
+  left_ = make(left);
+  right_ = make(right);
+  const auto arrived = pass_both(*left_, 2'000);
+  EXPECT_EQ(count_of(2, arrived), 2'000);
+  EXPECT_NEAR(count_of(1, arrived), 1'000, 90);
+  EXPECT_EQ(left_->impairments().lost, 4'000U - arrived.size());
+  EXPECT_EQ(left_->statistics().tx_frames, arrived.size()) << "the port never got them";
+}
+
+TEST_F(FrameLoss, draws_for_its_own_types_only) {
+  const auto lost_naks = [this](std::vector<FrameLossOptions> losses) {
+    connect({.frame_losses = std::move(losses)});
+    std::vector<std::string> naks;
+    for (std::string& one : pass_both(*left_, 1'000)) {
+      if (one[6] == 2) naks.push_back(std::move(one));
+    }
+    return naks;
+  };
+  const FrameLossOptions naks{.types = kNakBit, .loss_ppm = 200'000, .seed = 9};
+  EXPECT_EQ(lost_naks({naks}), lost_naks({{.types = kDataBit, .loss_ppm = 300'000, .seed = 9}, naks}));
+}
+
+TEST_F(FrameLoss, spares_what_is_no_frame_of_the_protocol) {
+  connect({.frame_losses = {{.types = ~0U, .loss_ppm = 1'000'000}}});
+  std::vector<std::string> arrived;
+  ASSERT_TRUE(send(*left_, frame(kLeft, kRight, "short")));
+  ASSERT_TRUE(send(*left_, frame(kLeft, kRight, payload(0x4000, 0))));
+  ASSERT_TRUE(send(*left_, frame(kLeft, kRight, payload(5, 0))));
+  poll(arrived);
+  EXPECT_EQ(arrived, (std::vector<std::string>{"short", payload(0x4000, 0)}));
+}
+
+TEST_F(FrameLoss, finds_the_type_behind_a_vlan_tag_ip_options_and_in_the_next_segment) {
+  rte_mbuf* const plain = frame(kLeft, kRight, payload(3, 0));
+  EXPECT_EQ(frame_type_of(plain), 3);
+  rte_mbuf* const optioned = frame(kLeft, kRight, std::string(4, '\0') + payload(4, 0));
+  rte_pktmbuf_mtod(optioned, std::byte*)[14] = std::byte{0x46};  // one word of options: the UDP header begins 4 bytes later
+  EXPECT_EQ(frame_type_of(optioned), 4);
+  store_be16(rte_pktmbuf_mtod(optioned, std::byte*) + 20, 0x0001);
+  EXPECT_EQ(frame_type_of(optioned), std::nullopt) << "a later fragment";
+  rte_mbuf* const tagged = frame(kLeft, kRight, payload(5, 0));
+  auto* const room = reinterpret_cast<std::byte*>(rte_pktmbuf_prepend(tagged, 4));
+  ASSERT_NE(room, nullptr);
+  std::memmove(room, room + 4, 12);
+  store_be16(room + 12, wire::kEtherTypeVlan);
+  EXPECT_EQ(frame_type_of(tagged), 5);
+  rte_mbuf* const head = frame(kLeft, kRight, "");
+  rte_mbuf* const body = frame(kLeft, kRight, payload(6, 0));
+  rte_pktmbuf_adj(body, static_cast<std::uint16_t>(wire::kUdpFrameHeaderLength));
+  ASSERT_EQ(rte_pktmbuf_chain(head, body), 0);
+  EXPECT_EQ(frame_type_of(head), 6);
+  for (rte_mbuf* const one : {plain, optioned, tagged, head}) rte_pktmbuf_free(one);
+}
+
 TEST_F(Impaired, duplicates_arrive_twice) {
   connect({.duplicate_ppm = 1'000'000});
   EXPECT_EQ(pass(100).size(), 200U);
