@@ -370,18 +370,24 @@ void Conductor::sum_counters() {
   if (bytes.get_plain() != mapped) bytes.set_relaxed(mapped);
 }
 
+void close_instance(host::InstanceFiles& files, const std::string& directory) {
+  shm::RegistryHeader& header = files.registry->header;
+  header.is_termination_accepted.store(1, std::memory_order_release);
+  for (const char* name : {"/publications", "/images", "/pool"}) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator{directory + name, error}) {
+      static_cast<void>(host::delete_log_file(entry.path().string()));  // the next start removes what stays
+    }
+  }
+  shm::ManyToOneRing{files.cnc.to_driver()}.consumer_heartbeat(-1);
+  header.control_plane.state.store(shm::Observed::kDone, std::memory_order_release);  // last: from here on nobody has to do it again
+}
+
 void Conductor::close(Time now) {
   if (is_closed_) return;
   is_closed_ = true;
   world_.now = now;
-  for (const char* name : {"/publications", "/images", "/pool"}) {
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator{world_.settings.directory + name, error}) {
-      static_cast<void>(host::delete_log_file(entry.path().string()));  // the next start removes what stays
-    }
-  }
-  world_.registry->header.control_plane.state.store(shm::Observed::kDone, std::memory_order_release);
-  world_.ring.consumer_heartbeat(-1);
+  close_instance(world_.files, world_.settings.directory);
 }
 
 }  // namespace thalweg::conductor

@@ -11,6 +11,10 @@
 
 namespace thalweg::conductor {
 
+// Ends the instance for good (1.7): log files go, clients are told by the driver heartbeat -1, the data plane by our state. Whoever is killed in the
+// middle has a successor that does it again. Blocks for as long as files take.
+void close_instance(host::InstanceFiles& files, const std::string& directory);
+
 // The driver's conductor: client commands, notifications, counters, files (client-protocol sections 1, 5 to 8). It never blocks; slow
 // work is its worker's. One thread calls poll(); only post() may be called from others.
 class Conductor {
@@ -32,8 +36,10 @@ class Conductor {
   void rest(std::uint32_t seen) noexcept;
   // Charges one duty cycle's duration to the stock cycle counters.
   void charge_cycle(std::int64_t duration_ns) noexcept;
-  // A client asked to terminate the driver and the validator let it pass.
-  [[nodiscard]] bool is_termination_requested() const noexcept { return services_.is_termination_requested; }
+  // A client asked to terminate the driver and the validator let it pass, here or in a predecessor that died over it; or an operator asked.
+  [[nodiscard]] bool is_termination_requested() const noexcept {
+    return world_.registry->header.is_termination_accepted.load(std::memory_order_acquire) != 0;
+  }
   // The version was stored: clients may connect.
   [[nodiscard]] bool is_ready() const noexcept { return is_ready_; }
   // Clean stop (1.7): deletes log files, stores -1 into the driver heartbeat. `stop` only; a crash or restart must not come here.

@@ -30,6 +30,7 @@ std::string text_of(const char* text, std::size_t size) { return {text, ::strnle
 
 Json describe(const shm::ProcessInfo& process, std::int64_t now_ns) {
   return {{"pid", process.pid.load(std::memory_order_relaxed)},
+          {"release", shm::release_of(process)},
           {"starts", process.starts.load(std::memory_order_relaxed)},
           {"state", name_of(process.state.load(std::memory_order_acquire))},
           {"heartbeat_age_ns", now_ns - process.heartbeat_ns.load(std::memory_order_relaxed)}};

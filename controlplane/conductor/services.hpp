@@ -40,7 +40,6 @@ struct Services {
   RelayService relays;
   FeedService feeds;
   bool is_replayed{false};               // a predecessor died at the command that is run: what it names may be gone, as was asked
-  bool is_termination_requested{false};  // a TERMINATE_DRIVER that the validator let pass
 };
 
 }  // namespace thalweg::conductor

@@ -147,7 +147,10 @@ Result<Predecessor> examine(const InstanceOptions& options, std::int64_t now_ms,
     const std::int64_t heartbeat_ms = cnc ? shm::ManyToOneRing{cnc->to_driver()}.consumer_heartbeat() : -1;
     // Clients wait for a lost driver this long; until then they can be served again.
     const bool has_clients_waiting = heartbeat_ms > 0 && now_ms - heartbeat_ms <= options.driver_timeout_ms;
-    result.may_attach = is_ours && heartbeat_ms != -1 && (is_alive || (has_clients_waiting && !options.delete_on_start));
+    // Somebody died while it ended the instance: its successor has to go on with that.
+    const bool is_half_closed = is_alive && (*registry)->header.is_termination_accepted.load(std::memory_order_acquire) != 0 &&
+                                (*registry)->header.control_plane.state.load(std::memory_order_acquire) != shm::Observed::kDone;
+    result.may_attach = is_ours && ((heartbeat_ms != -1 && (is_alive || (has_clients_waiting && !options.delete_on_start))) || is_half_closed);
     if (result.may_attach) return result;
     if (is_alive) {
       return fail(ErrorCode::kInUse, fmt::format("{}: the data plane of a stopped instance still runs (process {})", options.directory, pid),
@@ -260,6 +263,8 @@ Result<InstanceFiles> InstanceFiles::open(const InstanceOptions& options, std::i
   if (files) {
     files->saved_error_log = std::move(predecessor->saved_error_log);
     const auto pid = static_cast<std::uint32_t>(::getpid());
+    files->registry->header.control_plane.state.store(shm::Observed::kNone, std::memory_order_relaxed);  // that of one that died; ours is told when all is taken up
+    shm::set_release(files->registry->header.control_plane, THALWEG_VERSION);
     files->registry->header.control_plane.pid.store(pid, std::memory_order_release);
     files->registry->header.control_plane.starts.fetch_add(1, std::memory_order_relaxed);
     files->cnc.set_pid(pid);

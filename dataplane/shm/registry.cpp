@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <memory>
 #include <new>
@@ -60,6 +61,8 @@ void construct_tables(Registry& r) noexcept {
   construct(r.captures);
 }
 
+constexpr std::size_t kReleaseBytes = sizeof(ProcessInfo::release);
+
 std::uint64_t text_offset(std::uint32_t slot) noexcept { return kTextsOffset + slot * kPageLength; }
 
 int allocate_range(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
@@ -71,6 +74,22 @@ int allocate_range(int fd, std::uint64_t offset, std::uint64_t length) noexcept 
 }
 
 }  // namespace
+
+// By words: whoever looks while it changes sees a mixture, never bytes beyond it.
+void set_release(ProcessInfo& process, std::string_view release) noexcept {
+  std::array<std::uint64_t, kReleaseBytes / sizeof(std::uint64_t)> words{};
+  std::memcpy(words.data(), release.data(), std::min(release.size(), kReleaseBytes - 1));
+  for (std::size_t i = 0; i < words.size(); ++i) process.release[i].store(words[i], std::memory_order_relaxed);
+}
+
+std::string release_of(const ProcessInfo& process) {
+  std::array<char, kReleaseBytes> text{};
+  for (std::size_t i = 0; i < process.release.size(); ++i) {
+    const std::uint64_t word = process.release[i].load(std::memory_order_relaxed);
+    std::memcpy(text.data() + i * sizeof word, &word, sizeof word);
+  }
+  return {text.data(), ::strnlen(text.data(), kReleaseBytes - 1)};
+}
 
 RegistryFile::RegistryFile(RegistryFile&& other) noexcept { *this = std::move(other); }
 

@@ -23,6 +23,8 @@
 namespace thalweg::shm {
 
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
+// Programs of one number take each other's instances over, whatever their release: every change of what a byte means, of a size or of an offset is
+// a new number. A new field in bytes that were zero, for which zero means what was so before, is none (docs/operate/upgrade.md).
 inline constexpr std::uint32_t kRegistryVersion = 9;
 
 inline constexpr std::uint32_t kPortsMax = 64;
@@ -519,7 +521,11 @@ struct ProcessInfo {
   std::atomic<Observed> state{Observed::kNone};
   std::uint32_t padding{};
   std::atomic<std::int64_t> heartbeat_ns{};    // monotonic
+  std::array<std::atomic<std::uint64_t>, 3> release{};  // text of the program's version, zero-filled; set_release(), release_of()
 };
+// The version of the program that attaches, cut after 23 bytes; before it stores its pid.
+void set_release(ProcessInfo& process, std::string_view release) noexcept;
+[[nodiscard]] std::string release_of(const ProcessInfo& process);  // "" = a program that did not say
 
 struct alignas(4096) RegistryHeader {
   std::uint64_t magic{};
@@ -530,6 +536,8 @@ struct alignas(4096) RegistryHeader {
   std::uint32_t port_count{};
   std::atomic<std::uint64_t> next_receiver_id{};
   alignas(kCacheLine) ProcessInfo control_plane;
+  // The instance is to end, because a client or an operator asked for it: from its acceptance on, whoever is control plane carries that out.
+  std::atomic<std::uint32_t> is_termination_accepted{};
   alignas(kCacheLine) ProcessInfo data_plane;
   alignas(kCacheLine) std::atomic<std::uint32_t> control_wake{};   // futex words: bumped by whoever may make a system call
   alignas(kCacheLine) std::atomic<std::uint32_t> control_asleep{};  // the conductor waits on control_wake, or is about to
@@ -538,6 +546,8 @@ struct alignas(4096) RegistryHeader {
   BellRing control_to_steward;
   BellRing steward_to_control;
 };
+
+static_assert(sizeof(ProcessInfo) <= kCacheLine - sizeof(std::uint32_t), "what follows it keeps its place");
 
 struct alignas(4096) TextPage {
   std::uint32_t length{};

@@ -118,6 +118,53 @@ TEST_F(Restart, counters_and_logs_that_nobody_entered_are_removed) {
   EXPECT_EQ(std::distance(fs::directory_iterator{settings.directory + "/publications"}, {}), 1);
 }
 
+// ---- an end that was asked for ----
+
+TEST_F(Restart, a_termination_that_was_accepted_is_carried_out_by_the_successor) {
+  add_publication("aeron:ipc");
+  world().settings.is_termination_allowed = true;
+  shm::TerminateDriver command;
+  command.client_id = kClient;
+  command.correlation_id = -1;
+  send(Command::kTerminateDriver, command);
+  run();
+  ASSERT_TRUE(conductor->is_termination_requested());
+  skip_all();
+  crash_and_restart();
+  EXPECT_TRUE(conductor->is_termination_requested()) << "though it is not allowed any more: it was when it was asked for";
+}
+
+TEST_F(Restart, a_control_plane_that_died_while_it_closed_has_a_successor_that_goes_on) {
+  add_publication("aeron:ipc");
+  registry().header.is_termination_accepted.store(1);
+  ring().consumer_heartbeat(-1);  // as far as it came
+  skip_all();
+  conductor.reset();
+  release_files();
+  auto files = host::InstanceFiles::open(instance, now.now_ms, now.now_ns);
+  ASSERT_TRUE(files) << files.error().message;
+  EXPECT_TRUE(files->is_attached);
+  close_instance(*files, settings.directory);
+  EXPECT_TRUE(fs::is_empty(settings.directory + "/publications"));
+  EXPECT_EQ(files->registry->header.control_plane.state.load(), shm::Observed::kDone);
+  EXPECT_EQ(shm::ManyToOneRing{files->cnc.to_driver()}.consumer_heartbeat(), -1);
+}
+
+TEST_F(Restart, an_instance_that_was_closed_is_made_anew) {
+  conductor->close(now);
+  registry().header.data_plane.pid.store(0);
+  skip_all();
+  crash_and_restart();
+  EXPECT_FALSE(files().is_attached);
+  EXPECT_FALSE(conductor->is_termination_requested());
+}
+
+TEST_F(Restart, whoever_takes_over_says_of_which_release_it_is) {
+  shm::set_release(registry().header.control_plane, "0.0.1");
+  crash_and_restart();
+  EXPECT_EQ(shm::release_of(registry().header.control_plane), THALWEG_VERSION);
+}
+
 TEST_F(Restart, twice_in_a_row_is_no_different) {
   const std::int64_t id = add_publication(kUdp);
   const auto before = labels();

@@ -56,6 +56,7 @@ class CommandSteps : public ConductorTest, public ::testing::WithParamInterface<
     send(type, message);
     return message.correlation_id;
   }
+  void allow_termination() { settings.is_termination_allowed = world().settings.is_termination_allowed = true; }
   std::int64_t ask_for_publication(const std::string& channel, bool is_exclusive = false) {
     shm::AddPublication message;
     message.stream_id = 10;
@@ -115,6 +116,7 @@ class CommandSteps : public ConductorTest, public ::testing::WithParamInterface<
     count("subscriptions", world().subscriptions.used().size());
     count("references", world().refs.used().size());
     count("destinations", world().destinations.used().size());
+    count("terminations", registry().header.is_termination_accepted.load());
     count("commands", static_cast<std::size_t>(std::count_if(registry().commands.begin(), registry().commands.end(),
                                                              [](const auto& slot) { return slot.head.state.load() != shm::Desired::kFree; })));
     for (const char* const folder : {"publications", "images"}) {
@@ -190,6 +192,7 @@ class CommandSteps : public ConductorTest, public ::testing::WithParamInterface<
 
   // Everything that clients have goes, and nothing may stay behind.
   void clean_up() {
+    registry().header.is_termination_accepted.store(0);
     for (const std::int64_t client : {kClient, kOther}) {
       shm::ClientCommand message;
       message.client_id = client;
@@ -293,6 +296,7 @@ const Case kCases[] = {
        return t.ask(Command::kGetNextAvailableSessionId, message);
      }},
     {"client_keepalive", known, [](CommandSteps& t) { return t.ask(Command::kClientKeepalive, shm::ClientCommand{}); }},
+    {"terminate_driver_that_is_allowed", [](CommandSteps& t) { t.allow_termination(); }, [](CommandSteps& t) { return t.ask(Command::kTerminateDriver, shm::TerminateDriver{}); }},
     {"terminate_driver", known, [](CommandSteps& t) { return t.ask(Command::kTerminateDriver, shm::TerminateDriver{}); }},
     {"remove_counter", known, [](CommandSteps& t) { return t.ask_to_remove(Command::kRemoveCounter, t.registered); }},
     {"add_destination", [](CommandSteps& t) { t.registered = t.add_publication(kManual); },

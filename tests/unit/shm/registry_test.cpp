@@ -250,5 +250,28 @@ TEST(LogPath, names_the_folder_of_its_use) {
   EXPECT_EQ(log_path("/d", LogUse::kImage, -1), "/d/images/-1.logbuffer");
 }
 
+TEST_F(RegistryTest, a_process_says_of_which_release_it_is) {
+  ProcessInfo process;
+  EXPECT_EQ(release_of(process), "") << "one that does not say";
+  set_release(process, "1.2.3");
+  EXPECT_EQ(release_of(process), "1.2.3");
+  set_release(process, std::string(100, 'x'));
+  EXPECT_EQ(release_of(process), std::string(23, 'x'));
+}
+
+// What a running instance of another release of the same registry version finds where. Whoever changes one of these numbers gives kRegistryVersion a new
+// one, and the CHANGELOG says that instances must be stopped for the upgrade (docs/operate/upgrade.md).
+TEST_F(RegistryTest, the_layout_is_that_of_its_version) {
+  EXPECT_EQ(kRegistryVersion, 9U);
+  const std::vector<std::size_t> sizes{sizeof(RegistryHeader), sizeof(PortSlot),        sizeof(LaneSlot),           sizeof(EndpointSlot),    sizeof(LogSlot),
+                                       sizeof(PublicationSlot), sizeof(ImageSlot),       sizeof(InterestSlot),       sizeof(LinkSlot),        sizeof(ClientSlot),
+                                       sizeof(SubscriptionSlot), sizeof(PublicationRefSlot), sizeof(DestinationSlot), sizeof(CommandSlot),     sizeof(CommandCrashes),
+                                       sizeof(AddressBook),     sizeof(CaptureSlot),     sizeof(PublicationState),   sizeof(ImageState),      sizeof(Registry)};
+  EXPECT_EQ(sizes, (std::vector<std::size_t>{36'864, 640, 33'792, 384, 320, 4'416, 2'240, 128, 128, 64, 64, 32, 320, 40, 1'056, 1'179'680, 576, 3'840, 1'728, 176'275'456}));
+  const std::vector<std::size_t> offsets{offsetof(RegistryHeader, control_plane), offsetof(RegistryHeader, data_plane), offsetof(RegistryHeader, control_wake),
+                                         offsetof(RegistryHeader, control_to_steward)};
+  EXPECT_EQ(offsets, (std::vector<std::size_t>{64, 128, 192, 384}));
+}
+
 }  // namespace
 }  // namespace thalweg::shm
