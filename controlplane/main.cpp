@@ -130,8 +130,19 @@ std::unique_ptr<archive::Archive> start_archive(const config::Config& config, co
 
 int report(const Error& error) { return config::report_failure(kName, error); }
 
+int leave(Stop reason, const config::Config& config, const std::string& directory) {
+  log::info("control_plane_stopped", {{"reason", reason == Stop::kStop ? "stop" : "restart"}});
+  if (reason == Stop::kRestart) return config::kProcessRestart;
+  return config.instance.delete_on_shutdown && !host::remove_instance_tree(directory, true) ? kProcessFailed : kProcessOk;
+}
+
 int serve(const config::Loaded& loaded, const std::string& directory, host::InstanceFiles& files) {
   const config::Config& config = loaded.config;
+  if (files.is_attached && files.registry->header.is_termination_accepted.load(std::memory_order_acquire) != 0) {
+    log::info("termination_resumed", {{"directory", directory}, {"text", "a control plane that died had accepted to end the instance"}});
+    conductor::close_instance(files, directory);
+    return leave(Stop::kStop, config, directory);
+  }
   auto hugetlbfs = prepare_hugetlbfs(config, directory);
   if (!hugetlbfs) return report(hugetlbfs.error());
   // The instance's files exist and are ours: nothing below needs more than their owner may. Before threads are started, which inherit it.
@@ -152,7 +163,10 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   const archive::ArchiveVerbs archive_verbs{archive.get(), std::move(why_no_archive)};
   conductor::ControlVerbs verbs{**conductor,
                                 {.effective_config = config::to_yaml(loaded, true),
-                                 .terminate = [] { stop_wanted.store(Stop::kStop, std::memory_order_relaxed); },
+                                 .terminate = [&header] {
+                                   header.is_termination_accepted.store(1, std::memory_order_release);
+                                   shm::wake(header.control_wake);
+                                 },
                                  .set_log_level = log::set_level,
                                  .archive = [&archive_verbs](const api::Request& request) { return archive_verbs.run(request); }}};
   const std::string socket = config.control_plane.socket.empty() ? api::default_socket_path(directory) : config.control_plane.socket;
@@ -171,13 +185,13 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   worker.stop();
   lookups.stop();
   if (reason == Stop::kStop) (*conductor)->close(read_clocks());
-  log::info("control_plane_stopped", {{"reason", reason == Stop::kStop ? "stop" : "restart"}});
-  return reason == Stop::kStop && config.instance.delete_on_shutdown && !host::remove_instance_tree(directory, true) ? kProcessFailed : kProcessOk;
+  return leave(reason, config, directory);
 }
 
 int start(const config::ProcessStart& wanted) {
   const config::Config& config = wanted.loaded.config;
   const std::string directory = wanted.directory.empty() ? shm::default_directory() : wanted.directory;
+  if (wanted.is_check) return config::report_check(kName, shm::check_takeover(directory));
   ::umask(config.instance.group.empty() ? 0077 : 0007);
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // the conductor's short sleeps are to be as short as they say
   if (auto started = log::start(config.logging.level, config.logging.format); !started) return report(started.error());

@@ -35,11 +35,16 @@ using config::kProcessFailed, config::kProcessOk;
 constexpr std::int64_t kRegistryTimeout_ns = 30 * kSecond_ns;
 
 std::atomic<bool> stop_wanted{false};
+std::atomic<bool> is_restart{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "touched by signal handlers");
 
-void on_signal(int) { stop_wanted.store(true, std::memory_order_relaxed); }
+void on_signal(int number) {
+  if (number == SIGUSR2) is_restart.store(true, std::memory_order_relaxed);
+  stop_wanted.store(true, std::memory_order_relaxed);
+}
 
-// SIGTERM and SIGINT end the instance, SIGUSR2 this process alone: here both leave all streams in the registry for a successor.
+// SIGTERM and SIGINT end the instance, SIGUSR2 this process alone, so that its exit status asks for a successor. Here both leave all streams in the
+// registry.
 void install_signals() {
   struct sigaction action {};
   action.sa_handler = on_signal;
@@ -185,13 +190,15 @@ int serve(const config::Config& config, const std::string& directory) {
   (*plane)->run_steward(stop_wanted);
   ::sd_notify(0, "STOPPING=1");
   (*plane)->stop();
-  log::info("data_plane_stopped", {{"directory", directory}});
-  return kProcessOk;
+  const bool is_followed = is_restart.load(std::memory_order_relaxed) && instance->registry->header.is_termination_accepted.load(std::memory_order_acquire) == 0;
+  log::info("data_plane_stopped", {{"directory", directory}, {"reason", is_followed ? "restart" : "stop"}});
+  return is_followed ? config::kProcessRestart : kProcessOk;
 }
 
 int start(const config::ProcessStart& wanted) {
   const config::Config& config = wanted.loaded.config;
   const std::string directory = wanted.directory.empty() ? shm::default_directory() : wanted.directory;
+  if (wanted.is_check) return config::report_check(kName, shm::check_takeover(directory));
   if (auto started = log::start(config.logging.level, config.logging.format); !started) return report(started.error());
   return serve(config, directory);
 }

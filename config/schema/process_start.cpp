@@ -15,10 +15,12 @@ std::optional<ProcessStart> start_process(int argc, char** argv, const std::stri
   std::string file;
   std::string directory;
   std::vector<std::string> set_flags;
+  bool is_check = false;
   CLI::App app{purpose + "\n\nExample: " + name + " --config /etc/thalweg/thalweg.yaml"};
   app.add_option("--config", file, "YAML file; none = built-in defaults");
   app.add_option("--directory", directory, "Instance directory, over instance.directory of the file");
   app.add_option("--set", set_flags, "section.key=value, over the file and the environment");
+  app.add_flag("--check", is_check, "Say whether this program could take over the instance that runs there, with this configuration; do nothing else");
   app.set_version_flag("--version", name + " " + THALWEG_VERSION);
   try {
     app.parse(argc, argv);
@@ -37,7 +39,13 @@ std::optional<ProcessStart> start_process(int argc, char** argv, const std::stri
     return std::nullopt;
   }
   if (directory.empty()) directory = loaded->config.instance.directory;
-  return ProcessStart{std::move(*loaded), std::move(directory)};
+  return ProcessStart{std::move(*loaded), std::move(directory), is_check};
+}
+
+int report_check(const std::string& name, const Result<void>& can_take_over) {
+  if (!can_take_over) return report_failure(name, can_take_over.error());
+  std::printf("%s %s can take over\n", name.c_str(), THALWEG_VERSION);
+  return kProcessOk;
 }
 
 }  // namespace thalweg::config

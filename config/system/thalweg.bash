@@ -2,7 +2,7 @@
 _thalweg_grammar() {
   case $1 in
     '')
-      verbs='up media-driver stream stat drops errors loss top capture trace archive route names host config support-bundle pub sub ping pong bench'
+      verbs='up media-driver upgrade stream stat drops errors loss top capture trace archive route names host config support-bundle pub sub ping pong bench'
       options='--help --version --directory --json'
       valued='--directory'
       files='--directory'
@@ -21,6 +21,13 @@ _thalweg_grammar() {
       valued='--define --config --set --ready-timeout'
       files='--config'
       takes_files=1
+      ;;
+    'upgrade')
+      verbs=''
+      options='--help --only --check --timeout'
+      valued='--only --timeout'
+      files=''
+      takes_files=0
       ;;
     'stream')
       verbs='list why'

@@ -210,6 +210,7 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   set_example(*root, "stream list --json");
   register_up(*root, context);
   register_media_driver(*root, context);
+  register_upgrade(*root, context);
   register_stream(*root, context);
   register_counters(*root, context);
   register_top(*root, context);

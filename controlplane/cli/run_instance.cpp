@@ -62,6 +62,14 @@ std::string missing_part(const std::string& directory, const std::vector<pid_t>&
   return "thalweg-controlplane to let clients in";
 }
 
+// A control plane that was killed behind the last step of ending the instance: no other is to take its place.
+bool is_closed_by(const std::string& directory, pid_t control_plane) {
+  const auto registry = shm::RegistryFile::open(directory, shm::MappedFile::Access::kReadOnly);
+  if (!registry) return false;
+  const shm::ProcessInfo& process = (*registry)->header.control_plane;
+  return is_process(process, control_plane) && process.state.load(std::memory_order_acquire) == shm::Observed::kDone;
+}
+
 void announce(Context& context, const std::string& directory, std::int64_t started_ns) {
   const auto registry = shm::RegistryFile::open(directory, shm::MappedFile::Access::kReadOnly);
   const std::uint32_t lanes = registry ? lane_count(**registry) : 0;
@@ -111,6 +119,7 @@ Exit run_instance(Context& context, const InstanceStart& start, const config::Co
   supervisor.ready_timeout_ns = start.ready_timeout_ns;
   supervisor.is_ready = [&](const std::vector<pid_t>& pids) { return is_instance_ready(directory, pids); };
   supervisor.waits_for = [&directory](const std::vector<pid_t>& pids) { return missing_part(directory, pids); };
+  supervisor.is_over = [&directory](std::size_t child, pid_t pid) { return child == 0 && is_closed_by(directory, pid); };
   supervisor.on_ready = [&] { announce(context, directory, started_ns); };
   supervisor.log = [&](const std::string& text) { context.out.note("thalweg " + std::string{start.verb} + ": " + text); };
   const auto ended = supervise(supervisor);

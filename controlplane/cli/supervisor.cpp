@@ -14,6 +14,7 @@
 #include <csignal>
 #include <utility>
 
+#include "config/schema/process_start.hpp"
 #include "dataplane/base/units.hpp"
 
 namespace thalweg::cli {
@@ -218,7 +219,8 @@ class Supervisor {
 
   void reap(Child& child) {
     int status = 0;
-    if (!child.is_running() || ::waitpid(child.pid, &status, WNOHANG) != child.pid) return;
+    const pid_t pid = child.pid;
+    if (!child.is_running() || ::waitpid(pid, &status, WNOHANG) != pid) return;
     child.pid = -1;
     child.pidfd = Fd{};
     const std::int64_t now = monotonic_ns();
@@ -228,9 +230,14 @@ class Supervisor {
       if (!is_orderly && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) && result_) result_ = fail(ErrorCode::kGeneric, child.spec->name + " " + describe_status(status) + " while stopping");
       return;
     }
-    if (is_orderly) {
+    if (is_orderly || is_over(child, pid)) {
       log(child.spec->name + " ended by itself; stopping");
       return stop();
+    }
+    const bool is_young = now - child.started_ns < options_.young_ns;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == config::kProcessRestart && is_ready_ && !is_young) {
+      child.restart_at_ns = now;
+      return log(child.spec->name + " makes way for a new one");
     }
     if (!is_ready_ && WIFEXITED(status)) {  // its own message says why; trying again would say the same
       result_ = fail(ErrorCode::kGeneric, child.spec->name + " " + describe_status(status) + " before the instance was ready",
@@ -243,6 +250,9 @@ class Supervisor {
     child.backoff_ns = std::min(child.backoff_ns * 2, options_.backoff_max_ns);
   }
 
+  [[nodiscard]] bool is_over(const Child& child, pid_t pid) const {
+    return is_ready_ && options_.is_over && options_.is_over(static_cast<std::size_t>(&child - children_.data()), pid);
+  }
   [[nodiscard]] std::vector<pid_t> pids() const {
     std::vector<pid_t> all;
     for (const Child& child : children_) all.push_back(child.pid);

@@ -26,6 +26,7 @@ struct SupervisorOptions {
   // With the start itself and a heartbeat a second old it must stay well below 10 s: applications give up a driver that shows none for so long.
   std::int64_t backoff_max_ns{4 * kSecond_ns};
   std::int64_t calm_ns{30 * kSecond_ns};                 // a child that lived this long starts again at backoff_first
+  std::int64_t young_ns{kSecond_ns};                     // one that makes way sooner waits like one that crashed: it may do nothing else
   std::int64_t ready_timeout_ns{60 * kSecond_ns};
   std::int64_t stop_timeout_ns{15 * kSecond_ns};         // after SIGTERM; then SIGKILL
   // A signal within this time after the first is the same wish told twice, as timeout(1) and process managers do; a later one kills.
@@ -33,12 +34,14 @@ struct SupervisorOptions {
   std::function<bool(const std::vector<pid_t>&)> is_ready;  // asked every 10 ms with the children's pids until it says yes
   std::function<std::string(const std::vector<pid_t>&)> waits_for;  // what is_ready misses; told to `log` when it takes long, and when it changes
   std::int64_t silence_ns{2 * kSecond_ns};               // how long that is not worth a line
+  // Asked of a child that did not end in order, with its pid: whether it had told everybody that the instance is over. Then the others end, too.
+  std::function<bool(std::size_t child, pid_t pid)> is_over;
   std::function<void()> on_ready;
   std::function<void(const std::string&)> log;           // one line about a child's life
 };
 
 // Runs until SIGINT, SIGTERM or SIGHUP (all are passed on as SIGTERM; a second one after a while kills), until a child ends by itself with status 0, or until a child
-// fails before the instance was ever ready. No child outlives the call; if this process is killed, the kernel sends them SIGTERM.
+// fails before the instance was ever ready. A child that ends with config::kProcessRestart makes way for a successor, which is started at once. No child outlives the call; if this process is killed, the kernel sends them SIGTERM.
 // Errors: kNotFound / kPermission (an executable), kTimeout (not ready in time), kGeneric (a child failed). Single-threaded processes only.
 [[nodiscard]] Result<void> supervise(const SupervisorOptions& options);
 

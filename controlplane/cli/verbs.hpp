@@ -6,6 +6,7 @@ namespace thalweg::cli {
 
 void register_up(CLI::App& root, Context& context);        // up
 void register_media_driver(CLI::App& root, Context& context);  // media-driver
+void register_upgrade(CLI::App& root, Context& context);   // upgrade
 void register_stream(CLI::App& root, Context& context);    // stream list | why
 void register_counters(CLI::App& root, Context& context);  // stat, drops, errors, loss
 void register_host(CLI::App& root, Context& context);      // host check | init | undo

@@ -258,8 +258,10 @@ Result<void> Dataplane::make_lanes() {
 
 void Dataplane::attach() {
   shm::ProcessInfo& me = registry_.header.data_plane;
+  shm::set_release(me, THALWEG_VERSION);
   me.pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_relaxed);
   me.starts.fetch_add(1, std::memory_order_relaxed);
+  me.state.store(shm::Observed::kNone, std::memory_order_release);  // that of one that was killed: it takes the streams up first
   steward_->attach();
 }
 

@@ -15,6 +15,7 @@
 #include <new>
 
 #include "dataplane/base/time.hpp"
+#include "dataplane/shm/cnc.hpp"
 
 namespace thalweg::shm {
 namespace {
@@ -244,6 +245,12 @@ std::string log_path(const std::string& directory, LogUse use, std::int64_t id) 
   if (use == LogUse::kPublication) folder = "/publications/";
   if (use == LogUse::kImage) folder = "/images/";
   return directory + folder + std::to_string(id) + ".logbuffer";
+}
+
+Result<void> check_takeover(const std::string& directory) {
+  if (const auto registry = RegistryFile::open(directory, MappedFile::Access::kReadOnly); !registry) return tl::unexpected{registry.error()};
+  if (const auto cnc = CncFile::open(directory, MappedFile::Access::kReadOnly, false); !cnc) return tl::unexpected{cnc.error()};
+  return {};
 }
 
 }  // namespace thalweg::shm

@@ -605,6 +605,10 @@ class RegistryFile {
   std::vector<std::uint32_t> spare_texts_;  // free, their pages kept: most texts live for one command
 };
 
+// Whether a program of this release can take over the instance in `directory`: its registry has our version, its cnc.dat one that we can read. Errors: those
+// of RegistryFile::open() and CncFile::open(). Changes nothing.
+[[nodiscard]] Result<void> check_takeover(const std::string& directory);
+
 // Whether a publication or an image is not to be touched any more, because the data plane crashed on it too often.
 template <typename Slot>
 [[nodiscard]] bool is_quarantined(const Slot& slot) noexcept {

@@ -79,11 +79,22 @@ def two_run_side_by_side(scratch):
         check(received["messages_received"] == 5000 and received["missing"] == 0, f"received {received}")
 
 
+def lost_of(driver):
+    return sum(row["count"] for row in driver.run("drops", "--all")["port_drops"] if row["name"] == "impaired_lost")
+
+
 def lost_frames_are_repaired(scratch):
-    with MediaDriver(scratch, "a", environment={"AERON_DEBUG_RECEIVE_DATA_LOSS_RATE": "0.05", "AERON_DEBUG_RECEIVE_DATA_LOSS_SEED": "3"}) as a:
-        move_messages(a, CHANNEL)
-        naks = sum(row["value"] for row in a.run("stat", "NAK")["counters"])
-        check(naks > 0, "nothing was lost")
+    """Loss of the types and on the way that each setting is about."""
+    arguments = "AERON_UDP_CHANNEL_TRANSPORT_BINDINGS_LOSS_ARGS"
+    for number, (environment, loses) in enumerate((
+            ({"AERON_DEBUG_RECEIVE_DATA_LOSS_RATE": "0.05", "AERON_DEBUG_RECEIVE_DATA_LOSS_SEED": "3"}, True),
+            ({"AERON_DEBUG_SEND_DATA_LOSS_RATE": "0.05", "AERON_DEBUG_RECEIVE_CONTROL_LOSS_RATE": "0.1"}, True),
+            ({"AERON_DEBUG_SEND_CONTROL_LOSS_RATE": "0.1", "AERON_UDP_CHANNEL_INCOMING_INTERCEPTORS": "loss", arguments: "rate=0.05|seed=7|recv-msg-mask=0x2"}, True),
+            ({"AERON_UDP_CHANNEL_INCOMING_INTERCEPTORS": "loss", arguments: "rate=1.0|recv-msg-mask=0x4"}, False))):  # NAKs, of which there are none
+        with MediaDriver(scratch, f"loss{number}", environment=environment) as a:
+            move_messages(a, CHANNEL)
+            naks = sum(row["value"] for row in a.run("stat", "NAK")["counters"])
+            check((naks > 0) == loses and (lost_of(a) > 0) == loses, f"{environment}: {naks} NAKs, {lost_of(a)} frames lost on purpose")
 
 
 def a_directory_that_another_driver_uses_is_refused(scratch):
@@ -103,6 +114,31 @@ def a_client_may_end_it_where_the_validator_allows_that(scratch):
     with ended(allowing.process):
         request_termination(allowing)
         check(allowing.process.wait(60) == 0, f"ended with {allowing.process.returncode}: {allowing.log()}")
+
+
+def control_plane_of(driver):
+    return next(pid for name, pid in driver.children().items() if name.startswith("thalweg-control"))
+
+
+def an_end_that_was_asked_for_survives_the_control_plane(scratch):
+    """Killed before it read the request, and killed after it had accepted it: its successor ends the instance."""
+    accepted_at = 112  # RegistryHeader::is_termination_accepted, behind the control plane's ProcessInfo
+    for name in ("unread", "accepted"):
+        driver = MediaDriver(scratch, name, environment={"AERON_DRIVER_TERMINATION_VALIDATOR": "allow"})
+        driver.start()
+        with ended(driver.process):
+            pid = control_plane_of(driver)
+            os.kill(pid, signal.SIGSTOP)
+            if name == "unread":
+                request_termination(driver)
+            else:
+                with open(os.path.join(driver.directory, "registry.dat"), "r+b", buffering=0) as registry:
+                    registry.seek(accepted_at)
+                    registry.write(b"\1\0\0\0")
+            os.kill(pid, signal.SIGKILL)
+            check(driver.process.wait(60) == 0, f"{name}: ended with {driver.process.returncode}: {driver.log()}")
+            check(("termination_resumed" in driver.log()) == (name == "accepted"), driver.log())
+            check(glob.glob(driver.directory + "/publications/*") == [], "logs are left")
 
 
 def nobody_in_particular_can_run_it(scratch):
@@ -138,7 +174,8 @@ def nothing_is_left_after_many_starts(scratch):
 
 
 CASES = [messages_arrive_over_ipc_and_localhost, the_environment_files_and_definitions_count_in_this_order, two_run_side_by_side, lost_frames_are_repaired,
-         a_directory_that_another_driver_uses_is_refused, a_client_may_end_it_where_the_validator_allows_that, nobody_in_particular_can_run_it,
+         a_directory_that_another_driver_uses_is_refused, a_client_may_end_it_where_the_validator_allows_that, an_end_that_was_asked_for_survives_the_control_plane,
+         nobody_in_particular_can_run_it,
          nothing_is_left_after_many_starts]
 
 if __name__ == "__main__":

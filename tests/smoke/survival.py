@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real processes are killed while streams run; every message is counted from end to end, and the longest pause is measured.
 
-    survival.py [KIND ...] [--count N] [--seed N] [--rate N] [--pause-limit MS]
+    survival.py [KIND ...] [--count N] [--seed N] [--rate N] [--pause-limit MS] [--json FILE]
 
 Kinds: control, data, both (planes killed under traffic), claim (a publisher dies between claim and commit), command (a client dies inside a
 command), full-ring (the to-driver ring fills up, and the control plane stops or dies over it), silent (a client stops for many of its time-outs).
@@ -196,6 +196,7 @@ class Run:
         self.kind = kind
         self.random = random.Random(f"{options.seed} {kind}")
         self.pauses = []
+        self.figures = None
 
     def rounds(self):
         return range(self.options.count)
@@ -209,6 +210,7 @@ class Run:
 
     def tell(self, messages, quiet_ms):
         pauses = sorted(self.pauses) or [0.0]
+        self.figures = {"kind": self.kind, "messages": messages, "lost": 0, "pauses_ms": pauses, "undisturbed_ms": quiet_ms}
         print(f"  {self.kind}: {len(self.pauses)} times, {messages} messages, 0 lost, doubled or torn; pause median {pauses[len(pauses) // 2]:.1f} ms, "
               f"longest {pauses[-1]:.1f} ms (undisturbed {quiet_ms:.1f} ms)", flush=True)
         limit = self.options.pause_limit
@@ -372,9 +374,10 @@ def main():
     parser.add_argument("--count", type=int, default=20, help="kills of each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments and victims (%(default)s)")
     parser.add_argument("--rate", type=float, default=5000, help="messages a second and stream (%(default)s); 0: as many as go")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     parser.add_argument("--pause-limit", type=float, metavar="MS", help="a longer pause fails the run")
     options = parser.parse_args()
-    failed = 0
+    failed, figures = 0, []
     for kind in options.kinds or KINDS:
         if kind not in KINDS:
             parser.error(f"no kind '{kind}'; one of: {', '.join(KINDS)}")
@@ -382,12 +385,17 @@ def main():
         outcome = "ok"
         try:
             with Scratch() as scratch:
-                KINDS[kind](Run(options, kind), scratch)
+                run = Run(options, kind)
+                KINDS[kind](run, scratch)
+                figures.append(run.figures)
                 check(scratch.leftovers() == [], f"left behind: {scratch.leftovers()}")
         except (Failure, subprocess.SubprocessError) as error:
             failed += 1
             outcome = f"FAILED: {error}"
         print(f"{kind}: {outcome} ({time.monotonic() - started:.1f} s, seed {options.seed})", flush=True)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(figures, file, indent=1)
     return 0 if failed == 0 else 1
 
 

@@ -100,6 +100,49 @@ TEST_F(SupervisorTest, a_killed_child_is_started_again_and_the_other_one_left_al
   EXPECT_EQ(lines_with("two was killed by signal 9; starting it again in 20ms"), 1);
 }
 
+// An upgrade: no back-off, though it would be a long one.
+TEST_F(SupervisorTest, a_child_that_makes_way_is_followed_at_once) {
+  options_.backoff_first_ns = options_.backoff_max_ns = 3600 * kSecond_ns;
+  options_.young_ns = 0;
+  add_child("one", announced(file("one"), kDaemon));
+  add_child("two", "trap 'exit 75' USR2; trap 'exit 0' TERM; touch " + file("two") + "; while :; do sleep 1 & wait $!; done");
+  std::vector<pid_t> first;
+  options_.is_ready = [&](const std::vector<pid_t>& pids) {
+    first = pids;
+    return exists("one") && exists("two");
+  };
+  options_.on_ready = [&] { ASSERT_EQ(::kill(first[1], SIGUSR2), 0); };
+  on_line_ = [this](const std::string& line) {
+    if (line.starts_with("two runs") && lines_with("two runs") == 2) send(SIGTERM);
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("two makes way for a new one"), 1);
+  EXPECT_EQ(lines_with("one runs"), 1);
+}
+
+TEST_F(SupervisorTest, a_child_that_does_nothing_but_make_way_waits_like_one_that_crashes) {
+  add_child("one", "exit 75");
+  on_line_ = [this](const std::string&) {
+    if (lines_with("starting it again") == 2) send(SIGTERM);
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("makes way"), 0);
+  EXPECT_EQ(lines_with("again in 40ms"), 1);
+}
+
+TEST_F(SupervisorTest, a_child_killed_after_it_said_that_all_is_over_ends_the_other) {
+  add_child("one", "kill -KILL $$");
+  add_child("two", announced(file("two"), kDaemon));
+  std::vector<std::size_t> asked;
+  options_.is_over = [&asked](std::size_t child, pid_t pid) {
+    asked.push_back(child);
+    return pid > 0;
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(asked, std::vector<std::size_t>{0});
+  EXPECT_EQ(lines_with("starting it again"), 0);
+}
+
 TEST_F(SupervisorTest, a_child_that_crashes_again_and_again_waits_longer_each_time) {
   options_.backoff_max_ns = 50 * kMillisecond_ns;
   add_child("one", "kill -SEGV $$");

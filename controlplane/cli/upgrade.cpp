@@ -1,0 +1,233 @@
+// thalweg upgrade: the programs that are installed now take over the instance that runs, one process after the other; streams and clients stay.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "controlplane/cli/instance.hpp"
+#include "controlplane/cli/verbs.hpp"
+#include "dataplane/base/time.hpp"
+
+namespace thalweg::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kPoll_ns = kMillisecond_ns;
+constexpr std::size_t kToldMax = 16U << 10;  // of what a program says about itself
+
+struct UpgradeOptions {
+  std::string only;
+  bool is_check{};
+  std::int64_t timeout_ns{30 * kSecond_ns};
+};
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) noexcept : fd_{fd} {}
+  Descriptor(Descriptor&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int get() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// A process of the instance as it was started, which is how its supervisor starts the next one.
+struct Plane {
+  std::string name;                    // "control plane", for messages
+  std::string key;                     // "control", in options and JSON
+  const shm::ProcessInfo* info{};
+  pid_t pid{};
+  Descriptor process;                  // names it and no later one of its number
+  std::string release;
+  std::vector<std::string> arguments;  // the first is the program
+  std::vector<std::string> environment;
+  std::string working_directory;
+};
+
+Result<std::string> read_proc(pid_t pid, const char* file) {
+  std::ifstream in{fmt::format("/proc/{}/{}", pid, file), std::ios::binary};
+  if (!in) return fail(ErrorCode::kPermission, fmt::format("/proc/{}/{} cannot be read", pid, file), "run this as the instance's user or as root");
+  return std::string{std::istreambuf_iterator<char>{in}, {}};
+}
+
+std::vector<std::string> split_at_zero(const std::string& text) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\0', begin), text.size());
+    parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+// The name of the process above `pid`; "" when it cannot be told.
+std::string parent_name(pid_t pid) {
+  const auto status = read_proc(pid, "stat");
+  const std::size_t end_of_name = status ? status->rfind(')') : std::string::npos;
+  int parent = 0;
+  char state = 0;
+  if (end_of_name == std::string::npos || std::sscanf(status->c_str() + end_of_name + 1, " %c %d", &state, &parent) != 2) return {};
+  const auto name = read_proc(parent, "comm");
+  return name ? name->substr(0, name->find('\n')) : std::string{};
+}
+
+Result<Plane> plane_of(const Instance& instance, bool is_control) {
+  Plane plane;
+  plane.name = is_control ? "control plane" : "data plane";
+  plane.key = is_control ? "control" : "data";
+  plane.info = is_control ? &instance.registry().header.control_plane : &instance.registry().header.data_plane;
+  plane.pid = static_cast<pid_t>(plane.info->pid.load(std::memory_order_acquire));
+  plane.release = shm::release_of(*plane.info);
+  plane.process = Descriptor{plane.pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, plane.pid, 0)) : -1};
+  const std::string program = is_control ? "thalweg-controlplane" : "thalweg-dataplane";
+  if (plane.process.get() < 0) return fail(ErrorCode::kUnreachable, fmt::format("the {} of {} does not run", plane.name, instance.directory()), "thalweg up starts an instance");
+  const auto arguments = read_proc(plane.pid, "cmdline");
+  if (!arguments) return tl::unexpected{arguments.error()};
+  const auto environment = read_proc(plane.pid, "environ");
+  if (!environment) return tl::unexpected{environment.error()};
+  plane.arguments = split_at_zero(*arguments);
+  plane.environment = split_at_zero(*environment);
+  std::error_code error;
+  plane.working_directory = fs::read_symlink(fmt::format("/proc/{}/cwd", plane.pid), error).string();
+  if (plane.arguments.empty() || fs::path{plane.arguments.front()}.filename() != program) {
+    return fail(ErrorCode::kUnreachable, fmt::format("process {} is no {}", plane.pid, program), "has the instance been stopped?");
+  }
+  const std::string parent = parent_name(plane.pid);
+  if (parent != "thalweg" && parent != "systemd") {
+    return fail(ErrorCode::kUnsupported, fmt::format("nobody would start the {} again: process {} was started by '{}'", plane.name, plane.pid, parent),
+                "instances of `thalweg up`, `thalweg media-driver` and systemd can be upgraded while they run");
+  }
+  return plane;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> all;
+  for (std::string& text : texts) all.push_back(text.data());
+  all.push_back(nullptr);
+  return all;
+}
+
+std::string read_all(int fd) {
+  std::string text;
+  char chunk[1024];
+  for (ssize_t got = 0; (got = ::read(fd, chunk, sizeof chunk)) > 0 || (got < 0 && errno == EINTR);) {
+    if (got > 0 && text.size() < kToldMax) text.append(chunk, static_cast<std::size_t>(got));
+  }
+  return text;
+}
+
+// Asks the program that would be started next whether it can take the instance over, with the arguments and the surroundings it would have.
+Result<void> ask_successor(Plane& plane) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno(ErrorCode::kGeneric, "pipe", errno);
+  Descriptor read_end{ends[0]};
+  Descriptor write_end{ends[1]};
+  std::vector<std::string> arguments = plane.arguments;
+  arguments.emplace_back("--check");
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, write_end.get(), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, write_end.get(), STDERR_FILENO);
+  if (!plane.working_directory.empty()) posix_spawn_file_actions_addchdir_np(&actions, plane.working_directory.c_str());
+  pid_t child = -1;
+  const int error = ::posix_spawn(&child, arguments.front().c_str(), &actions, nullptr, pointers(arguments).data(), pointers(plane.environment).data());
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) return fail_errno(ErrorCode::kNotFound, "start " + arguments.front(), error, "it is the program that the running one was started from");
+  write_end = Descriptor{};
+  std::string told = read_all(read_end.get());
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  while (!told.empty() && told.back() == '\n') told.pop_back();
+  return fail(ErrorCode::kVersion, fmt::format("the new {} cannot take over, and the old one goes on:\n{}", plane.name, told),
+              "docs/operate/upgrade.md says between which releases an instance must be stopped");
+}
+
+bool has_ended(const Plane& plane) {
+  pollfd wait{plane.process.get(), POLLIN, 0};
+  return ::poll(&wait, 1, 0) > 0;
+}
+
+// The old one makes way, and the one that its supervisor starts is waited for. How long nobody was there.
+Result<std::int64_t> replace(const Plane& plane, std::int64_t timeout_ns) {
+  const std::int64_t started_ns = monotonic_ns();
+  if (::syscall(SYS_pidfd_send_signal, plane.process.get(), SIGUSR2, nullptr, 0) != 0) {
+    const int saved = errno;
+    return fail_errno(saved == EPERM ? ErrorCode::kPermission : ErrorCode::kUnreachable, fmt::format("end process {}", plane.pid), saved, "run this as the instance's user or as root");
+  }
+  const auto is_up = [&plane] {
+    const auto pid = static_cast<pid_t>(plane.info->pid.load(std::memory_order_acquire));
+    return pid != 0 && pid != plane.pid && plane.info->state.load(std::memory_order_acquire) == shm::Observed::kActive;
+  };
+  while (!is_up()) {
+    if (monotonic_ns() - started_ns > timeout_ns) {
+      return fail(ErrorCode::kTimeout, fmt::format("{} {} after {} s", has_ended(plane) ? "no new" : "the old", has_ended(plane) ? plane.name + " came" : plane.name + " runs still", timeout_ns / kSecond_ns),
+                  "the instance's log says more");
+    }
+    if (is_interrupted()) return fail(ErrorCode::kGeneric, fmt::format("interrupted while the {} was replaced", plane.name), "its supervisor goes on with that");
+    sleep_interruptible(kPoll_ns);
+  }
+  return monotonic_ns() - started_ns;
+}
+
+std::string shown(const std::string& release) { return release.empty() ? "unknown" : release; }
+
+Exit upgrade(Context& context, const UpgradeOptions& options) {
+  auto instance = Instance::open_with_registry(context);
+  if (!instance) return context.out.fail("upgrade", instance.error());
+  std::vector<Plane> planes;
+  for (const bool is_control : {true, false}) {
+    if (!options.only.empty() && options.only != (is_control ? "control" : "data")) continue;
+    auto plane = plane_of(*instance, is_control);
+    if (!plane) return context.out.fail("upgrade", plane.error());
+    planes.push_back(std::move(*plane));
+  }
+  for (Plane& plane : planes) {  // all of them before any: half an upgrade helps nobody
+    if (auto asked = ask_successor(plane); !asked) return context.out.fail("upgrade", asked.error());
+  }
+  Table table{"planes", {{"plane", "PLANE"}, {"release_before", "FROM"}, {"release", "TO"}, {"pid_before", "OLD PID"}, {"pid", "PID"}, {"took_ns", "TOOK", Unit::kDuration}}};
+  for (const Plane& plane : planes) {
+    if (options.is_check) {
+      table.add({plane.key, shown(plane.release), "can take over", std::int64_t{plane.pid}, {}, {}});
+      continue;
+    }
+    const auto took = replace(plane, options.timeout_ns);
+    if (!took) return context.out.fail("upgrade", took.error());
+    table.add({plane.key, shown(plane.release), shown(shm::release_of(*plane.info)), std::int64_t{plane.pid},
+               static_cast<std::int64_t>(plane.info->pid.load(std::memory_order_relaxed)), *took});
+  }
+  context.out.print(table);
+  return Exit::kOk;
+}
+
+}  // namespace
+
+void register_upgrade(CLI::App& root, Context& context) {
+  CLI::App* verb = root.add_subcommand("upgrade", "Let the programs that are installed now take over a running instance, without its clients or streams noticing");
+  const auto options = std::make_shared<UpgradeOptions>();
+  verb->add_option("--only", options->only, "Replace one process only")->type_name("PLANE")->check(CLI::IsMember({"control", "data"}));
+  verb->add_flag("--check", options->is_check, "Only ask the installed programs whether they can take over");
+  add_duration(*verb, "--timeout", options->timeout_ns, "Give up when a process has no successor by then (default 30s)");
+  set_example(*verb, "upgrade --check");
+  on_run(*verb, context, [&context, options] { return upgrade(context, *options); });
+}
+
+}  // namespace thalweg::cli
