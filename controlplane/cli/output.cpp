@@ -9,8 +9,10 @@
 #include <cstdlib>
 #include <ctime>
 #include <iostream>
+#include <utility>
 
 #include "dataplane/base/assert.hpp"
+#include "dataplane/client/error_code.hpp"
 
 namespace thalweg::cli {
 namespace {
@@ -67,6 +69,19 @@ Exit exit_of(ErrorCode code) noexcept {
   }
 }
 
+namespace {
+namespace client_error = client::client_error;
+constexpr std::pair<ErrorCode, std::string_view> kClientCodes[] = {{client_error::kUnknownSubscription, "unknown_subscription"},
+                                                                   {client_error::kUnknownPublication, "unknown_publication"},
+                                                                   {client_error::kChannelEndpoint, "channel_endpoint"},
+                                                                   {client_error::kUnknownCounter, "unknown_counter"},
+                                                                   {client_error::kMalformedCommand, "malformed_command"},
+                                                                   {client_error::kImageRejected, "image_rejected"},
+                                                                   {client_error::kPublicationRevoked, "publication_revoked"},
+                                                                   {client_error::kClientTimeout, "client_timeout"},
+                                                                   {client_error::kServiceTimeout, "service_timeout"}};
+}  // namespace
+
 std::string_view name_of(ErrorCode code) noexcept {
   switch (code) {
     case ErrorCode::kGeneric: return "generic";
@@ -84,6 +99,9 @@ std::string_view name_of(ErrorCode code) noexcept {
     case ErrorCode::kIo: return "io";
     case ErrorCode::kVersion: return "version";
     case ErrorCode::kClosed: return "closed";
+  }
+  for (const auto& [client_code, name] : kClientCodes) {
+    if (client_code == code) return name;
   }
   return "generic";
 }

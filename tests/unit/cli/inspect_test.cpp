@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
+#include "dataplane/client/error_code.hpp"
 #include "tests/unit/cli/instance_fixture.hpp"
 
 namespace thalweg::cli {
@@ -82,6 +84,16 @@ TEST(Output, a_round_on_a_terminal_cuts_what_is_too_long_for_a_line) {
   terminal.line("after it");
   terminal.flush();
   EXPECT_EQ(out.str().find("\x1b[?7h"), out.str().rfind("\x1b[?7h")) << "once";
+}
+
+TEST(Output, errors_that_only_clients_meet_have_names_of_their_own) {
+  EXPECT_EQ(name_of(client::client_error::kUnknownSubscription), "unknown_subscription");
+  EXPECT_EQ(name_of(client::client_error::kClientTimeout), "client_timeout");
+  EXPECT_EQ(name_of(client::client_error::kServiceTimeout), "service_timeout");
+  std::set<std::string_view> names;
+  for (const int code : {102, 103, 104, 105, 107, 113, 114, 120, 121}) names.insert(name_of(ErrorCode{code}));
+  EXPECT_EQ(names.size(), 9U);
+  EXPECT_FALSE(names.contains("generic"));
 }
 
 TEST_F(Inspect, a_stream_the_data_plane_crashed_on_is_quarantined) {
