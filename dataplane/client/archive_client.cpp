@@ -5,8 +5,8 @@
 
 #include "dataplane/base/time.hpp"
 #include "dataplane/client/archive_protocol.hpp"
+#include "dataplane/client/channel_uri.hpp"
 #include "dataplane/client/fragment_assembler.hpp"
-#include "dataplane/shm/channel_uri.hpp"
 
 namespace thalweg::client {
 
@@ -39,13 +39,6 @@ Message filter_message(Kind kind, const RecordingFilter& filter, std::int64_t co
           .correlation_id = 0,
           .numbers = {filter.min_id, count_max, filter.stream_id ? *filter.stream_id : kNone, filter.session_id ? *filter.session_id : kNone, filter.is_active ? 1 : 0},
           .texts = {filter.channel_fragment}};
-}
-
-Result<std::string> with_session(const std::string& channel, std::int32_t session_id) {
-  auto uri = shm::ChannelUri::parse(channel);
-  if (!uri) return tl::unexpected{std::move(uri.error())};
-  uri->set("session-id", std::to_string(session_id));
-  return uri->to_string();
 }
 
 }  // namespace
@@ -88,7 +81,7 @@ Result<ArchiveClient> ArchiveClient::connect(Client& client, Options options) {
   const std::int64_t deadline_ns = monotonic_ns() + asked.timeout.count();
   const auto session = client.next_available_session_id(asked.response_stream);
   if (!session) return tl::unexpected{session.error()};
-  const auto listen = with_session(asked.response_channel, *session);
+  const auto listen = with_session_id(asked.response_channel, *session);
   if (!listen) return tl::unexpected{listen.error()};
   auto answers = client.add_subscription(*listen, asked.response_stream);
   if (!answers) return tl::unexpected{std::move(answers.error())};

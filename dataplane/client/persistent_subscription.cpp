@@ -4,6 +4,7 @@
 
 #include "dataplane/base/time.hpp"
 #include "dataplane/client/archive_protocol.hpp"
+#include "dataplane/client/channel_uri.hpp"
 #include "dataplane/shm/channel_uri.hpp"
 
 namespace thalweg::client {
@@ -15,13 +16,6 @@ namespace {
 
 constexpr std::int64_t kImageTimeout_ns = 10 * kSecond_ns;  // from the answer to the replay's image
 constexpr int kRefusalsMax = 50;  // of one step, before it is given up
-
-Result<std::string> with_session(const std::string& channel, std::int32_t session_id) {
-  auto uri = shm::ChannelUri::parse(channel);
-  if (!uri) return tl::unexpected{std::move(uri.error())};
-  uri->set("session-id", std::to_string(session_id));
-  return uri->to_string();
-}
 
 }  // namespace
 
@@ -92,7 +86,7 @@ void PersistentSubscription::ask_session() {
 void PersistentSubscription::subscribe() {
   Client& client = archive_->client();
   if (!wanted_) {
-    const auto channel = with_session(options_.replay_channel, replay_session_);
+    const auto channel = with_session_id(options_.replay_channel, replay_session_);
     if (!channel) return fail_with({channel.error().code, channel.error().message, channel.error().hint});
     auto wanted = client.async_add_subscription(*channel, options_.replay_stream);
     if (!wanted) return retry(wanted.error());
@@ -113,17 +107,23 @@ void PersistentSubscription::resolve() {
   state_ = State::kAskingRecording;
 }
 
-void PersistentSubscription::ask_recording() {
+// True: recording_ is as the archive has just said.
+bool PersistentSubscription::has_asked_recording() {
   if (!request_) {
     const auto sent = archive_->send({.kind = Kind::kRecordingPosition, .correlation_id = 0, .numbers = {options_.recording}, .texts = {}});
-    if (!sent) return retry(sent.error());
+    if (!sent) return retry(sent.error()), false;
     request_ = *sent;
   }
   auto answer = archive_->look_for_recording(*request_);
-  if (!answer) return retry(answer.error());
-  if (!*answer) return;
+  if (!answer) return retry(answer.error()), false;
+  if (!*answer) return false;
   request_.reset();
   recording_ = std::move(**answer);
+  return true;
+}
+
+void PersistentSubscription::ask_recording() {
+  if (!has_asked_recording()) return;
   if (position_ < 0) position_ = recording_->start_position;
   if (position_ < recording_->start_position)
     return fail_with({ErrorCode::kNotFound, "position " + std::to_string(position_) + " of recording " + std::to_string(recording_->id) + " is not there any more; the lowest is " + std::to_string(recording_->start_position), {}});
@@ -170,32 +170,24 @@ void PersistentSubscription::follow() {
   if (is_replay_over && live_image_ != nullptr && live_image_->join_position() <= position_) return join();
   if (is_replay_over) {
     if (image_ != nullptr && !image_->is_closed() && image_->position() < image_->end_of_stream_position()) return;
-    if (!live_ && !live_wanted_ && recording_) {
-      const auto channel = with_session(options_.live_channel, recording_->session_id);
-      if (channel)
-        if (auto wanted = archive_->client().async_add_subscription(*channel, options_.live_stream)) live_wanted_ = *wanted;
-    }
+    if (!live_ && !live_wanted_ && recording_) subscribe_to_live();
+    if (state_ == State::kFailed) return;
     if (state_ != State::kWaiting) return begin_again();
     state_ = State::kAskingRecording;  // no replay came of this session yet
     return;
   }
   // How far the recording is ahead, from time to time.
   if (live_ || live_wanted_) return;
-  if (!request_) {
-    const auto sent = archive_->send({.kind = Kind::kRecordingPosition, .correlation_id = 0, .numbers = {options_.recording}, .texts = {}});
-    if (!sent) return retry(sent.error());
-    request_ = *sent;
-  }
-  auto answer = archive_->look_for_recording(*request_);
-  if (!answer) return retry(answer.error());
-  if (!*answer) return;
-  request_.reset();
-  recording_ = std::move(**answer);
+  if (!has_asked_recording()) return;
   if (recording_->position - position_ > options_.join_window) {
     not_before_ns_ = monotonic_ns() + options_.retry_interval.count() / 10;
     return;
   }
-  const auto channel = with_session(options_.live_channel, recording_->session_id);
+  subscribe_to_live();
+}
+
+void PersistentSubscription::subscribe_to_live() {
+  const auto channel = with_session_id(options_.live_channel, recording_->session_id);
   if (!channel) return fail_with({channel.error().code, channel.error().message, channel.error().hint});
   auto wanted = archive_->client().async_add_subscription(*channel, options_.live_stream);
   if (!wanted) return retry(wanted.error());

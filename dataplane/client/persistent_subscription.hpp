@@ -74,8 +74,10 @@ class PersistentSubscription {
   void subscribe();
   void resolve();
   void ask_recording();
+  [[nodiscard]] bool has_asked_recording();
   void start_replay();
   void follow();
+  void subscribe_to_live();
   void look_for_live();
   void watch_live();
   void begin_again();
