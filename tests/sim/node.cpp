@@ -599,9 +599,11 @@ void Node::create_image(const PendingImage& pending, std::int64_t now_ns) {
   // After a stream has ended by one side the other may still be there, far behind or back from the dead: what it says was heard before.
   expect_no_echo(plan, now_ns);
   const bool is_echo = stream.plan.has_twin && std::any_of(images_.begin(), images_.end(), [&](const ImageEntry& i) { return i.plan == &plan; });
+  // A revoked publication still answers those who ask for its SETUP.
+  const bool was_revoked = std::any_of(images_.begin(), images_.end(), [&](const ImageEntry& i) { return i.plan == &plan && i.slot->observed.state.is_revoked != 0; });
   if (++subscription->images > 1) {
     verdict_.faults.add(Fault::kRejoined);
-    if (stream.is_lossless() && plan.is_reliable && !stream.may_lose(plan.readers[0]) && !is_echo) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
+    if (stream.is_lossless() && plan.is_reliable && !stream.may_lose(plan.readers[0]) && !is_echo && !was_revoked) verdict_.fail("stream {}: image lost and joined anew", stream.plan.session_id);
   }
   ImageEntry& image = images_.emplace_back();
   image.stream = &stream;

@@ -274,7 +274,9 @@ TEST_F(FrameLogTest, positions_are_found_and_those_inside_frames_are_refused) {
   EXPECT_FALSE(found.seek(2 * kTerm + 32));
 }
 
-TEST_F(FrameLogTest, a_time_leads_to_its_frame_or_at_most_a_page_before_it) {
+class FrameLogTimes : public FrameLogTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(FrameLogTimes, lead_to_their_frames_or_at_most_a_page_before_them) {
   open();
   std::map<std::int64_t, std::uint64_t> recorded;  // time and position of each frame
   while (source.position() < 3 * kTerm) {
@@ -282,6 +284,9 @@ TEST_F(FrameLogTest, a_time_leads_to_its_frame_or_at_most_a_page_before_it) {
     recorded.emplace(clock.epoch, source.position());
     const auto frame = source.next(500);
     ASSERT_TRUE(log->append(frame));
+    if (GetParam()) {  // makes segments long before their first frame
+      ASSERT_TRUE(log->maintain());
+    }
   }
   auto found = reader();
   for (const auto& [time, position] : recorded) {
@@ -295,6 +300,8 @@ TEST_F(FrameLogTest, a_time_leads_to_its_frame_or_at_most_a_page_before_it) {
   ASSERT_TRUE(found.seek_time(clock.epoch + 1));
   EXPECT_EQ(found.position(), log->position());
 }
+
+INSTANTIATE_TEST_SUITE_P(, FrameLogTimes, testing::Bool(), [](const auto& made) { return made.param ? "when_segments_are_made_ahead" : "when_they_are_not"; });
 
 TEST_F(FrameLogTest, a_clock_that_steps_back_does_not_hide_frames) {
   open();

@@ -29,6 +29,8 @@ class DroppingRelay : public ::testing::Test {
                       .adjust = [](shm::PublicationSlot::Wanted& d) {
                         d.source_session_id = kSession;
                         d.source_stream_id = kStream;
+                        d.retransmit_limit_bytes = kTerm;
+                        d.retransmit_limit_interval_ns = kSecond_ns;
                       }}};
 };
 
@@ -45,6 +47,7 @@ TEST_F(DroppingRelay, pads_what_was_sent_before_a_skip_and_is_gone_from_the_log)
   EXPECT_EQ(pad.type(), wire::FrameType::kPad);
   EXPECT_EQ(pad.term_offset(), kFrame);
   EXPECT_EQ(pad.frame_length(), 3 * kFrame);
+  EXPECT_EQ(p.state().retransmit_interval_bytes, kFrame + wire::kDataHeaderLength) << "what is sent again counts against the limit";
 }
 
 TEST_F(DroppingRelay, pads_what_it_skips_term_by_term_as_the_window_allows) {
