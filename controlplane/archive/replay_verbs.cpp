@@ -15,7 +15,7 @@ Json describe(const ReplayView& view) {
           {"session_id", view.session_id},
           {"start_position", view.start_position},
           {"position", view.position},
-          {"stop_position", view.stop_position ? Json{*view.stop_position} : Json{}},
+          {"stop_position", view.stop_position ? Json(*view.stop_position) : Json()},
           {"start_ns", view.start_ns}};
 }
 

@@ -160,7 +160,7 @@ void Replayer::look_at(Replay& replay) {
   const ReplayView& view = replay.session->view();
   if (replay.answer && (replay.session->has_publication() || view.is_over())) {
     const Answer answer = std::exchange(replay.answer, {});
-    if (view.is_over()) return answer(fail(ErrorCode::kGeneric, "recording " + std::to_string(view.recording) + ": " + (view.error.empty() ? "the replay was stopped" : view.error)));
+    if (view.state == ReplayState::kFailed || view.state == ReplayState::kStopped) return answer(fail(ErrorCode::kGeneric, "recording " + std::to_string(view.recording) + ": " + (view.error.empty() ? "the replay was stopped" : view.error)));
     tell(Event::Level::kInfo, "replay_started", view, "from " + std::to_string(view.start_position));
     {
       const std::lock_guard guard{mutex_};

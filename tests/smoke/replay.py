@@ -67,6 +67,11 @@ def a_recording_is_replayed_twice_at_once_and_from_its_middle(scratch):
         state = finish(replay, "replay")
         check(state["start_position"] == middle and middle + SEGMENT <= state["position"] < middle + SEGMENT + 1408, f"a part: {state}")
         check(part == everything[everything.index(part[0]):][:len(part)], "a part is not what was published")
+        # So short that it is over as soon as it begins.
+        with ended(a.spawn("sub", "--channel", "aeron:ipc", "--stream", "56", "--wait", "60s")):
+            for _ in range(5):
+                state = a.run("archive", "replay", str(one["recording"]), "--from", "0", "--length", "1", "--to", "aeron:ipc", "56")
+                check(state["state"] == "done" and state["stop_position"] == 1 and state["position"] >= 32, f"a short one: {state}")
 
 
 def messages_go_to_standard_output_and_into_files(scratch):
