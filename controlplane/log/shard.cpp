@@ -151,7 +151,8 @@ Result<Appended> Shard::append_locked(const StoredBatch& batch, std::uint64_t by
   Appended appended{.first_entry = tail_.entry, .count = batch.size(), .end_position = 0, .is_durable = false};
   if (bytes <= std::min<std::uint64_t>(active_->data().size(), options_.segment_bytes)) {
     if (auto room = make_room(bytes); !room) return tl::unexpected{std::move(room.error())};
-    if (batch.size() != 0) put_run(batch, true, true);
+    if (batch.size() != 0)
+      if (auto put = put_run(batch, bytes, true, true); !put) return tl::unexpected{std::move(put.error())};
   } else if (auto put = put_in_runs(batch); !put) {
     return tl::unexpected{std::move(put.error())};
   }
@@ -173,7 +174,8 @@ Result<void> Shard::put_in_runs(const StoredBatch& batch) {
       if (auto rotated = rotate_locked(); !rotated) return rotated;
       continue;
     }
-    put_run(batch.part(from, to - from), from == 0, to == batch.size());
+    const std::uint64_t bytes = active_->data().size() - tail_.offset - room;
+    if (auto put = put_run(batch.part(from, to - from), bytes, from == 0, to == batch.size()); !put) return put;
     from = to;
   }
   return {};
@@ -184,9 +186,14 @@ Result<void> Shard::make_room(std::uint64_t bytes) {
   return rotate_locked();
 }
 
-// Writes records one behind the other and shows them all at once: the first one's word is stored last. Precondition: there is room.
-void Shard::put_run(const StoredBatch& batch, bool begins, bool ends) {
-  std::byte* const first = active_->data().data() + tail_.offset;
+// Writes records one behind the other, `bytes` with their headers, and shows them all at once: the first one's word is stored last. Precondition: there is room.
+Result<void> Shard::put_run(const StoredBatch& batch, std::uint64_t bytes, bool begins, bool ends) {
+  std::byte* const shown = active_->data().data() + tail_.offset;
+  std::byte* first = shown;
+  if (is_written_whole(bytes)) {
+    staging_.assign(bytes, std::byte{});
+    first = staging_.data();
+  }
   // In locals, which no store into the segment can change.
   std::uint32_t indexed = 0;
   std::size_t next_node = index_.until_next_node();
@@ -200,7 +207,13 @@ void Shard::put_run(const StoredBatch& batch, bool begins, bool ends) {
     next_node = i + 1 + index_.until_next_node();
   };
   const Run run = log::put_run(first, batch, {tail_.entry, tail_.timestamp_ns, begins, ends}, [this] { return clock_.epoch_ns(); }, each);
-  publish_record(first, run.first_word);
+  if (first != shown) {
+    if (auto written = active_->file().write_at(staging_, kDataOffset + tail_.offset); !written) {
+      broken_ = copy_of(written.error());  // part of it may lie where only zeros may
+      return written;
+    }
+  }
+  publish_record(shown, run.first_word);
   index_.add_without_node(static_cast<std::uint32_t>(batch.size()) - indexed);
   tail_ = {tail_.offset + run.bytes, tail_.entry + batch.size(), run.last_timestamp_ns};
   appended_bytes_ += run.bytes;
@@ -214,6 +227,7 @@ void Shard::put_run(const StoredBatch& batch, bool begins, bool ends) {
   summary_.last_timestamp_ns = run.last_timestamp_ns;
   summary_.end_entry = tail_.entry;
   summary_.end_offset = tail_.offset;
+  return {};
 }
 
 Result<std::shared_ptr<Segment>> Shard::create_segment() {

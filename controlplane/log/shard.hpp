@@ -92,7 +92,13 @@ class Shard final : public Retained {
   [[nodiscard]] Result<Appended> append_locked(const StoredBatch& batch, std::uint64_t bytes);
   [[nodiscard]] Result<void> put_in_runs(const StoredBatch& batch);
   [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
-  void put_run(const StoredBatch& batch, bool begins, bool ends);
+  [[nodiscard]] Result<void> put_run(const StoredBatch& batch, std::uint64_t bytes, bool begins, bool ends);
+  // Pages that are synced at once are written to the file: each store into a mapping of a page that a sync has cleaned is a fault, and one call
+  // for many pages costs less. A few pages cost less as faults.
+  [[nodiscard]] bool is_written_whole(std::uint64_t bytes) const noexcept {
+    constexpr std::uint64_t kWrittenWholeMin = 16U << 10;
+    return options_.sync == SyncPolicy::kEveryBatch && bytes >= kWrittenWholeMin;
+  }
   [[nodiscard]] Result<void> rotate_locked();
   [[nodiscard]] Result<void> start_next_segment_locked();
   [[nodiscard]] Result<std::shared_ptr<Segment>> create_segment();
@@ -125,6 +131,7 @@ class Shard final : public Retained {
   SegmentSummary summary_;                   // of the active one, from counted_from_ on
   SparseIndex index_;                        // the same
   std::uint64_t counted_from_{};
+  std::vector<std::byte> staging_;           // of a run that is written whole
   std::vector<std::shared_ptr<Segment>> unsynced_;  // closed ones with data that no sync has covered
   std::uint64_t appended_bytes_{};           // since the last sync was begun
   std::uint64_t synced_entry_{};             // tail's number when the last sync was begun

@@ -22,7 +22,8 @@ Result<void> Shard::maintain() {
     publish_statistics_locked();
     prepare_from = std::max(prepared_to_, tail_.offset);
     const std::uint64_t prepare_to = std::min<std::uint64_t>(tail_.offset + options_.prepare_bytes, active_->data().size());
-    if (prepare_to > prepare_from) {
+    // Not where each batch is synced: pages made ready are zeros to be written, and the next sync would write them.
+    if (prepare_to > prepare_from && options_.sync != SyncPolicy::kEveryBatch) {
       prepare_bytes = prepare_to - prepare_from;
       prepared_to_ = prepare_to;
     }

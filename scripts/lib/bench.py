@@ -306,7 +306,7 @@ def log(context):
         results.append(Result(f"append 64 B, accepted, batch of {text}", "ns", of(f"append/batch:{batch}/ready:1"), target,
                               statistics.median(of(f"copy/batch:{batch}")), is_ratio=False))
     for writers in (1, 2, 4):
-        results.append(Result(f"append 64 B, one shard, writers: {writers}", "ns", of(f"append_shared/threads:{writers}", "real_time"), 1_000))
+        results.append(Result(f"append 64 B, one shard, writers: {writers}", "ns", of(f"append_shared/iterations:200000/real_time/threads:{writers}", "real_time"), 1_000))
     results.append(Result("acknowledge, in batches of 100", "ns", [value / 100 for value in of("acknowledge/batch:100")], 20))
     results.append(Result("acknowledge, one at a time", "ns", of("acknowledge/batch:1"), None))
     block = 1_000 * 104  # a record is header and payload

@@ -255,6 +255,21 @@ TEST_F(ShardTest, takes_nothing_after_a_failed_sync) {
   EXPECT_EQ(shard->durable_entry(), 0U);
 }
 
+TEST_F(ShardTest, of_a_large_synced_batch_whose_writing_failed_shows_nothing_and_takes_nothing_more) {
+  open(small_options(SyncPolicy::kEveryBatch));
+  append("a");
+  const std::string large(20000, 'x');
+  files.fail_at(files.steps() + 1, ErrorCode::kIo);
+  const auto failed = shard->append(Entry{.payload = bytes_of(large)});
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, ErrorCode::kIo);
+  EXPECT_EQ(shard->next_entry(), 1U);
+  EXPECT_FALSE(shard->append(Entry{.payload = bytes_of("b")})) << "half of a batch may lie where only zeros may";
+  reopen(small_options(SyncPolicy::kEveryBatch));
+  EXPECT_TRUE(shard->append(Entry{.payload = bytes_of(large)})->is_durable);
+  EXPECT_EQ(read_all({}).size(), 2U);
+}
+
 TEST_F(ShardTest, deletes_its_oldest_closed_segments_and_never_the_active_one) {
   open();
   for (int i = 0; i < 6; ++i) append_bytes(30000);
