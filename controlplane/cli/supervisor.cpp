@@ -15,29 +15,13 @@
 #include <utility>
 
 #include "config/schema/process_start.hpp"
+#include "dataplane/base/fd.hpp"
 #include "dataplane/base/units.hpp"
 
 namespace thalweg::cli {
 namespace {
 
 constexpr std::int64_t kPoll_ns = 10 * kMillisecond_ns;
-
-class Fd {
- public:
-  explicit Fd(int fd = -1) noexcept : fd_{fd} {}
-  Fd(Fd&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
 
 struct Child {
   const ChildSpec* spec{};

@@ -15,6 +15,7 @@
 
 #include "controlplane/cli/instance.hpp"
 #include "controlplane/cli/verbs.hpp"
+#include "dataplane/base/fd.hpp"
 #include "dataplane/base/time.hpp"
 
 namespace thalweg::cli {
@@ -31,30 +32,13 @@ struct UpgradeOptions {
   std::int64_t timeout_ns{30 * kSecond_ns};
 };
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) noexcept : fd_{fd} {}
-  Descriptor(Descriptor&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
-
 // A process of the instance as it was started, which is how its supervisor starts the next one.
 struct Plane {
   std::string name;                    // "control plane", for messages
   std::string key;                     // "control", in options and JSON
   const shm::ProcessInfo* info{};
   pid_t pid{};
-  Descriptor process;                  // names it and no later one of its number
+  Fd process;                          // names it and no later one of its number
   std::string release;
   std::vector<std::string> arguments;  // the first is the program
   std::vector<std::string> environment;
@@ -95,7 +79,7 @@ Result<Plane> plane_of(const Instance& instance, bool is_control) {
   plane.info = is_control ? &instance.registry().header.control_plane : &instance.registry().header.data_plane;
   plane.pid = static_cast<pid_t>(plane.info->pid.load(std::memory_order_acquire));
   plane.release = shm::release_of(*plane.info);
-  plane.process = Descriptor{plane.pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, plane.pid, 0)) : -1};
+  plane.process = Fd{plane.pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, plane.pid, 0)) : -1};
   const std::string program = is_control ? "thalweg-controlplane" : "thalweg-dataplane";
   if (plane.process.get() < 0) return fail(ErrorCode::kUnreachable, fmt::format("the {} of {} does not run", plane.name, instance.directory()), "thalweg up starts an instance");
   const auto arguments = read_proc(plane.pid, "cmdline");
@@ -137,8 +121,8 @@ std::string read_all(int fd) {
 Result<void> ask_successor(Plane& plane) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno(ErrorCode::kGeneric, "pipe", errno);
-  Descriptor read_end{ends[0]};
-  Descriptor write_end{ends[1]};
+  Fd read_end{ends[0]};
+  Fd write_end{ends[1]};
   std::vector<std::string> arguments = plane.arguments;
   arguments.emplace_back("--check");
   posix_spawn_file_actions_t actions;
@@ -150,7 +134,7 @@ Result<void> ask_successor(Plane& plane) {
   const int error = ::posix_spawn(&child, arguments.front().c_str(), &actions, nullptr, pointers(arguments).data(), pointers(plane.environment).data());
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return fail_errno(ErrorCode::kNotFound, "start " + arguments.front(), error, "it is the program that the running one was started from");
-  write_end = Descriptor{};
+  write_end = Fd{};
   std::string told = read_all(read_end.get());
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {

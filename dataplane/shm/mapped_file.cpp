@@ -10,27 +10,13 @@
 #include <cerrno>
 
 #include "dataplane/base/errno.hpp"
+#include "dataplane/base/fd.hpp"
 #include "dataplane/base/units.hpp"
 
 namespace thalweg::shm {
 namespace {
 
 constexpr std::uint64_t kUnmapUnit = 2U << 20;  // a multiple of every page size that logs lie on
-
-// Closes a descriptor at the end of the scope; the mapping outlives it.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) noexcept : fd_{fd} {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
 
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, which Debian 12's <sys/mman.h> knows and older ones do not
 
@@ -118,7 +104,7 @@ std::byte* MappedFile::release() noexcept {
 }
 
 Result<MappedFile> MappedFile::create(const std::string& path, const CreateOptions& options) {
-  const Descriptor fd{::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, options.mode)};
+  const Fd fd{::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, options.mode)};
   if (fd.get() < 0) return fail_errno(file_error_code(errno), "create " + path, errno);
   const auto undo = [&path](tl::unexpected<Error> error) {
     ::unlink(path.c_str());
@@ -140,7 +126,7 @@ Result<MappedFile> MappedFile::create(const std::string& path, const CreateOptio
 }
 
 Result<void> MappedFile::allocate(const std::string& path, std::uint64_t from, std::uint64_t bytes) {
-  const Descriptor fd{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
+  const Fd fd{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
   if (fd.get() < 0) return fail_errno(file_error_code(errno), "open " + path, errno);
   const int error = allocate_blocks(fd.get(), from, bytes);
   if (error == 0) return {};
@@ -150,7 +136,7 @@ Result<void> MappedFile::allocate(const std::string& path, std::uint64_t from, s
 
 Result<MappedFile> MappedFile::open(const std::string& path, Access access, bool populate) {
   const bool is_writable = access == Access::kReadWrite;
-  const Descriptor fd{::open(path.c_str(), (is_writable ? O_RDWR : O_RDONLY) | O_CLOEXEC)};
+  const Fd fd{::open(path.c_str(), (is_writable ? O_RDWR : O_RDONLY) | O_CLOEXEC)};
   if (fd.get() < 0) return fail_errno(file_error_code(errno), "open " + path, errno);
   struct stat status {};
   if (::fstat(fd.get(), &status) != 0) return fail_errno(ErrorCode::kIo, "stat " + path, errno);

@@ -154,15 +154,6 @@ Result<void> connect_to(int fd, const shm::AddressBook* book, const wire::UdpEnd
 
 }  // namespace
 
-Fd& Fd::operator=(Fd&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  return *this;
-}
-Fd::~Fd() {
-  if (fd_ >= 0) ::close(fd_);
-}
-int Fd::release() noexcept { return std::exchange(fd_, -1); }
-
 Result<BoundSocket> open_udp_socket(const Port::BindOptions& options, shm::AddressBook* book) {
   const bool is_ipv6 = wire::is_handle(options.local.address);
   SocketAddress local;

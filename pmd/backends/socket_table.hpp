@@ -4,25 +4,11 @@
 #include <memory>
 #include <vector>
 
+#include "dataplane/base/fd.hpp"
 #include "pmd/port.hpp"
 
 // UDP sockets of a socket-backed port, by local address. The steward binds and unbinds while lanes look up, send and receive.
 namespace thalweg::pmd {
-
-// A file descriptor that closes itself.
-class Fd {
- public:
-  Fd() noexcept = default;
-  explicit Fd(int fd) noexcept : fd_{fd} {}
-  Fd(Fd&& other) noexcept : fd_{other.release()} {}
-  Fd& operator=(Fd&& other) noexcept;
-  ~Fd();
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  [[nodiscard]] int release() noexcept;
-
- private:
-  int fd_{-1};
-};
 
 // Opens, sets up, binds and (send sockets with a remote) connects a UDP socket; `local` is where it ended up.
 // Errors: kInUse, kPermission, kInvalidArgument (not an address of this host), kNoSpace (file descriptors), kIo.
