@@ -163,8 +163,8 @@ int serve(const config::Loaded& loaded, const std::string& directory, host::Inst
   const archive::ArchiveVerbs archive_verbs{archive.get(), std::move(why_no_archive)};
   conductor::ControlVerbs verbs{**conductor,
                                 {.effective_config = config::to_yaml(loaded, true),
-                                 .terminate = [&header] {
-                                   header.is_termination_accepted.store(1, std::memory_order_release);
+                                 .terminate = [&header, run = files.run] {
+                                   header.is_termination_accepted.store(run, std::memory_order_release);
                                    shm::wake(header.control_wake);
                                  },
                                  .set_log_level = log::set_level,
@@ -200,6 +200,7 @@ int start(const config::ProcessStart& wanted) {
     if (auto became = become_user(config.instance.user); !became) return report(became.error());
   }
   host::InstanceOptions options = instance_options(config, directory);
+  options.run = host::run_of_this_process();
   if (const std::string mount = hugetlbfs_of(config); !mount.empty()) {  // large logs of the pool lie there as far as there are pages
     options.pool_bytes -= std::min(options.pool_bytes, host::usable_bytes(mount).value_or(0));
   }

@@ -47,7 +47,7 @@ OperationPtr run_destination_command(Services& services, Command type, shm::Byte
 
 void terminate(Services& services, const shm::TerminateDriver&) {
   if (services.world.settings.is_termination_allowed) {
-    services.world.registry->header.is_termination_accepted.store(1, std::memory_order_release);
+    services.world.registry->header.is_termination_accepted.store(services.world.files.run, std::memory_order_release);
   } else {
     services.world.report({shm::ClientError::kGeneric, "termination request denied by the validator"});
   }

@@ -372,7 +372,7 @@ void Conductor::sum_counters() {
 
 void close_instance(host::InstanceFiles& files, const std::string& directory) {
   shm::RegistryHeader& header = files.registry->header;
-  header.is_termination_accepted.store(1, std::memory_order_release);
+  header.is_termination_accepted.store(files.run, std::memory_order_release);
   for (const char* name : {"/publications", "/images", "/pool"}) {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator{directory + name, error}) {

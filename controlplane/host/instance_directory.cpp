@@ -13,12 +13,15 @@
 #include <cerrno>
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
+#include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "controlplane/host/log_files.hpp"
+#include "dataplane/base/random.hpp"
 #include "dataplane/base/time.hpp"
 #include "dataplane/shm/error_log.hpp"
 #include "dataplane/shm/ring_buffer.hpp"
@@ -114,6 +117,12 @@ bool is_registry_in_use(const std::string& directory) {
   return is_in_use;
 }
 
+// The end of the instance was accepted by processes that are all gone, and whoever started them: what is left of it is to do for us.
+bool is_end_of_another_run(const shm::RegistryHeader& header, std::uint32_t run) noexcept {
+  const std::uint32_t accepted_by = header.is_termination_accepted.load(std::memory_order_acquire);
+  return accepted_by != 0 && accepted_by != run && accepted_by != kAnyRun && run != kAnyRun;
+}
+
 Result<std::string> save_error_log(const std::string& directory, const shm::CncFile& cnc, std::int64_t now_ms) {
   std::string text;
   shm::read_error_log(std::span<const std::byte>{cnc.error_log()}, [&text](const shm::ErrorLogEntry& entry) {
@@ -145,8 +154,10 @@ Result<Predecessor> examine(const InstanceOptions& options, std::int64_t now_ms,
     const std::uint32_t pid = (*registry)->header.data_plane.pid.load(std::memory_order_relaxed);
     const bool is_ours = cnc && cnc->pid() == static_cast<std::int64_t>((*registry)->header.control_plane.pid.load(std::memory_order_acquire));
     const std::int64_t heartbeat_ms = cnc ? shm::ManyToOneRing{cnc->to_driver()}.consumer_heartbeat() : -1;
+    const bool is_over = is_ours && !is_alive && is_end_of_another_run((*registry)->header, options.run);
+    if (is_over && heartbeat_ms != -1) shm::ManyToOneRing{cnc->to_driver()}.consumer_heartbeat(-1);  // its clients were not told
     // Clients wait for a lost driver this long; until then they can be served again.
-    const bool has_clients_waiting = heartbeat_ms > 0 && now_ms - heartbeat_ms <= options.driver_timeout_ms;
+    const bool has_clients_waiting = !is_over && heartbeat_ms > 0 && now_ms - heartbeat_ms <= options.driver_timeout_ms;
     // Somebody died while it ended the instance: its successor has to go on with that.
     const bool is_half_closed = is_alive && (*registry)->header.is_termination_accepted.load(std::memory_order_acquire) != 0 &&
                                 (*registry)->header.control_plane.state.load(std::memory_order_acquire) != shm::Observed::kDone;
@@ -184,7 +195,7 @@ Result<InstanceFiles> attach(const InstanceOptions& options, DirectoryLock lock)
   if (!registry) return tl::unexpected{std::move(registry).error()};
   auto loss = shm::MappedFile::open(options.directory + "/loss-report.dat", shm::MappedFile::Access::kReadWrite);
   if (!loss) return tl::unexpected{std::move(loss).error()};
-  return InstanceFiles{std::move(lock), std::move(*cnc), std::move(*registry), std::move(*loss), true, {}};
+  return InstanceFiles{std::move(lock), std::move(*cnc), std::move(*registry), std::move(*loss), true, options.run, {}};
 }
 
 // What the files of an instance without streams take.
@@ -222,10 +233,24 @@ Result<InstanceFiles> create(const InstanceOptions& options, DirectoryLock lock,
   const auto page = static_cast<std::uint64_t>(options.cnc.page_size);
   auto loss = shm::MappedFile::create(options.directory + "/loss-report.dat", {.length = align_up(options.loss_report_bytes, page)});
   if (!loss) return tl::unexpected{std::move(loss).error()};
-  return InstanceFiles{std::move(lock), std::move(*cnc), std::move(*registry), std::move(*loss), false, {}};
+  return InstanceFiles{std::move(lock), std::move(*cnc), std::move(*registry), std::move(*loss), false, options.run, {}};
 }
 
 }  // namespace
+
+std::uint32_t run_of_this_process() {
+  const pid_t parent = ::getppid();
+  std::ifstream file{fmt::format("/proc/{}/stat", parent)};
+  std::string stat{std::istreambuf_iterator<char>{file}, {}};
+  // Fields stand behind the name, which may have anything in it; the start is the 22nd, the state the 3rd (proc(5)). What cannot be read is 0.
+  std::istringstream fields{stat.substr(std::min(stat.rfind(')') + 1, stat.size()))};
+  std::string field;
+  for (int number = 3; number < 22 && fields >> field;) ++number;
+  std::uint64_t start = 0;
+  fields >> start;
+  const auto mark = static_cast<std::uint32_t>(Random{start << 22U ^ static_cast<std::uint64_t>(parent)}.next());
+  return std::max(mark, kAnyRun + 1);
+}
 
 Result<DirectoryLock> DirectoryLock::take(const std::string& directory, const std::string& group) {
   const std::string path = directory + "/instance.lock";

@@ -23,8 +23,15 @@ class DirectoryLock {
   int fd_{-1};
 };
 
+// A run is what one supervisor (`thalweg up`, systemd, a shell) does with an instance; its processes have the same mark however often they are started
+// again, those of a supervisor that is started later have another one.
+inline constexpr std::uint32_t kAnyRun = 1;  // of programs that did not say: no other run than that of whoever asks
+// The mark of the run that this process belongs to: made of its parent's process id and start. Neither 0 nor kAnyRun.
+[[nodiscard]] std::uint32_t run_of_this_process();
+
 struct InstanceOptions {
   std::string directory;
+  std::uint32_t run{kAnyRun};         // an end that another run accepted and did not see through is its own: this one begins anew
   std::string group;                  // "" = nobody but the owner
   shm::CncLayout cnc;
   std::uint64_t loss_report_bytes{1U << 20};
@@ -41,6 +48,7 @@ struct InstanceFiles {
   shm::RegistryFile registry;
   shm::MappedFile loss_report;
   bool is_attached{};                 // true: taken over, nothing was recreated
+  std::uint32_t run{kAnyRun};         // what is_termination_accepted becomes when this process accepts an end
   std::string saved_error_log;        // file the previous error log was saved to; "" = it was empty
 
   // Errors: kInUse (lock held, a live stock driver, a data plane of a stopped instance still running), kNoSpace, kPermission, kVersion.

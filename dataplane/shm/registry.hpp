@@ -536,7 +536,7 @@ struct alignas(4096) RegistryHeader {
   std::uint32_t port_count{};
   std::atomic<std::uint64_t> next_receiver_id{};
   alignas(kCacheLine) ProcessInfo control_plane;
-  // The instance is to end, because a client or an operator asked for it: from its acceptance on, whoever is control plane carries that out.
+  // Not 0: the instance is to end, as a client or an operator asked; of the run (host::run_of_this_process()) that accepted it and carries it out.
   std::atomic<std::uint32_t> is_termination_accepted{};
   alignas(kCacheLine) ProcessInfo data_plane;
   alignas(kCacheLine) std::atomic<std::uint32_t> control_wake{};   // futex words: bumped by whoever may make a system call

@@ -4,6 +4,7 @@ MEDIA_DRIVER_STARTS sets how often it is started and stopped in a row (50)."""
 import glob
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -116,13 +117,28 @@ def a_client_may_end_it_where_the_validator_allows_that(scratch):
         check(allowing.process.wait(60) == 0, f"ended with {allowing.process.returncode}: {allowing.log()}")
 
 
+def has_ended(pid):
+    """Also of one that nobody has collected yet."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def control_plane_of(driver):
     return next(pid for name, pid in driver.children().items() if name.startswith("thalweg-control"))
 
 
+def accept_termination(driver, run):
+    """What a control plane of that run stores when it accepts an end; 1: of any run."""
+    with open(os.path.join(driver.directory, "registry.dat"), "r+b", buffering=0) as registry:
+        registry.seek(112)  # RegistryHeader::is_termination_accepted, behind the control plane's ProcessInfo
+        registry.write(struct.pack("<I", run))
+
+
 def an_end_that_was_asked_for_survives_the_control_plane(scratch):
     """Killed before it read the request, and killed after it had accepted it: its successor ends the instance."""
-    accepted_at = 112  # RegistryHeader::is_termination_accepted, behind the control plane's ProcessInfo
     for name in ("unread", "accepted"):
         driver = MediaDriver(scratch, name, environment={"AERON_DRIVER_TERMINATION_VALIDATOR": "allow"})
         driver.start()
@@ -132,13 +148,33 @@ def an_end_that_was_asked_for_survives_the_control_plane(scratch):
             if name == "unread":
                 request_termination(driver)
             else:
-                with open(os.path.join(driver.directory, "registry.dat"), "r+b", buffering=0) as registry:
-                    registry.seek(accepted_at)
-                    registry.write(b"\1\0\0\0")
+                accept_termination(driver, run=1)
             os.kill(pid, signal.SIGKILL)
             check(driver.process.wait(60) == 0, f"{name}: ended with {driver.process.returncode}: {driver.log()}")
             check(("termination_resumed" in driver.log()) == (name == "accepted"), driver.log())
             check(glob.glob(driver.directory + "/publications/*") == [], "logs are left")
+
+
+def an_end_does_not_reach_the_next_start(scratch):
+    """Everybody is killed over an accepted end, the supervisor first; whoever starts the instance again meanwhile gets one that runs."""
+    old = MediaDriver(scratch, "a", environment={"AERON_DRIVER_TERMINATION_VALIDATOR": "allow"})
+    old.start()
+    with ended(old.process):
+        move_messages(old, "aeron:ipc", 100)
+        children = old.children().values()
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)
+        accept_termination(old, run=4711)
+        old.process.kill()
+        old.process.wait()
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            wait_for(lambda p=pid: has_ended(p), "the end of a child")
+    os.remove(old.log_path)
+    with MediaDriver(scratch, "a") as again:
+        move_messages(again, "aeron:ipc", 100)
+        check("termination_resumed" not in again.log(), again.log())
 
 
 def nobody_in_particular_can_run_it(scratch):
@@ -175,7 +211,7 @@ def nothing_is_left_after_many_starts(scratch):
 
 CASES = [messages_arrive_over_ipc_and_localhost, the_environment_files_and_definitions_count_in_this_order, two_run_side_by_side, lost_frames_are_repaired,
          a_directory_that_another_driver_uses_is_refused, a_client_may_end_it_where_the_validator_allows_that, an_end_that_was_asked_for_survives_the_control_plane,
-         nobody_in_particular_can_run_it,
+         an_end_does_not_reach_the_next_start, nobody_in_particular_can_run_it,
          nothing_is_left_after_many_starts]
 
 if __name__ == "__main__":

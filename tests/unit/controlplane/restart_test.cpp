@@ -150,6 +150,54 @@ TEST_F(Restart, a_control_plane_that_died_while_it_closed_has_a_successor_that_g
   EXPECT_EQ(shm::ManyToOneRing{files->cnc.to_driver()}.consumer_heartbeat(), -1);
 }
 
+// Everybody was killed over it, and somebody starts the instance again before its clients gave it up: they asked for no end.
+TEST_F(Restart, an_end_belongs_to_the_run_that_accepted_it) {
+  instance.run = 4711;
+  crash_and_restart();
+  add_publication("aeron:ipc");
+  world().settings.is_termination_allowed = true;
+  shm::TerminateDriver command;
+  command.client_id = kClient;
+  command.correlation_id = -1;
+  send(Command::kTerminateDriver, command);
+  run();
+  skip_all();
+  const auto cnc = shm::CncFile::open(settings.directory, shm::MappedFile::Access::kReadWrite);  // as clients have it
+  ASSERT_TRUE(cnc);
+  registry().header.data_plane.pid.store(0);
+  const auto restarted_by = [&](std::uint32_t run) {
+    instance.run = run;
+    crash_and_restart();
+    return files().is_attached;
+  };
+  EXPECT_TRUE(restarted_by(4711));
+  EXPECT_TRUE(conductor->is_termination_requested()) << "by the same supervisor: the end goes on";
+  EXPECT_FALSE(restarted_by(4712));
+  EXPECT_FALSE(conductor->is_termination_requested());
+  EXPECT_EQ(shm::ManyToOneRing{cnc->to_driver()}.consumer_heartbeat(), -1) << "clients of the old run are told";
+  EXPECT_TRUE(fs::is_empty(settings.directory + "/publications"));
+}
+
+TEST_F(Restart, the_mark_of_a_run_is_that_of_the_process_that_starts_others) {
+  const std::uint32_t ours = host::run_of_this_process();
+  EXPECT_EQ(host::run_of_this_process(), ours);
+  EXPECT_GT(ours, host::kAnyRun);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const std::uint32_t mark = host::run_of_this_process();
+    ::_exit(::write(ends[1], &mark, sizeof mark) == sizeof mark ? 0 : 1);
+  }
+  std::uint32_t of_child = 0;
+  ASSERT_EQ(::read(ends[0], &of_child, sizeof of_child), static_cast<ssize_t>(sizeof of_child));
+  ::waitpid(child, nullptr, 0);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  EXPECT_NE(of_child, ours) << "what we start is another run than what our parent starts";
+}
+
 TEST_F(Restart, an_instance_that_was_closed_is_made_anew) {
   conductor->close(now);
   registry().header.data_plane.pid.store(0);
