@@ -99,10 +99,22 @@ Result<void> make_directory(const std::string& path, const std::string& group) {
   return {};
 }
 
-bool is_process_alive(std::uint32_t pid) noexcept { return pid != 0 && (::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM); }
+// What Linux tells of a process (proc(5), stat) from its third field on, which is its state: the name before it may have anything in it. "" where
+// nothing can be read.
+std::string stat_of(pid_t pid) {
+  std::ifstream file{fmt::format("/proc/{}/stat", pid)};
+  const std::string stat{std::istreambuf_iterator<char>{file}, {}};
+  return stat.substr(std::min(stat.rfind(')') + 1, stat.size()));
+}
+
+// One that ended and that nobody collected yet is not: its number is taken still, and for long where the first process of a container does not care.
+bool is_process_alive(std::uint32_t pid) {
+  if (pid == 0 || (::kill(static_cast<pid_t>(pid), 0) != 0 && errno != EPERM)) return false;
+  return !stat_of(static_cast<pid_t>(pid)).starts_with(" Z");
+}
 
 // A data plane that still works on the registry: its process lives and stored its heartbeat lately.
-bool is_data_plane_alive(const shm::RegistryFile& registry, std::int64_t timeout_ms, std::int64_t now_ns) noexcept {
+bool is_data_plane_alive(const shm::RegistryFile& registry, std::int64_t timeout_ms, std::int64_t now_ns) {
   const auto& process = registry->header.data_plane;
   const std::int64_t age_ns = now_ns - process.heartbeat_ns.load(std::memory_order_acquire);
   return is_process_alive(process.pid.load(std::memory_order_acquire)) && age_ns >= 0 && age_ns <= timeout_ms * kMillisecond_ns;
@@ -240,12 +252,9 @@ Result<InstanceFiles> create(const InstanceOptions& options, DirectoryLock lock,
 
 std::uint32_t run_of_this_process() {
   const pid_t parent = ::getppid();
-  std::ifstream file{fmt::format("/proc/{}/stat", parent)};
-  std::string stat{std::istreambuf_iterator<char>{file}, {}};
-  // Fields stand behind the name, which may have anything in it; the start is the 22nd, the state the 3rd (proc(5)). What cannot be read is 0.
-  std::istringstream fields{stat.substr(std::min(stat.rfind(')') + 1, stat.size()))};
+  std::istringstream fields{stat_of(parent)};
   std::string field;
-  for (int number = 3; number < 22 && fields >> field;) ++number;
+  for (int number = 3; number < 22 && fields >> field;) ++number;  // the start is the 22nd; what cannot be read is 0
   std::uint64_t start = 0;
   fields >> start;
   const auto mark = static_cast<std::uint32_t>(Random{start << 22U ^ static_cast<std::uint64_t>(parent)}.next());

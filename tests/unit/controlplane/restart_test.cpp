@@ -178,6 +178,20 @@ TEST_F(Restart, an_end_belongs_to_the_run_that_accepted_it) {
   EXPECT_TRUE(fs::is_empty(settings.directory + "/publications"));
 }
 
+// In a container whose first process collects nobody it stays so for ever.
+TEST_F(Restart, a_data_plane_that_ended_and_was_not_collected_does_not_run) {
+  const pid_t data_plane_pid = ::fork();
+  ASSERT_GE(data_plane_pid, 0);
+  if (data_plane_pid == 0) ::_exit(0);
+  siginfo_t info{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(data_plane_pid), &info, WEXITED | WNOWAIT), 0);
+  conductor->close(now);
+  registry().header.data_plane.pid.store(static_cast<std::uint32_t>(data_plane_pid));
+  crash_and_restart();
+  EXPECT_FALSE(files().is_attached) << "a stopped instance, whose data plane has gone";
+  ::waitpid(data_plane_pid, nullptr, 0);
+}
+
 TEST_F(Restart, the_mark_of_a_run_is_that_of_the_process_that_starts_others) {
   const std::uint32_t ours = host::run_of_this_process();
   EXPECT_EQ(host::run_of_this_process(), ours);
