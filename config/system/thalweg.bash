@@ -10,14 +10,14 @@ _thalweg_grammar() {
       ;;
     'up')
       verbs=''
-      options='--help --config --set --ready-timeout'
+      options='--help --config --set --ready-timeout --check'
       valued='--config --set --ready-timeout'
       files='--config'
       takes_files=0
       ;;
     'media-driver')
       verbs=''
-      options='--help --define --config --set --ready-timeout'
+      options='--help --define --config --set --ready-timeout --check'
       valued='--define --config --set --ready-timeout'
       files='--config'
       takes_files=1

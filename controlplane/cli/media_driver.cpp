@@ -89,7 +89,10 @@ void warn_if_exists(Context& context, const config::Config& config) {
 Exit media_driver(Context& context, MediaDriverOptions options) {
   const auto translation = translated(options);
   if (!translation) return context.out.fail("media-driver", translation.error());
-  for (const std::string& note : translation->notes) context.out.note("thalweg media-driver: " + note);
+  const bool is_first = !options.start.is_check && !is_successor();
+  if (is_first) {
+    for (const std::string& note : translation->notes) context.out.note("thalweg media-driver: " + note);
+  }
   if (!context.directory.empty()) options.set.push_back("instance.directory=" + context.directory);
   add_settings(options.start, *translation, options.set);
   auto loaded = load_configuration(options.start);
@@ -98,6 +101,7 @@ Exit media_driver(Context& context, MediaDriverOptions options) {
     loaded = load_configuration(options.start);
   }
   if (!loaded) return context.out.fail("media-driver", loaded.error());
+  if (!is_first) return run_instance(context, options.start, loaded->config);
   if (translation->warns_if_directory_exists) warn_if_exists(context, loaded->config);
   if (translation->prints_configuration && !context.out.is_json()) context.out.raw(config::to_yaml(*loaded, true));
   return run_instance(context, options.start, loaded->config);
@@ -114,6 +118,7 @@ void register_media_driver(CLI::App& root, Context& context) {
   verb->add_option("-c,--config", options->start.config, "Configuration file for what the stock driver has no settings for, such as further ports")->type_name("FILE");
   verb->add_option("--set", options->set, "Override one key of the configuration, as section.key=value; may be repeated")->type_name("KEY=VALUE")->expected(1)->take_all();
   add_duration(*verb, "--ready-timeout", options->start.ready_timeout_ns, "Give up when it is not ready by then (default 60s)");
+  verb->add_flag("--check", options->start.is_check, "Only say whether this program could start such an instance, or take its processes over");
   set_example(*verb, "media-driver -D aeron.dir=/dev/shm/aeron-me -D aeron.threading.mode=SHARED");
   on_run(*verb, context, [&context, options] { return media_driver(context, *options); });
 }

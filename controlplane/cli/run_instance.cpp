@@ -1,16 +1,42 @@
 // thalweg up and thalweg media-driver: both processes of an instance, supervised.
 #include "controlplane/cli/run_instance.hpp"
 
+#include <fmt/format.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 
 #include "controlplane/cli/instance.hpp"
+#include "controlplane/cli/proc.hpp"
 #include "controlplane/cli/supervisor.hpp"
 
 namespace thalweg::cli {
 namespace {
+
+// Becomes the program that has our file's name by now. Comes back with an error only.
+Result<void> become_successor(Context& context, const std::string& program, const std::string& children) {
+  const auto line = read_proc(::getpid(), "cmdline");
+  if (!line) return tl::unexpected{line.error()};
+  std::vector<std::string> arguments = split_at_zero(*line);
+  context.out.flush();
+  ::setenv(kChildrenVariable, fmt::format("{}\n{}", monotonic_ns(), children).c_str(), 1);  // no two are the same
+  ::execv(program.c_str(), pointers(arguments).data());
+  const int saved = errno;
+  ::unsetenv(kChildrenVariable);
+  return fail_errno(ErrorCode::kNotFound, "start " + program, saved);
+}
+
+// Taken out of the environment: our children are nobody's supervisors.
+std::string take_children() {
+  const char* const children = std::getenv(kChildrenVariable);
+  const std::string text = children == nullptr ? "" : children;
+  ::unsetenv(kChildrenVariable);
+  return text.substr(std::min(text.find('\n'), text.size()));
+}
 
 // An installed tree has the programs side by side; a build tree has them in the folders of their sources.
 Result<std::string> find_program(const std::string& name) {
@@ -103,6 +129,8 @@ Result<config::Loaded> load_configuration(const InstanceStart& start) {
   return fail(ErrorCode::kInvalidConfig, text, start.config.empty() ? "" : "thalweg config check prints the same for a file");
 }
 
+bool is_successor() { return std::getenv(kChildrenVariable) != nullptr; }
+
 Exit run_instance(Context& context, const InstanceStart& start, const config::Config& config) {
   const std::string directory = config.instance.directory.empty() ? shm::default_directory() : config.instance.directory;
   std::vector<std::string> arguments;
@@ -114,6 +142,10 @@ Exit run_instance(Context& context, const InstanceStart& start, const config::Co
     if (!path) return context.out.fail(start.verb, path.error());
     supervisor.children.push_back({name, std::move(*path), arguments, {}});
   }
+  if (start.is_check) {
+    context.out.line("thalweg " THALWEG_VERSION " can take over");
+    return Exit::kOk;
+  }
   supervisor.children.back().may_start = [&directory](const std::vector<pid_t>& pids) { return has_own_registry(directory, pids.front()); };
   const std::int64_t started_ns = monotonic_ns();
   supervisor.ready_timeout_ns = start.ready_timeout_ns;
@@ -121,6 +153,8 @@ Exit run_instance(Context& context, const InstanceStart& start, const config::Co
   supervisor.waits_for = [&directory](const std::vector<pid_t>& pids) { return missing_part(directory, pids); };
   supervisor.is_over = [&directory](std::size_t child, pid_t pid) { return child == 0 && is_closed_by(directory, pid); };
   supervisor.on_ready = [&] { announce(context, directory, started_ns); };
+  supervisor.predecessor = take_children();
+  supervisor.make_way = [&, program = program_path(::getpid())](const std::string& children) { return become_successor(context, program, children); };
   supervisor.log = [&](const std::string& text) { context.out.note("thalweg " + std::string{start.verb} + ": " + text); };
   const auto ended = supervise(supervisor);
   ::sd_notify(0, "STOPPING=1");

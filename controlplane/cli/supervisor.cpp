@@ -1,6 +1,7 @@
 #include "controlplane/cli/supervisor.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -12,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <sstream>
 #include <utility>
 
 #include "config/schema/process_start.hpp"
@@ -38,14 +40,19 @@ std::string describe_status(int status) {
   return "ended with status " + std::to_string(WEXITSTATUS(status));
 }
 
-// SIGINT, SIGTERM and SIGHUP are blocked and read from a descriptor for as long as this lives; children get the old mask back.
+// SIGINT, SIGTERM and SIGHUP, and SIGUSR2 where that is `renewable`, are blocked and read from a descriptor for as long as this lives; children get
+// the old mask back. They stay blocked while a successor takes over, so that none is lost; its old mask is that without them.
 class Signals {
  public:
-  Signals() {
+  Signals(bool is_renewable, bool is_successor) {
     sigset_t set;
     sigemptyset(&set);
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
+    if (is_renewable) sigaddset(&set, SIGUSR2);
     ::sigprocmask(SIG_BLOCK, &set, &before_);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR2}) {
+      if (is_successor) sigdelset(&before_, signal);
+    }
     fd_ = Fd{::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)};
   }
   Signals(const Signals&) = delete;
@@ -53,10 +60,10 @@ class Signals {
   ~Signals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] const sigset_t& before() const noexcept { return before_; }
-  // Takes the next signal that came in; false when there is none.
-  [[nodiscard]] bool take() const noexcept {
+  // Takes the next signal that came in; 0 when there is none.
+  [[nodiscard]] int take() const noexcept {
     signalfd_siginfo info{};
-    return ::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info);
+    return ::read(fd_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info) ? static_cast<int>(info.ssi_signo) : 0;
   }
 
  private:
@@ -66,7 +73,7 @@ class Signals {
 
 class Supervisor {
  public:
-  explicit Supervisor(const SupervisorOptions& options) : options_{options} {
+  explicit Supervisor(const SupervisorOptions& options) : options_{options}, signals_{options.make_way != nullptr, !options.predecessor.empty()} {
     for (const ChildSpec& spec : options.children) {
       Child& child = children_.emplace_back();
       child.spec = &spec;
@@ -76,6 +83,7 @@ class Supervisor {
 
   Result<void> run() {
     started_ns_ = monotonic_ns();
+    if (!options_.predecessor.empty()) take_over();
     while (true) {
       const std::int64_t now = monotonic_ns();
       if (!is_stopping_) start_due(now);
@@ -83,13 +91,49 @@ class Supervisor {
       if (is_stopping_ && now >= kill_at_ns_) kill_all(SIGKILL);
       if (is_stopping_ && !is_any_running()) break;
       wait_for_event(now);
-      while (signals_.take()) on_signal();
+      while (const int signal = signals_.take()) on_signal(signal);
       for (Child& child : children_) reap(child);
     }
     return result_;
   }
 
  private:
+  // What a successor has to know of each child, as text.
+  [[nodiscard]] std::string handed_over() const {
+    std::string text;
+    for (const Child& child : children_) {
+      text += fmt::format("{}{} {} {} {} {}", text.empty() ? "" : "\n", child.spec->name, child.pid, child.started_ns, child.restart_at_ns, child.backoff_ns);
+    }
+    return text;
+  }
+
+  // The processes are ours still, whatever program we run. One that ended meanwhile waits to be collected.
+  void take_over() {
+    std::istringstream lines{options_.predecessor};
+    std::string name;
+    Child handed;
+    while (lines >> name >> handed.pid >> handed.started_ns >> handed.restart_at_ns >> handed.backoff_ns) {
+      const auto child = std::find_if(children_.begin(), children_.end(), [&name](const Child& one) { return one.spec->name == name; });
+      siginfo_t info{};
+      const bool is_ours = handed.pid > 0 && ::waitid(P_PID, static_cast<id_t>(handed.pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+      if (child == children_.end() || (handed.pid > 0 && !is_ours)) continue;
+      child->pid = handed.pid;
+      if (is_ours) child->pidfd = Fd{static_cast<int>(::syscall(SYS_pidfd_open, handed.pid, 0))};
+      child->started_ns = handed.started_ns;
+      child->restart_at_ns = handed.restart_at_ns;
+      child->backoff_ns = handed.backoff_ns;
+      is_ready_ = true;
+      if (is_ours) log(name + " goes on as process " + std::to_string(handed.pid));
+    }
+  }
+
+  void make_way() {
+    if (!is_ready_ || is_stopping_) return log("no successor while the instance starts or stops");
+    log("makes way for the program that is installed now");
+    const auto stayed = options_.make_way(handed_over());
+    if (!stayed) log("goes on: " + stayed.error().message);
+  }
+
   void start_due(std::int64_t now) {
     for (Child& child : children_) {
       if (child.is_running() || now < child.restart_at_ns) continue;
@@ -175,7 +219,8 @@ class Supervisor {
     ::ppoll(waits.data(), waits.size(), &timeout, nullptr);  // EINTR: the loop looks again
   }
 
-  void on_signal() {  // all mean the same; SIGHUP is a terminal that went away
+  void on_signal(int signal) {  // all but SIGUSR2 mean the same; SIGHUP is a terminal that went away
+    if (signal == SIGUSR2) return make_way();
     const std::int64_t now = monotonic_ns();
     if (!is_stopping_) {
       first_signal_ns_ = now;

@@ -36,12 +36,16 @@ struct SupervisorOptions {
   std::int64_t silence_ns{2 * kSecond_ns};               // how long that is not worth a line
   // Asked of a child that did not end in order, with its pid: whether it had told everybody that the instance is over. Then the others end, too.
   std::function<bool(std::size_t child, pid_t pid)> is_over;
-  std::function<void()> on_ready;
+  // SIGUSR2: replaces this process by the program that is installed now, which finds its predecessor's children in `children`; comes back with an
+  // error only, and then everything goes on as it is. Empty: that signal is none of ours.
+  std::function<Result<void>(const std::string& children)> make_way;
+  std::string predecessor;                               // what make_way handed over; children that are not ours any more are started
+  std::function<void()> on_ready;                        // not for a successor: it was ready
   std::function<void(const std::string&)> log;           // one line about a child's life
 };
 
 // Runs until SIGINT, SIGTERM or SIGHUP (all are passed on as SIGTERM; a second one after a while kills), until a child ends by itself with status 0, or until a child
-// fails before the instance was ever ready. A child that ends with config::kProcessRestart makes way for a successor, which is started at once. No child outlives the call; if this process is killed, the kernel sends them SIGTERM.
+// fails before the instance was ever ready. SIGUSR2 makes way for a successor, which is this process with another program: children stay. A child that ends with config::kProcessRestart makes way for a successor, which is started at once. No child outlives the call; if this process is killed, the kernel sends them SIGTERM.
 // Errors: kNotFound / kPermission (an executable), kTimeout (not ready in time), kGeneric (a child failed). Single-threaded processes only.
 [[nodiscard]] Result<void> supervise(const SupervisorOptions& options);
 

@@ -25,6 +25,7 @@ void register_up(CLI::App& root, Context& context) {
   verb->add_option("-c,--config", options->start.config, "Configuration file; none: the built-in defaults")->type_name("FILE");
   verb->add_option("--set", options->set, "Override one key, as section.key=value; may be repeated")->type_name("KEY=VALUE")->expected(1)->take_all();
   add_duration(*verb, "--ready-timeout", options->start.ready_timeout_ns, "Give up when it is not ready by then (default 60s)");
+  verb->add_flag("--check", options->start.is_check, "Only say whether this program could start such an instance, or take its processes over");
   set_example(*verb, "up --config /etc/thalweg/thalweg.yaml --set logging.level=debug");
   on_run(*verb, context, [&context, options] { return up(context, *options); });
 }

@@ -3,11 +3,12 @@
 cannot take over are refused, and nothing of what runs is touched."""
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 
-from harness import BUILD, DEADLINE_S, Appliance, check, exit_of, run_cases, wait_for
+from harness import BUILD, DEADLINE_S, Appliance, check, ended, exit_of, run_cases, wait_for
 from survival import IPC, LOOPBACK, PATCH, PORTS, Stream, Traffic, check_new_commands
 
 PROGRAMS = {"thalweg": os.path.join("controlplane", "cli"), "thalweg-controlplane": "controlplane", "thalweg-dataplane": "dataplane"}
@@ -47,7 +48,8 @@ class Installed(Appliance):
         return {plane: pid for name, pid in self.children().items() for plane in ("control", "data") if name.startswith("thalweg-" + plane)}
 
     def runs_what_is_installed(self, plane):
-        return os.stat(f"/proc/{self.planes()[plane]}/exe").st_ino == os.stat(os.path.join(self.bin, f"thalweg-{plane}plane")).st_ino
+        pid, program = (self.process.pid, "thalweg") if plane == "supervisor" else (self.planes()[plane], f"thalweg-{plane}plane")
+        return os.stat(f"/proc/{pid}/exe").st_ino == os.stat(os.path.join(self.bin, program)).st_ino
 
 
 def streams(instance):
@@ -64,13 +66,14 @@ def replaced(scratch, planes, *arguments):
         pids, took = a.planes(), {}
         for number in range(3):
             for plane in planes:
-                a.install(f"thalweg-{plane}plane")
+                a.install("thalweg" if plane == "supervisor" else f"thalweg-{plane}plane")
             rows = a.run("upgrade", *arguments)["planes"]
             check([row["plane"] for row in rows] == planes, f"replaced were {rows}")
             now = a.planes()
             for plane in ("control", "data"):
                 check((now[plane] != pids[plane]) == (plane in planes), f"the {plane} plane was process {pids[plane]} and is {now[plane]}")
                 check(a.runs_what_is_installed(plane), f"the {plane} plane runs another file than the one that is installed")
+            check(a.runs_what_is_installed("supervisor"), "the supervisor runs another file than the one that is installed")
             for row in rows:
                 check(row["release"] == row["release_before"] != "unknown", f"releases {row}")
                 took.setdefault(row["plane"], []).append(row["took_ns"] / 1e6)
@@ -90,8 +93,61 @@ def the_data_plane_under_traffic(scratch):
     replaced(scratch, ["data"], "--only", "data")
 
 
-def both_under_traffic(scratch):
-    replaced(scratch, ["control", "data"])
+def all_under_traffic(scratch):
+    replaced(scratch, ["control", "data", "supervisor"])
+
+
+def the_supervisor_under_traffic(scratch):
+    replaced(scratch, ["supervisor"], "--only", "supervisor")
+
+
+def supervise_after_upgrade(scratch, end):
+    """A supervisor that was replaced starts again what dies, and both planes end with it."""
+    a = Installed(scratch)
+    a.start()
+    with ended(a.process):
+        a.install("thalweg")
+        a.run("upgrade", "--only", "supervisor")
+        pids = a.planes()
+        for plane in ("data", "control"):
+            os.kill(pids[plane], signal.SIGKILL)
+            wait_for(lambda p=plane: a.planes().get(p) not in (None, pids[p]), f"another {plane} plane", alive=a.process)
+        wait_for(lambda: exit_of(a, "stat")[0] == 0, "an instance that works", alive=a.process)
+        check_new_commands(a, 0)
+        check(a.log().count('"ready"') == 1, f"ready is told once: {a.log()}")
+        pids = a.planes()
+        code = a.stop(end)
+        check(code == (0 if end == signal.SIGTERM else -end), f"ended with {code}: {a.log()}")
+        wait_for(lambda: all(has_ended(pid) for pid in pids.values()), "the end of both planes")
+
+
+def a_supervisor_that_was_replaced_ends_in_order(scratch):
+    supervise_after_upgrade(scratch, signal.SIGTERM)
+
+
+def a_supervisor_that_was_replaced_and_is_killed_takes_both_with_it(scratch):
+    supervise_after_upgrade(scratch, signal.SIGKILL)
+
+
+def has_ended(pid):
+    """Also of one that nobody has collected yet."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def a_supervisor_that_cannot_take_over_is_refused(scratch):
+    """A new `thalweg` that does not know the configuration: nothing has changed, and the old one goes on."""
+    with Installed(scratch) as a:
+        pids = a.planes()
+        a.install("thalweg", "#!/bin/sh\necho \"thalweg.yaml:3:1: error: unknown key 'lanes'\" >&2\nexit 1\n")
+        upgrade = [os.path.join(BUILD, PROGRAMS["thalweg"], "thalweg"), "upgrade", "--directory", a.directory]
+        done = subprocess.run(upgrade, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        check(done.returncode == 3 and "the new supervisor cannot take over" in done.stderr and "unknown key 'lanes'" in done.stderr, f"{done}")
+        check(a.planes() == pids, "processes were replaced")
+        check_new_commands(a, 0)
 
 
 def an_instance_of_another_registry_version_is_refused(scratch):
@@ -132,7 +188,7 @@ def programs_that_cannot_take_over_are_refused(scratch):
         check(code == 1 and "thalweg-dataplane" in told, f"exit code {code}: {told}")
         a.install("thalweg-dataplane")
         rows = a.run("upgrade", "--check")["planes"]
-        check([row["release"] for row in rows] == ["can take over"] * 2, f"{rows}")
+        check([row["release"] for row in rows] == ["can take over"] * 3, f"{rows}")
         check(a.planes() == pids, "processes were replaced")
         traffic.wait_for_progress("after the refusals")
         traffic.finish()
@@ -156,5 +212,7 @@ def an_instance_that_nobody_supervises_is_refused(scratch):
 
 
 if __name__ == "__main__":
-    sys.exit(run_cases([the_control_plane_under_traffic, the_data_plane_under_traffic, both_under_traffic, an_instance_of_another_registry_version_is_refused,
+    sys.exit(run_cases([the_control_plane_under_traffic, the_data_plane_under_traffic, all_under_traffic, the_supervisor_under_traffic,
+                        a_supervisor_that_was_replaced_ends_in_order,
+                        a_supervisor_that_was_replaced_and_is_killed_takes_both_with_it, a_supervisor_that_cannot_take_over_is_refused, an_instance_of_another_registry_version_is_refused,
                         programs_that_cannot_take_over_are_refused, an_instance_that_nobody_supervises_is_refused]))

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "dataplane/client/context.hpp"
 #include "tests/support/temporary_directory.hpp"
@@ -287,6 +288,83 @@ TEST_F(SupervisorTest, a_child_waits_until_it_may_start) {
   EXPECT_GT(seen[0], 0);
   EXPECT_EQ(seen[1], -1);
   EXPECT_EQ(lines_with("two runs"), 1);
+}
+
+// ---- another program takes over ----
+
+TEST_F(SupervisorTest, a_successor_that_does_not_start_leaves_everything_as_it_is) {
+  add_child("one", announced(file("one"), kDaemon));
+  options_.is_ready = [this](const std::vector<pid_t>&) { return exists("one"); };
+  options_.on_ready = [] { send(SIGUSR2); };
+  options_.make_way = [](const std::string&) -> Result<void> {
+    send(SIGTERM);
+    return fail(ErrorCode::kNotFound, "no such program");
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("one runs"), 1);
+  EXPECT_EQ(lines_with("goes on: no such program"), 1);
+}
+
+TEST_F(SupervisorTest, nobody_makes_way_before_the_instance_is_ready) {
+  add_child("one", announced(file("one"), kDaemon));
+  bool has_asked = false;
+  options_.is_ready = [&](const std::vector<pid_t>&) {
+    if (!exists("one")) return false;
+    if (!has_asked) send(SIGUSR2);
+    return std::exchange(has_asked, true);
+  };
+  options_.on_ready = [] { send(SIGTERM); };
+  options_.make_way = [](const std::string&) -> Result<void> {
+    ADD_FAILURE() << "asked too early";
+    return {};
+  };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("no successor while"), 1);
+}
+
+// The successor is the same process; what it runs instead of another program is a second supervisor in the call that does not come back.
+TEST_F(SupervisorTest, a_successor_has_the_children_that_it_was_handed) {
+  const pid_t supervisor = ::fork();
+  ASSERT_GE(supervisor, 0);
+  if (supervisor == 0) {
+    add_child("one", announced(file("one"), kDaemon));
+    add_child("two", announced(file("two"), kDaemon));
+    std::vector<pid_t> first;
+    options_.is_ready = [&](const std::vector<pid_t>& pids) {
+      first = pids;
+      return exists("one") && exists("two");
+    };
+    options_.on_ready = [] { ::kill(::getpid(), SIGUSR2); };
+    options_.make_way = [&](const std::string& children) -> Result<void> {
+      lines_.clear();
+      SupervisorOptions next = options_;
+      next.predecessor = children;
+      next.is_ready = nullptr;
+      next.on_ready = [] { ::_exit(2); };  // it was ready
+      on_line_ = [&](const std::string& line) {
+        if (line.starts_with("two goes on")) ::kill(first[1], SIGKILL);
+        if (line.starts_with("two runs")) ::kill(::getpid(), SIGTERM);
+      };
+      const bool has_ended_well = supervise(next).has_value();
+      const bool has_known_both = lines_with("one goes on as process " + std::to_string(first[0])) == 1 && lines_with("two goes on") == 1;
+      const bool has_seen_its_end = lines_with("two was killed by signal 9; starting it again in 20ms") == 1 && lines_with("one runs") == 0;
+      ::_exit(has_ended_well && has_known_both && has_seen_its_end && ::waitpid(-1, nullptr, WNOHANG) == -1 ? 0 : 1);
+    };
+    static_cast<void>(supervise(options_));
+    ::_exit(3);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(supervisor, &status, 0), supervisor);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+TEST_F(SupervisorTest, what_is_handed_over_and_is_not_ours_is_started) {
+  options_.predecessor = "one 1 0 0 1\ntwo 0";
+  add_child("one", announced(file("one"), kDaemon));
+  options_.is_ready = [this](const std::vector<pid_t>&) { return exists("one"); };
+  options_.on_ready = [] { send(SIGTERM); };
+  EXPECT_TRUE(supervise(options_));
+  EXPECT_EQ(lines_with("one runs"), 1);
 }
 
 TEST_F(SupervisorTest, children_end_when_the_supervisor_is_killed) {
