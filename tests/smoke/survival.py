@@ -4,7 +4,7 @@
     survival.py [KIND ...] [--count N] [--seed N] [--rate N] [--pause-limit MS] [--json FILE]
 
 Kinds: control, data, both (planes killed under traffic), claim (a publisher dies between claim and commit), command (a client dies inside a
-command), full-ring (the to-driver ring fills up, and the control plane stops or dies over it), silent (a client stops for many of its time-outs).
+command), supervised (the data plane of `thalweg up`, which starts it again; each time another instance), full-ring (the to-driver ring fills up, and the control plane stops or dies over it), silent (a client stops for many of its time-outs).
 """
 import argparse
 import contextlib
@@ -267,6 +267,23 @@ def both(run, scratch):
     kill_planes(run, scratch, "control", "data")
 
 
+def supervised(run, scratch):
+    """What an operator sees: `thalweg up` notices the death, waits for its first back-off and starts another. One kill an instance, because a process that
+    dies again and again waits longer each time."""
+    messages, quiet_ms = 0, 0.0
+    for number in run.rounds():
+        with Appliance(scratch, f"up{number}", PORTS) as a, three_streams(a, run.options.rate) as traffic:
+            quiet_ms = max(quiet_ms, quiet_gap_ms(traffic))
+            run.wait_a_moment()
+            since = time.monotonic()
+            os.kill(next(pid for name, pid in a.children().items() if name.startswith("thalweg-data")), signal.SIGKILL)
+            check_new_commands(a, number)
+            traffic.wait_for_progress("after the kill")
+            run.add_pause(traffic.longest_gap_ms(since))
+            messages += traffic.finish()
+    run.tell(messages, quiet_ms)
+
+
 def helper(instance, program, *arguments):
     """A program of tests/support that says `claimed` and waits for its end."""
     process = subprocess.Popen([os.path.join(SUPPORT, program), instance.directory, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -365,7 +382,7 @@ def silent(run, scratch):
         run.tell(traffic.finish(), quiet_ms)
 
 
-KINDS = {"control": control, "data": data, "both": both, "claim": claim, "command": command, "full-ring": full_ring, "silent": silent}
+KINDS = {"control": control, "data": data, "both": both, "claim": claim, "command": command, "supervised": supervised, "full-ring": full_ring, "silent": silent}
 
 
 def main():
