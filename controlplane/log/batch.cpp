@@ -1,13 +1,9 @@
 #include "controlplane/log/batch.hpp"
 
-#include <limits>
-
 #include "dataplane/base/time.hpp"
 
 namespace thalweg::log {
 namespace {
-
-constexpr std::size_t kKeyMax = std::numeric_limits<std::uint16_t>::max();
 
 tl::unexpected<Error> too_large(std::span<const Entry> entries, std::uint32_t entry_bytes_max) {
   for (const Entry& entry : entries) {
@@ -22,14 +18,8 @@ tl::unexpected<Error> too_large(std::span<const Entry> entries, std::uint32_t en
 }  // namespace
 
 Result<std::uint64_t> measure(std::span<const Entry> entries, std::uint32_t entry_bytes_max) {
-  std::uint64_t sum = 0;
-  bool is_any_too_large = false;
-  for (const Entry& entry : entries) {
-    const std::size_t bytes = entry.key.size() + entry.payload.size();
-    is_any_too_large |= bytes > entry_bytes_max || entry.key.size() > kKeyMax;
-    sum += record_span(bytes);
-  }
-  if (is_any_too_large) [[unlikely]] return too_large(entries, entry_bytes_max);
+  const std::uint64_t sum = measure_or_too_large(entries, entry_bytes_max);
+  if (sum == kTooLarge) [[unlikely]] return too_large(entries, entry_bytes_max);
   return sum;
 }
 

@@ -53,7 +53,21 @@ class StoredBatch {
   std::span<const StoredPayload> payloads_;
 };
 
-// Bytes that the entries take in a segment as they are. Errors: kInvalidArgument for one that is larger than `entry_bytes_max` or has too long a key.
+inline constexpr std::size_t kKeyMax = 65'535;            // bytes: its length has 16 bits in a record
+inline constexpr std::uint64_t kTooLarge = UINT64_MAX;
+
+// Bytes that the entries take in a segment as they are; kTooLarge when one is larger than `entry_bytes_max` or has too long a key.
+[[nodiscard]] inline std::uint64_t measure_or_too_large(std::span<const Entry> entries, std::uint32_t entry_bytes_max) noexcept {
+  std::uint64_t sum = 0;
+  bool is_any_too_large = false;
+  for (const Entry& entry : entries) {
+    const std::size_t bytes = entry.key.size() + entry.payload.size();
+    is_any_too_large |= bytes > entry_bytes_max || entry.key.size() > kKeyMax;
+    sum += record_span(bytes);
+  }
+  return is_any_too_large ? kTooLarge : sum;
+}
+// The same, and which one and why. Errors: kInvalidArgument.
 [[nodiscard]] Result<std::uint64_t> measure(std::span<const Entry> entries, std::uint32_t entry_bytes_max);
 // The same of what was compressed.
 [[nodiscard]] std::uint64_t measure(const StoredBatch& batch) noexcept;

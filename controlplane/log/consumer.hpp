@@ -145,6 +145,7 @@ class Consumer {
   [[nodiscard]] Result<void> read_source(Source& source, std::size_t count);
   void deliver(Source& source, const RecordView& record, std::uint32_t delivery);
   void skip(Source& source, const Read& read);
+  [[nodiscard]] bool ack_plainly(const EntryId& id) noexcept;
   [[nodiscard]] Result<void> check_ids(std::span<const EntryId> ids) const;
   [[nodiscard]] Result<void> advance(Source& source, std::uint64_t to, std::uint64_t messages);
   [[nodiscard]] Result<void> set_offset(Source& source, std::uint64_t to);
@@ -155,6 +156,7 @@ class Consumer {
   const std::string root_;
   const ConsumerOptions options_;
   std::vector<std::unique_ptr<Source>> sources_;  // by shard, rising
+  Source* last_{};                                // that something was acknowledged of; null: none, or closed
   Random random_;
   Delivery delivery_;
   std::vector<std::byte> memory_;                 // of the keys and payloads of delivery_

@@ -85,8 +85,6 @@ DurablePoint Coordination::durable() const noexcept {
   }
 }
 
-std::uint64_t Coordination::durable_entry() const noexcept { return ref(page().durable.entry).load(std::memory_order_acquire); }
-
 void Coordination::advance_durable(const DurablePoint& to, std::int64_t timestamp_ns, std::int64_t now_ns) noexcept {
   CoordinationPage& shared = page();
   // Never back: recovery takes it for the time of the last durable entry, and gives none below it.

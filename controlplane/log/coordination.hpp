@@ -75,11 +75,11 @@ class Coordination {
   // Whether it was made by open_or_create(): it knows nothing then.
   [[nodiscard]] bool is_new() const noexcept { return is_new_; }
   [[nodiscard]] bool was_moved_aside() const noexcept { return was_moved_aside_; }
-  [[nodiscard]] CoordinationPage& page() const noexcept { return *reinterpret_cast<CoordinationPage*>(mapping_->bytes().data()); }
+  [[nodiscard]] CoordinationPage& page() const noexcept { return *shared_; }
   // Any thread or process.
   [[nodiscard]] DurablePoint durable() const noexcept;
   // Entries before this one may be read. Acquire: pairs with advance_durable().
-  [[nodiscard]] std::uint64_t durable_entry() const noexcept;
+  [[nodiscard]] std::uint64_t durable_entry() const noexcept { return std::atomic_ref{shared_->durable.entry}.load(std::memory_order_acquire); }
   // Moves the durable point forward; never back.
   void advance_durable(const DurablePoint& to, std::int64_t timestamp_ns, std::int64_t now_ns) noexcept;
   // For recovery alone: sets the point whatever it was.
@@ -95,9 +95,11 @@ class Coordination {
   [[nodiscard]] File& file() const noexcept { return *file_; }
 
  private:
-  Coordination(std::unique_ptr<File> file, std::unique_ptr<Mapping> mapping) : file_{std::move(file)}, mapping_{std::move(mapping)} {}
+  Coordination(std::unique_ptr<File> file, std::unique_ptr<Mapping> mapping)
+      : file_{std::move(file)}, mapping_{std::move(mapping)}, shared_{reinterpret_cast<CoordinationPage*>(mapping_->bytes().data())} {}
   std::unique_ptr<File> file_;
   std::unique_ptr<Mapping> mapping_;
+  CoordinationPage* shared_;
   bool is_new_{};
   bool was_moved_aside_{};
 };

@@ -13,11 +13,6 @@ Result<Reader> Reader::open(FileSystem& files, std::string directory, const Read
   return reader;
 }
 
-std::uint64_t Reader::limit() const noexcept {
-  if (options_.is_uncommitted || !coordination_) return std::numeric_limits<std::uint64_t>::max();
-  return coordination_->durable_entry();
-}
-
 bool Reader::is_durable(std::uint64_t entry) const noexcept { return coordination_ && entry < coordination_->durable_entry(); }
 
 std::uint64_t Reader::first_entry() const noexcept {

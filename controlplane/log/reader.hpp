@@ -76,7 +76,7 @@ class Reader {
   [[nodiscard]] Result<void> return_to(const Bookmark& mark);
   [[nodiscard]] std::uint64_t next_entry() const noexcept { return point_.entry; }  // what next() looks for
   // Numbers below it may be read now. The largest number when there is no coordination page.
-  [[nodiscard]] std::uint64_t limit() const noexcept;
+  [[nodiscard]] std::uint64_t limit() const noexcept { return options_.is_uncommitted || !coordination_ ? UINT64_MAX : coordination_->durable_entry(); }
   [[nodiscard]] bool has_limit() const noexcept { return coordination_.has_value(); }
   [[nodiscard]] std::uint64_t first_entry() const noexcept;  // lowest number there; UINT64_MAX: there is no segment
 

@@ -53,16 +53,16 @@ Result<void> Shard::start() {
   if (!recovered) return tl::unexpected{std::move(recovered.error())};
   report_ = std::move(recovered->report);
   segments_ = std::move(recovered->segments);
-  active_ = std::move(recovered->active);
   tail_ = recovered->tail;
-  if (active_) {
+  if (recovered->active) {
+    set_active(std::move(recovered->active));
     summary_ = segments_.back().summary;
     counted_from_ = recovered->counted_from;
   } else {
     auto created = create_segment();
     if (!created) return tl::unexpected{std::move(created.error())};
     if (auto published = (*created)->publish(files_); !published) return published;
-    active_ = std::move(*created);
+    set_active(std::move(*created));
     tail_.offset = 0;
     summary_ = SegmentSummary{.end_entry = tail_.entry};
     segments_.push_back({.info = active_->info(), .summary = summary_});
@@ -86,6 +86,12 @@ Result<void> Shard::start() {
 
 Shard::~Shard() { static_cast<void>(close()); }  // a destructor has nobody to tell
 
+void Shard::set_active(std::shared_ptr<Segment> segment) {
+  active_ = std::move(segment);
+  data_ = active_->data();
+  base_position_ = active_->header().base_position;
+}
+
 Result<void> Shard::check_open() const {
   if (is_closed_) return fail(ErrorCode::kClosed, directory_ + ": the log is closed");
   if (broken_) return tl::unexpected{copy_of(*broken_)};
@@ -95,76 +101,69 @@ Result<void> Shard::check_open() const {
 Result<Appended> Shard::append(const Entry& entry) { return append(std::span{&entry, 1}); }
 
 Result<Appended> Shard::append(std::span<const Entry> batch) {
-  auto bytes = measure(batch, entry_bytes_max_);
-  if (!bytes) {
+  const std::uint64_t bytes = measure_or_too_large(batch, entry_bytes_max_);
+  if (bytes == kTooLarge) [[unlikely]] {
     const std::lock_guard guard{mutex_};
     statistics_.add(Statistic::kAppendsRefused);
-    return tl::unexpected{std::move(bytes.error())};
+    return tl::unexpected{measure(batch, entry_bytes_max_).error()};
   }
-  if (options_.compression.codec == Codec::kNone) return append_stored(StoredBatch{batch}, *bytes, nullptr);
+  if (options_.compression.codec == Codec::kNone) return append_stored(StoredBatch{batch}, bytes, nullptr);
   Statistics compression;
   const StoredBatch stored = compress_batch(batch, options_.compression, compression);
   return append_stored(stored, measure(stored), &compression);
 }
 
 Result<Appended> Shard::append_stored(const StoredBatch& batch, std::uint64_t bytes, const Statistics* compression) {
-  bool is_sync_due = false;
-  Result<Appended> appended;
+  Appended appended;
   {
     const std::lock_guard guard{mutex_};
-    appended = counted_append_locked(batch, bytes);
     if (compression != nullptr) statistics_.add(*compression);
-    if (!appended) {
+    if (auto put = append_locked(batch, bytes, appended); !put) [[unlikely]] {
       statistics_.add(Statistic::kAppendsRefused);
-      return appended;
+      return tl::unexpected{std::move(put.error())};
     }
-    is_sync_due = is_sync_due_locked();
+    if (batch.size() == 0 || !is_sync_due_locked()) return appended;
   }
-  if (is_sync_due && batch.size() != 0) {
-    const std::uint64_t end = appended->first_entry + appended->count;
-    if (auto durable = make_durable(end); !durable) return tl::unexpected{std::move(durable.error())};
-    appended->is_durable = true;
-  }
+  if (auto durable = make_durable(appended.first_entry + appended.count); !durable) return tl::unexpected{std::move(durable.error())};
+  appended.is_durable = true;
   return appended;
 }
 
-Result<Appended> Shard::counted_append_locked(const StoredBatch& batch, std::uint64_t bytes) {
+Result<void> Shard::append_locked(const StoredBatch& batch, std::uint64_t bytes, Appended& appended) {
   constexpr std::uint64_t kSampleEvery = 256;  // two readings of the clock cost half an append
   const bool is_sample = statistics_[Statistic::kBatches] % kSampleEvery == 0;
   const std::int64_t begin_ns = is_sample ? clock_.monotonic_ns() : 0;
-  auto appended = append_locked(batch, bytes);
-  if (!appended || batch.size() == 0) return appended;
+  appended = {.first_entry = tail_.entry, .count = batch.size(), .end_position = 0, .is_durable = false};
+  const bool is_plain = bytes <= data_.size() - tail_.offset && batch.size() != 0 && is_open();
+  if (auto put = is_plain ? put_run(batch, bytes, true, true) : append_at_border(batch, bytes); !put) [[unlikely]] return put;
+  appended.end_position = base_position_ + tail_.offset;
+  if (batch.size() == 0) return {};
   statistics_.add(Statistic::kBatches);
   statistics_.add(Statistic::kEntries, batch.size());
   statistics_.raise(Statistic::kBatchEntriesMax, batch.size());
-  if (is_sample) {
+  if (is_sample) [[unlikely]] {
     const auto took_ns = static_cast<std::uint64_t>(clock_.monotonic_ns() - begin_ns);
     statistics_.add(Statistic::kAppendSamples);
     statistics_.add(Statistic::kAppendSampleNs, took_ns);
     statistics_.raise(Statistic::kAppendSampleNsMax, took_ns);
   }
-  return appended;
+  return {};
 }
 
-Result<Appended> Shard::append_locked(const StoredBatch& batch, std::uint64_t bytes) {
-  if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
-  Appended appended{.first_entry = tail_.entry, .count = batch.size(), .end_position = 0, .is_durable = false};
-  if (bytes <= std::min<std::uint64_t>(active_->data().size(), options_.segment_bytes)) {
-    if (auto room = make_room(bytes); !room) return tl::unexpected{std::move(room.error())};
-    if (batch.size() != 0)
-      if (auto put = put_run(batch, bytes, true, true); !put) return tl::unexpected{std::move(put.error())};
-  } else if (auto put = put_in_runs(batch); !put) {
-    return tl::unexpected{std::move(put.error())};
-  }
-  appended.end_position = active_->header().base_position + tail_.offset;
-  return appended;
+// All that is not an append to where there is room.
+Result<void> Shard::append_at_border(const StoredBatch& batch, std::uint64_t bytes) {
+  if (auto open = check_open(); !open || batch.size() == 0) return open;
+  if (bytes > std::min<std::uint64_t>(data_.size(), options_.segment_bytes)) return put_in_runs(batch);
+  if (bytes > data_.size() - tail_.offset)
+    if (auto rotated = rotate_locked(); !rotated) return rotated;
+  return put_run(batch, bytes, true, true);
 }
 
 // Fills a segment with each run. An error leaves the runs before it: they are there, with their numbers, without an end of the batch.
 Result<void> Shard::put_in_runs(const StoredBatch& batch) {
   for (std::size_t from = 0; from < batch.size();) {
     std::size_t to = from;
-    std::uint64_t room = active_->data().size() - tail_.offset;
+    std::uint64_t room = data_.size() - tail_.offset;
     for (; to < batch.size(); ++to) {
       const std::uint64_t span = record_span(batch.stored_bytes(to));
       if (span > room) break;
@@ -174,21 +173,16 @@ Result<void> Shard::put_in_runs(const StoredBatch& batch) {
       if (auto rotated = rotate_locked(); !rotated) return rotated;
       continue;
     }
-    const std::uint64_t bytes = active_->data().size() - tail_.offset - room;
+    const std::uint64_t bytes = data_.size() - tail_.offset - room;
     if (auto put = put_run(batch.part(from, to - from), bytes, from == 0, to == batch.size()); !put) return put;
     from = to;
   }
   return {};
 }
 
-Result<void> Shard::make_room(std::uint64_t bytes) {
-  if (bytes <= active_->data().size() - tail_.offset) [[likely]] return {};
-  return rotate_locked();
-}
-
 // Writes records one behind the other, `bytes` with their headers, and shows them all at once: the first one's word is stored last. Precondition: there is room.
 Result<void> Shard::put_run(const StoredBatch& batch, std::uint64_t bytes, bool begins, bool ends) {
-  std::byte* const shown = active_->data().data() + tail_.offset;
+  std::byte* const shown = data_.data() + tail_.offset;
   std::byte* first = shown;
   if (is_written_whole(bytes)) {
     staging_.assign(bytes, std::byte{});
@@ -272,7 +266,7 @@ Result<void> Shard::start_next_segment_locked() {
   if (auto published = (*created)->publish(files_); !published) return published;
   close_active_locked();
   if (!is_synced) unsynced_.push_back(active_);
-  active_ = std::move(*created);
+  set_active(std::move(*created));
   tail_.offset = 0;
   summary_ = SegmentSummary{.end_entry = tail_.entry};
   index_ = SparseIndex{options_.index_interval};

@@ -88,10 +88,11 @@ class Shard final : public Retained {
   [[nodiscard]] Result<void> start();
   [[nodiscard]] Result<void> check_open() const;
   [[nodiscard]] Result<Appended> append_stored(const StoredBatch& batch, std::uint64_t bytes, const Statistics* compression);
-  [[nodiscard]] Result<Appended> counted_append_locked(const StoredBatch& batch, std::uint64_t bytes);
-  [[nodiscard]] Result<Appended> append_locked(const StoredBatch& batch, std::uint64_t bytes);
+  [[nodiscard]] bool is_open() const noexcept { return !is_closed_ && !broken_; }
+  void set_active(std::shared_ptr<Segment> segment);
+  [[nodiscard]] Result<void> append_locked(const StoredBatch& batch, std::uint64_t bytes, Appended& appended);
+  [[nodiscard]] Result<void> append_at_border(const StoredBatch& batch, std::uint64_t bytes);
   [[nodiscard]] Result<void> put_in_runs(const StoredBatch& batch);
-  [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
   [[nodiscard]] Result<void> put_run(const StoredBatch& batch, std::uint64_t bytes, bool begins, bool ends);
   // Pages that are synced at once are written to the file: each store into a mapping of a page that a sync has cleaned is a fault, and one call
   // for many pages costs less. A few pages cost less as faults.
@@ -127,6 +128,8 @@ class Shard final : public Retained {
   mutable std::mutex mutex_;                 // all below, up to the next mutex
   std::vector<KnownSegment> segments_;       // the active one is the last
   std::shared_ptr<Segment> active_;
+  std::span<std::byte> data_;                // of the active one
+  std::uint64_t base_position_{};            // the same
   ScanPoint tail_;                           // in the active one
   SegmentSummary summary_;                   // of the active one, from counted_from_ on
   SparseIndex index_;                        // the same

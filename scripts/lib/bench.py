@@ -308,7 +308,7 @@ def log(context):
     for writers in (1, 2, 4):
         results.append(Result(f"append 64 B, one shard, writers: {writers}", "ns", of(f"append_shared/iterations:200000/real_time/threads:{writers}", "real_time"), 1_000))
     results.append(Result("acknowledge, in batches of 100", "ns", [value / 100 for value in of("acknowledge/batch:100")], 20))
-    results.append(Result("acknowledge, one at a time", "ns", of("acknowledge/batch:1"), None))
+    results.append(Result("acknowledge, one at a time", "ns", of("acknowledge/batch:1"), 20))
     block = 1_000 * 104  # a record is header and payload
     bandwidths = [fio_bandwidth(directory, block, context.seconds) / 1e6 for _ in range(context.repetitions)]
     results.append(Result("append, durable, 1,000 x 64 B (ceiling: fio, same blocks and syncs)", "MB/s",

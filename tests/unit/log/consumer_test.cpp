@@ -131,6 +131,34 @@ TEST_F(ConsumerTest, acknowledges_nothing_of_a_list_with_a_wrong_entry) {
   EXPECT_EQ(consumer->lag(0), 2U);
 }
 
+// The second and every later one goes a shorter way.
+TEST_F(ConsumerTest, acknowledges_one_after_the_other_by_the_same_rules) {
+  make_shard(0);
+  append(0, {"a", "b", "c", "d", "e"});
+  const auto one = join();
+  const auto two = join();
+  static_cast<void>(read(*one));
+  for (const std::uint64_t entry : {0U, 2U, 1U}) ASSERT_TRUE(one->ack(EntryId{0, entry}));
+  EXPECT_EQ(one->lag(0), 2U);
+  EXPECT_EQ(two->lag(0), 2U);
+  EXPECT_EQ(one->counters().acknowledged, 3U);
+  for (const EntryId wrong : {EntryId{0, 5}, EntryId{1, 0}, EntryId{0, UINT64_MAX}}) EXPECT_EQ(one->ack(wrong).error().code, ErrorCode::kInvalidArgument);
+  const EntryId fourth{0, 3};
+  ASSERT_TRUE(one->nack({&fourth, 1}, 0));
+  ASSERT_TRUE(one->ack(EntryId{0, 4}));
+  EXPECT_EQ(one->lag(0), 2U) << "what was nacked holds the offset back";
+  ASSERT_TRUE(one->ack(fourth));
+  EXPECT_EQ(one->lag(0), 0U);
+  ASSERT_TRUE(two->seek_begin());
+  ASSERT_TRUE(one->ack(EntryId{0, 4}));
+  EXPECT_EQ(one->counters().taken_back, 1U);
+  EXPECT_EQ(one->lag(0), 5U) << "set by another one meanwhile";
+  ASSERT_TRUE(one->close());
+  EXPECT_EQ(one->ack(EntryId{0, 0}).error().code, ErrorCode::kClosed);
+  ASSERT_TRUE(GroupTable::open(files, clock, "log/shard-0000")->remove("default"));
+  EXPECT_EQ(two->ack(EntryId{0, 0}).error().code, ErrorCode::kNotFound);
+}
+
 TEST_F(ConsumerTest, acknowledges_ranges_that_it_has_read) {
   make_shard(0);
   append(0, {"a", "b", "c", "d"});
