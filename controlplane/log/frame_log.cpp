@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "controlplane/log/crc32c.hpp"
 #include "controlplane/log/frame_recovery.hpp"
@@ -236,8 +237,8 @@ void FrameLog::publish_tail_locked() noexcept {
   std::atomic_ref{page.tail}.store(data_.base_position + tail_, std::memory_order_release);  // pairs with FrameReader::limit()
 }
 
-// Spec: archive-log 3. Until the new segment has its name the old one stays active, whatever fails. Data is synced by whoever syncs next: here the
-// stream would wait for the disk.
+// Spec: archive-log 3. Until the new segment has its name the old one stays active, whatever fails. Data and names are synced by whoever syncs next, and
+// the catalog is maintain()'s: here the stream would wait for the disk.
 Result<void> FrameLog::start_next_segment(std::unique_lock<std::mutex>& lock) {
   prepared_.wait(lock, [this] { return !is_preparing_; });
   if (!next_) {
@@ -245,7 +246,8 @@ Result<void> FrameLog::start_next_segment(std::unique_lock<std::mutex>& lock) {
     if (!created) return tl::unexpected{std::move(created.error())};
     next_ = std::move(*created);
   }
-  if (auto published = next_->publish(files_); !published) {
+  is_directory_unsynced_ = true;
+  if (auto published = next_->publish_unsynced(files_, next_->header()); !published) {
     next_.reset();
     return published;
   }
@@ -256,7 +258,7 @@ Result<void> FrameLog::start_next_segment(std::unique_lock<std::mutex>& lock) {
   segments_.push_back({.info = active_->info(), .summary = summary_});
   coordination_.set_active_ordinal(active_->header().ordinal);
   coordination_.count_change();
-  save_catalog_locked();
+  is_catalog_old_ = true;
   return closed;
 }
 
@@ -300,6 +302,7 @@ Result<void> FrameLog::make_durable(std::uint64_t position) {
   std::vector<std::shared_ptr<Segment>> segments;
   std::uint64_t until = 0;
   std::int64_t last_ns = 0;
+  bool is_directory_due = false;
   {
     const std::lock_guard guard{mutex_};
     if (broken_) return tl::unexpected{copy_of(*broken_)};
@@ -308,12 +311,14 @@ Result<void> FrameLog::make_durable(std::uint64_t position) {
     until = data_.base_position + tail_;
     last_ns = last_ns_;
     if (tail_ > data_.first) data_.put_sync_point(tail_);
+    is_directory_due = std::exchange(is_directory_unsynced_, false);
     synced_position_ = until;
     last_sync_ns_ = clock_.monotonic_ns();
   }
   std::vector<File*> files;
   for (const auto& segment : segments) files.push_back(&segment->file());
   auto synced = files_.sync_all(files);
+  if (synced && is_directory_due) synced = files_.sync_directory(directory_);
   const std::lock_guard guard{mutex_};
   if (!synced) {
     broken_ = copy_of(synced.error());
@@ -335,6 +340,7 @@ Result<void> FrameLog::maintain() {
   const std::uint64_t end = data_.base_position + tail_;
   if (auto prepared = prepare(lock); !prepared) return prepared;
   lock.unlock();
+  save_old_catalog();
   return is_sync_due ? make_durable(end) : Result<void>{};
 }
 
@@ -368,6 +374,7 @@ Result<void> FrameLog::close() {
   }
   Result<void> synced;
   if (is_synced_on_rotation()) synced = sync();
+  save_old_catalog();
   std::unique_lock lock{mutex_};
   prepared_.wait(lock, [this] { return !is_preparing_; });
   if (next_) static_cast<void>(files_.remove(temporary_path(directory_, next_->header().ordinal)));  // as above
@@ -392,17 +399,26 @@ RetentionShard FrameLog::retention_state(std::span<const PositionRange> pinned) 
 }
 
 Result<std::uint64_t> FrameLog::delete_oldest(std::size_t count) {
-  const std::lock_guard guard{mutex_};
-  if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
-  const auto taken = removals_.take_oldest(segments_, count);
-  if (removals_.is_empty()) return 0;
-  auto removed = removals_.carry_out(files_, directory_, coordination_);
-  save_catalog_locked();
+  Removals::Taken taken;
+  Result<void> removed;
+  {
+    const std::lock_guard upkeep{upkeep_mutex_};
+    {
+      const std::lock_guard guard{mutex_};
+      if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
+      taken = removals_.take_oldest(segments_, count);
+      if (removals_.is_empty()) return 0;
+      is_catalog_old_ = true;
+    }
+    removed = removals_.carry_out(files_, directory_, coordination_);
+  }
+  save_old_catalog();
   if (!removed) return tl::unexpected{std::move(removed.error())};
   return taken.bytes;
 }
 
 Result<void> FrameLog::truncate(std::uint64_t position) {
+  const std::lock_guard upkeep{upkeep_mutex_};
   const std::lock_guard sync_guard{sync_mutex_};
   std::unique_lock lock{mutex_};
   if (auto open = check_open(); !open) return open;
@@ -465,9 +481,22 @@ Result<void> FrameLog::cut(std::uint64_t position) {
   return {};
 }
 
-// A help only.
+// A help only. Two at once would write each other's file: upkeep_mutex_ is held, but for opening.
 void FrameLog::save_catalog_locked() noexcept {
+  is_catalog_old_ = false;
   static_cast<void>(save_catalog(files_, directory_, static_cast<std::uint32_t>(options_.log_id), segments_));
+}
+
+// The same while others append.
+void FrameLog::save_old_catalog() noexcept {
+  const std::lock_guard upkeep{upkeep_mutex_};
+  std::vector<KnownSegment> known;
+  {
+    const std::lock_guard guard{mutex_};
+    if (!std::exchange(is_catalog_old_, false)) return;
+    known = segments_;
+  }
+  static_cast<void>(save_catalog(files_, directory_, static_cast<std::uint32_t>(options_.log_id), known));
 }
 
 std::uint64_t FrameLog::first_position() const {

@@ -100,6 +100,7 @@ class FrameLog {
   void set_active(std::shared_ptr<Segment> segment, std::uint64_t tail);
   void publish_tail_locked() noexcept;
   void save_catalog_locked() noexcept;
+  void save_old_catalog() noexcept;
 
   FileSystem& files_;
   const Clock& clock_;
@@ -110,6 +111,8 @@ class FrameLog {
   RecoveryReport report_;
   std::uint64_t writer_id_{};
 
+  std::mutex upkeep_mutex_;                  // whoever lists or deletes closed segments; taken before the others
+  Removals removals_;                        // with it
   std::mutex sync_mutex_;                    // one flush at a time; taken before mutex_
   std::condition_variable prepared_;         // with mutex_: is_preparing_ ended
   mutable std::mutex mutex_;                 // all below
@@ -127,7 +130,8 @@ class FrameLog {
   std::uint64_t synced_position_{};          // tail when the last sync was begun
   std::int64_t last_sync_ns_{};              // monotonic, of that
   std::uint64_t prepared_to_{};              // offset in the active one
-  Removals removals_;
+  bool is_directory_unsynced_{};             // there are names in it that no sync has covered
+  bool is_catalog_old_{};
   bool is_closed_{};
   std::optional<Error> broken_;
 };

@@ -52,6 +52,8 @@ class FrameReader {
   [[nodiscard]] Result<void> list_if_changed();
   [[nodiscard]] Result<void> enter(std::uint64_t position);
   [[nodiscard]] Result<void> check_pages(std::uint64_t from, std::uint64_t to);
+  void fetch_page(std::uint64_t index) const noexcept;
+  [[nodiscard]] bool is_unwritten(std::uint64_t offset) const noexcept;
   [[nodiscard]] tl::unexpected<Error> damaged(std::uint64_t offset, const char* what) const;
 
   FileSystem* files_;

@@ -37,10 +37,7 @@ class Recovery {
     auto content = read_file(files_, damaged.path, kDataOffset + kSegmentBytesMax);
     if (!content) return tl::unexpected{std::move(content.error())};
     const bool is_newest = listing.segments.empty() || listing.segments.back().ordinal() < damaged.ordinal;
-    if (is_newest && end_of_content(*content, std::min<std::uint64_t>(kDataOffset, content->size()), content->size()) <= kDataOffset) {
-      if (auto removed = files_.remove(damaged.path); !removed) return tl::unexpected{std::move(removed.error())};
-      return std::nullopt;
-    }
+    if (is_newest && end_of_content(*content, std::min<std::uint64_t>(kDataOffset, content->size()), content->size()) <= kDataOffset) return forget(damaged);
     if (const auto header = decode_header(std::span{*content}.first(std::min<std::size_t>(content->size(), kPageBytes)), damaged.path)) {
       if (header->ordinal != damaged.ordinal) return set_aside(damaged);  // a copy of another segment
       return lengthen(damaged, *header);
@@ -57,12 +54,22 @@ class Recovery {
     if (before != nullptr) header.base_position = before->end_position();
     else if (after != nullptr) header.base_position = after->header.base_position >= segment_bytes ? after->header.base_position - segment_bytes : 0;
     const ParsedRecord first = parse_record(std::span{*content}.subspan(kDataOffset), 0);
-    if (!first.is_valid()) return set_aside(damaged);
+    if (!first.is_valid()) return is_unused(header, *content) ? forget(damaged) : set_aside(damaged);
     header.base_entry = first.header.entry;
     if (before != nullptr && header.base_entry < before->header.base_entry) return set_aside(damaged);
     header.base_timestamp_ns = std::min(first.header.timestamp_ns, header.created_ns);
     header.log_id = coordination_.page().shard;
     return write_header(damaged.path, header, *content);
+  }
+
+  // Whether the power went before anything of a segment was synced that had just been taken into use: what is left of its records was never durable.
+  [[nodiscard]] bool is_unused(const SegmentHeader& header, std::span<const std::byte> content) const noexcept {
+    return is_made_ahead(content.first(kPageBytes)) && !coordination_.is_new() && header.base_position >= coordination_.durable().position;
+  }
+
+  Result<std::optional<SegmentInfo>> forget(const SegmentListing::Damaged& damaged) {
+    if (auto removed = files_.remove(damaged.path); !removed) return tl::unexpected{std::move(removed.error())};
+    return std::nullopt;
   }
 
   // A file that was cut off: what is left of it is read, what is missing counts as damage.

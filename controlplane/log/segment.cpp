@@ -1,6 +1,7 @@
 #include "controlplane/log/segment.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 namespace thalweg::log {
 namespace {
@@ -94,6 +95,37 @@ Result<void> Segment::publish(FileSystem& files) {
   if (!synced) static_cast<void>(files.remove(info_.path));  // nothing is in it yet
   is_published_ = synced.has_value();
   return synced;
+}
+
+Result<void> Segment::publish_unsynced(FileSystem& files, const SegmentHeader& header) {
+  const std::string temporary = info_.path + std::string{kTemporarySuffix};
+  auto done = file_->write_at(encode(header), 0);
+  if (done) done = files.rename(temporary, info_.path);
+  if (!done) {
+    static_cast<void>(files.remove(temporary));  // as in create()
+    return done;
+  }
+  info_.header = header;
+  is_published_ = true;
+  return {};
+}
+
+Result<std::shared_ptr<Segment>> Segment::open_temporary(FileSystem& files, const std::string& directory, const SegmentHeader& header) {
+  const std::string temporary = temporary_path(directory, header.ordinal);
+  auto file = files.open(temporary, OpenMode::kWrite);
+  if (!file) return tl::unexpected{std::move(file.error())};
+  Page page{};
+  const auto read = (*file)->read_at(page, 0);
+  if (!read) return tl::unexpected{read.error()};
+  if (!is_made_ahead(page) && !decode_header(page, temporary)) return fail(ErrorCode::kIo, temporary + ": half made");
+  SegmentHeader found;
+  std::memcpy(&found, page.data(), sizeof found);
+  if (found.ordinal != header.ordinal || found.segment_bytes != header.segment_bytes || found.kind != header.kind) return fail(ErrorCode::kIo, temporary + ": made for something else");
+  auto mapping = (*file)->map(file_bytes(header));
+  if (!mapping) return tl::unexpected{std::move(mapping.error())};
+  std::shared_ptr<Segment> segment{new Segment{SegmentInfo{directory + "/" + segment_name(header.ordinal), found, std::nullopt}, std::move(*file), std::move(*mapping)}};
+  segment->is_published_ = false;
+  return segment;
 }
 
 Result<std::uint64_t> Segment::content_end(std::uint64_t from) {

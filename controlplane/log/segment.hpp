@@ -48,11 +48,17 @@ class Segment {
   // Makes a segment under a temporary name: allocated, header written and synced. Nothing refers to it before publish(). Errors: kNoSpace, kIo;
   // what was made is removed then.
   [[nodiscard]] static Result<std::shared_ptr<Segment>> create(FileSystem& files, const std::string& directory, const SegmentHeader& header);
-  // Another header than it was created with, written and synced. Precondition: not published, of the same size. Errors: kIo.
-  [[nodiscard]] Result<void> set_header(const SegmentHeader& header);
+  // One that create() made before, in any process, still without its name; not used by anybody. Errors: kNotFound; kIo when it is only half made or not
+  // what `header` asks for (number, size).
+  [[nodiscard]] static Result<std::shared_ptr<Segment>> open_temporary(FileSystem& files, const std::string& directory, const SegmentHeader& header);
   [[nodiscard]] bool is_published() const noexcept { return is_published_; }
   // Gives a created one its name, and makes the name durable. On an error the temporary file is removed.
   [[nodiscard]] Result<void> publish(FileSystem& files);
+  // The same with another header than it was created with, and nothing synced: no more than two short system calls. Until the file and its directory were
+  // synced it may have no name after a power failure, or the header it was created with. Precondition: not published, of the same size.
+  [[nodiscard]] Result<void> publish_unsynced(FileSystem& files, const SegmentHeader& header);
+  // Writes and syncs a header. Errors: kIo.
+  [[nodiscard]] Result<void> set_header(const SegmentHeader& header);
 
   [[nodiscard]] const SegmentInfo& info() const noexcept { return info_; }
   [[nodiscard]] const SegmentHeader& header() const noexcept { return info_.header; }

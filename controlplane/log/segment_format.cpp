@@ -91,6 +91,11 @@ Result<SegmentHeader> decode_header(std::span<const std::byte> page, std::string
   return *header;
 }
 
+bool is_made_ahead(std::span<const std::byte> page) noexcept {
+  const auto header = decode_page<SegmentHeader>(page);
+  return header && header->magic == kSegmentMagic && header->version != 0 && header->base_entry == kBaseNotKnown;
+}
+
 std::optional<SegmentSeal> decode_seal(std::span<const std::byte> page, std::uint64_t ordinal) noexcept {
   const auto seal = decode_page<SegmentSeal>(page);
   if (!seal || seal->magic != kSealMagic || seal->ordinal != ordinal || seal->summary.end_entry > INT64_MAX) return std::nullopt;

@@ -24,7 +24,7 @@ inline constexpr std::uint64_t kSegmentBytesMax = 1U << 30;
 
 enum class SegmentKind : std::uint32_t { kRecords = 0, kFrames = 1 };
 
-// First page of a segment, written and synced before the file gets its name; never changed. All bytes that are no field are zero.
+// First page of a segment, written before the file gets its name; never changed afterwards. All bytes that are no field are zero.
 struct SegmentHeader {
   std::uint64_t magic{};           // kSegmentMagic
   std::uint32_t version{};
@@ -92,6 +92,10 @@ using Page = std::array<std::byte, kPageBytes>;
 [[nodiscard]] Page encode(SegmentSeal seal) noexcept;
 // Errors: kVersion when a newer version wrote it, kIo when it is damaged; the text says which field. `name` is for the text.
 [[nodiscard]] Result<SegmentHeader> decode_header(std::span<const std::byte> page, std::string_view name);
+// The base entry in the header of a segment that was made ahead: nothing is known of its entries yet. decode_header() refuses it.
+inline constexpr std::uint64_t kBaseNotKnown = UINT64_MAX;
+// Whether it is one, undamaged: its file was allocated, and nothing of it was ever synced after it was taken into use.
+[[nodiscard]] bool is_made_ahead(std::span<const std::byte> page) noexcept;
 // nullopt: there is none, or it is damaged; then the data is read.
 [[nodiscard]] std::optional<SegmentSeal> decode_seal(std::span<const std::byte> page, std::uint64_t ordinal) noexcept;
 

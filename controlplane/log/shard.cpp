@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "controlplane/log/record_put.hpp"
 #include "controlplane/log/reservation.hpp"
@@ -20,6 +21,7 @@ Error copy_of(const Error& error) { return Error{error.code, error.message, erro
 // What one flush covers, taken together under the mutex.
 struct Shard::SyncWork {
   std::vector<std::shared_ptr<Segment>> segments;
+  bool is_directory_due{};  // some of them have names that are not durable
   DurablePoint until;
   std::int64_t timestamp_ns{};
 };
@@ -59,7 +61,10 @@ Result<void> Shard::start() {
     summary_ = segments_.back().summary;
     counted_from_ = recovered->counted_from;
   } else {
-    auto created = create_segment();
+    SegmentHeader header = next_header();
+    header.base_entry = tail_.entry;
+    header.base_timestamp_ns = tail_.timestamp_ns;
+    auto created = Segment::create(files_, directory_, header);
     if (!created) return tl::unexpected{std::move(created.error())};
     if (auto published = (*created)->publish(files_); !published) return published;
     set_active(std::move(*created));
@@ -80,7 +85,7 @@ Result<void> Shard::start() {
   statistics_page_ = std::move(*page);
   count_recovery();
   remember_damage();
-  save_catalog_locked();
+  save_catalog();
   return {};
 }
 
@@ -115,28 +120,33 @@ Result<Appended> Shard::append(std::span<const Entry> batch) {
 
 Result<Appended> Shard::append_stored(const StoredBatch& batch, std::uint64_t bytes, const Statistics* compression) {
   Appended appended;
+  bool is_sync_due = false;
+  bool is_put_away_due = false;
   {
-    const std::lock_guard guard{mutex_};
+    std::unique_lock lock{mutex_};
     if (compression != nullptr) statistics_.add(*compression);
-    if (auto put = append_locked(batch, bytes, appended); !put) [[unlikely]] {
+    if (auto put = append_locked(lock, batch, bytes, appended); !put) [[unlikely]] {
       statistics_.add(Statistic::kAppendsRefused);
       return tl::unexpected{std::move(put.error())};
     }
-    if (batch.size() == 0 || !is_sync_due_locked()) return appended;
+    is_sync_due = batch.size() != 0 && is_sync_due_locked();
+    is_put_away_due = std::exchange(is_put_away_due_, false);
   }
+  if (is_put_away_due) [[unlikely]]
+    if (auto done = put_away(); !done) return tl::unexpected{std::move(done.error())};
+  if (!is_sync_due) return appended;
   if (auto durable = make_durable(appended.first_entry + appended.count); !durable) return tl::unexpected{std::move(durable.error())};
   appended.is_durable = true;
   return appended;
 }
 
-Result<void> Shard::append_locked(const StoredBatch& batch, std::uint64_t bytes, Appended& appended) {
+Result<void> Shard::append_locked(std::unique_lock<std::mutex>& lock, const StoredBatch& batch, std::uint64_t bytes, Appended& appended) {
   constexpr std::uint64_t kSampleEvery = 256;  // two readings of the clock cost half an append
   const bool is_sample = statistics_[Statistic::kBatches] % kSampleEvery == 0;
   const std::int64_t begin_ns = is_sample ? clock_.monotonic_ns() : 0;
-  appended = {.first_entry = tail_.entry, .count = batch.size(), .end_position = 0, .is_durable = false};
   const bool is_plain = bytes <= data_.size() - tail_.offset && batch.size() != 0 && is_open();
-  if (auto put = is_plain ? put_run(batch, bytes, true, true) : append_at_border(batch, bytes); !put) [[unlikely]] return put;
-  appended.end_position = base_position_ + tail_.offset;
+  if (auto put = is_plain ? put_run(batch, bytes, true, true) : append_at_border(lock, batch, bytes); !put) [[unlikely]] return put;
+  appended = {.first_entry = tail_.entry - batch.size(), .count = batch.size(), .end_position = base_position_ + tail_.offset, .is_durable = false};
   if (batch.size() == 0) return {};
   statistics_.add(Statistic::kBatches);
   statistics_.add(Statistic::kEntries, batch.size());
@@ -151,16 +161,21 @@ Result<void> Shard::append_locked(const StoredBatch& batch, std::uint64_t bytes,
 }
 
 // All that is not an append to where there is room.
-Result<void> Shard::append_at_border(const StoredBatch& batch, std::uint64_t bytes) {
+Result<void> Shard::append_at_border(std::unique_lock<std::mutex>& lock, const StoredBatch& batch, std::uint64_t bytes) {
   if (auto open = check_open(); !open || batch.size() == 0) return open;
-  if (bytes > std::min<std::uint64_t>(data_.size(), options_.segment_bytes)) return put_in_runs(batch);
-  if (bytes > data_.size() - tail_.offset)
-    if (auto rotated = rotate_locked(); !rotated) return rotated;
+  if (bytes > std::min<std::uint64_t>(data_.size(), options_.segment_bytes)) return put_in_runs(lock, batch);
+  while (bytes > data_.size() - tail_.offset) {  // others may fill the next one before this thread has the lock again
+    if (auto rotated = rotate_locked(lock); !rotated) return rotated;
+    if (auto open = check_open(); !open) return open;
+  }
   return put_run(batch, bytes, true, true);
 }
 
-// Fills a segment with each run. An error leaves the runs before it: they are there, with their numbers, without an end of the batch.
-Result<void> Shard::put_in_runs(const StoredBatch& batch) {
+// Fills a segment with each run. An error leaves the runs before it: they are there, with their numbers, without an end of the batch. Nobody may come
+// in between, so the segments that are needed are made with the lock held.
+Result<void> Shard::put_in_runs(std::unique_lock<std::mutex>& lock, const StoredBatch& batch) {
+  prepared_.wait(lock, [this] { return !is_preparing_; });
+  if (auto open = check_open(); !open) return open;
   for (std::size_t from = 0; from < batch.size();) {
     std::size_t to = from;
     std::uint64_t room = data_.size() - tail_.offset;
@@ -170,7 +185,7 @@ Result<void> Shard::put_in_runs(const StoredBatch& batch) {
       room -= span;
     }
     if (to == from) {
-      if (auto rotated = rotate_locked(); !rotated) return rotated;
+      if (auto rotated = rotate_holding_locked(); !rotated) return rotated;
       continue;
     }
     const std::uint64_t bytes = data_.size() - tail_.offset - room;
@@ -224,102 +239,6 @@ Result<void> Shard::put_run(const StoredBatch& batch, std::uint64_t bytes, bool 
   return {};
 }
 
-Result<std::shared_ptr<Segment>> Shard::create_segment() {
-  const SegmentInfo* const last = segments_.empty() ? nullptr : &segments_.back().info;
-  SegmentHeader header{.segment_bytes = options_.segment_bytes, .base_entry = tail_.entry, .created_ns = clock_.epoch_ns(), .writer_id = writer_id_};
-  header.kind = SegmentKind::kRecords;
-  header.ordinal = last == nullptr ? 0 : last->ordinal() + 1;
-  header.base_position = last == nullptr ? 0 : last->end_position();
-  header.base_timestamp_ns = tail_.timestamp_ns;
-  header.log_id = options_.shard;
-  return Segment::create(files_, directory_, header);
-}
-
-Result<void> Shard::rotate() {
-  const std::lock_guard guard{mutex_};
-  if (auto open = check_open(); !open) return open;
-  if (tail_.offset == 0) return {};
-  return rotate_locked();
-}
-
-Result<void> Shard::rotate_locked() {
-  auto rotated = start_next_segment_locked();
-  statistics_.add(rotated ? Statistic::kRotations : Statistic::kRotationsFailed);
-  publish_statistics_locked();
-  return rotated;
-}
-
-// Spec: archive-log 3. Until the new segment has its name the old one stays active, whatever fails.
-Result<void> Shard::start_next_segment_locked() {
-  if (options_.segments_max != 0 && segments_.size() >= options_.segments_max)
-    return fail(ErrorCode::kNoSpace, directory_ + ": " + std::to_string(segments_.size()) + " segments are there, no more are allowed", "raise segments_max, or let retention delete some");
-  auto created = create_segment();
-  if (!created) return tl::unexpected{std::move(created.error())};
-  const bool is_synced = is_synced_on_rotation();
-  if (is_synced) {
-    if (auto synced = active_->file().sync(); !synced) {
-      statistics_.add(Statistic::kSyncErrors);
-      broken_ = copy_of(synced.error());
-      return synced;
-    }
-  }
-  if (auto published = (*created)->publish(files_); !published) return published;
-  close_active_locked();
-  if (!is_synced) unsynced_.push_back(active_);
-  set_active(std::move(*created));
-  tail_.offset = 0;
-  summary_ = SegmentSummary{.end_entry = tail_.entry};
-  index_ = SparseIndex{options_.index_interval};
-  counted_from_ = 0;
-  prepared_to_ = 0;
-  segments_.push_back({.info = active_->info(), .summary = summary_});
-  coordination_.set_active_ordinal(active_->header().ordinal);
-  coordination_.count_change();
-  if (is_synced) {
-    coordination_.advance_durable({tail_.entry, active_->header().base_position}, tail_.timestamp_ns, clock_.epoch_ns());
-    wake_ups_.notify();
-  }
-  statistics_.add(Statistic::kSegmentsCreated);
-  save_catalog_locked();
-  return sync_unsynced_beyond_limit();
-}
-
-// By policies that never sync closed segments stay open until somebody does: each has a file and its mapping.
-Result<void> Shard::sync_unsynced_beyond_limit() {
-  constexpr std::size_t kUnsyncedMax = 16;
-  if (unsynced_.size() <= kUnsyncedMax) return {};
-  auto synced = unsynced_.front()->file().sync();
-  if (!synced) {
-    statistics_.add(Statistic::kSyncErrors);
-    broken_ = copy_of(synced.error());
-    return synced;
-  }
-  unsynced_.erase(unsynced_.begin());
-  return {};
-}
-
-// A pad to the end of the data, and the seal: for those who do not want to read everything, so no reason to stop when it cannot be written. The
-// segment was synced before if the policy wants it.
-void Shard::close_active_locked() {
-  const std::uint64_t left = active_->data().size() - tail_.offset;
-  if (left >= kRecordHeaderBytes) {
-    std::byte* const at = active_->data().data() + tail_.offset;
-    publish_record(at, put_pad(at, static_cast<std::uint32_t>(left), tail_.entry, 0, tail_.timestamp_ns));
-  }
-  if (counted_from_ != 0) {  // recovery began in the middle: the rest is counted now
-    const ScanPoint start{0, active_->header().base_entry, active_->header().base_timestamp_ns};
-    const std::uint64_t end = tail_.offset;
-    summary_ = scan_segment(active_->data(), start, end).summary;
-    index_ = SparseIndex::build(active_->data(), start, end, options_.index_interval);
-  }
-  segments_.back().summary = summary_;
-  segments_.back().is_closed = true;
-  if (!active_->seal(summary_, is_synced_on_rotation(), clock_.epoch_ns())) statistics_.add(Statistic::kSealErrors);
-  segments_.back().info = active_->info();
-  const bool is_saved = save_index(files_, directory_, active_->header().ordinal, index_).has_value();  // a help only: without it readers read more
-  statistics_.add(is_saved ? Statistic::kIndexSaves : Statistic::kIndexErrors);
-}
-
 bool Shard::is_sync_due_locked() const noexcept {
   switch (options_.sync) {
     case SyncPolicy::kNone:
@@ -351,7 +270,8 @@ Shard::SyncWork Shard::take_sync_work() {
   SyncWork work;
   work.segments = unsynced_;
   work.segments.push_back(active_);
-  work.until = {tail_.entry, active_->header().base_position + tail_.offset};
+  work.is_directory_due = std::exchange(is_directory_unsynced_, false);
+  work.until = {tail_.entry, base_position_ + tail_.offset};
   work.timestamp_ns = tail_.timestamp_ns;
   appended_bytes_ = 0;
   synced_entry_ = tail_.entry;
@@ -370,6 +290,7 @@ Result<void> Shard::sync_once() {
   for (const auto& segment : work.segments) files.push_back(&segment->file());
   const std::int64_t begin_ns = clock_.monotonic_ns();
   auto synced = files_.sync_all(files);
+  if (synced && work.is_directory_due) synced = files_.sync_directory(directory_);
   const std::lock_guard guard{mutex_};
   const auto took_ns = static_cast<std::uint64_t>(clock_.monotonic_ns() - begin_ns);
   statistics_.add(Statistic::kSyncs);
@@ -393,11 +314,16 @@ Result<void> Shard::close() {
   }
   Result<void> synced;
   if (is_synced_on_rotation()) synced = sync();
-  const std::lock_guard guard{mutex_};
+  auto done = put_away();
+  if (!synced) done = std::move(synced);
+  std::unique_lock lock{mutex_};
+  prepared_.wait(lock, [this] { return !is_preparing_; });
+  if (next_) static_cast<void>(files_.remove(temporary_path(directory_, next_->header().ordinal)));  // what stays goes at the next open
+  next_.reset();
   publish_statistics_locked();
   is_closed_ = true;
   lock_.reset();
-  return synced;
+  return done;
 }
 
 std::uint64_t Shard::next_entry() const {

@@ -1,4 +1,5 @@
 #pragma once
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -55,8 +56,9 @@ class Shard final : public Retained {
   [[nodiscard]] Result<void> sync();
   // Closes the active segment and starts a new one; an empty active segment stays. Errors: as append().
   [[nodiscard]] Result<void> rotate();
-  // What has to happen without an append: periodic sync, closing of old segments, making pages ready. Call it every few ms to 100 ms; it does
-  // nothing when nothing is due. May be on a thread of its own. Errors: as sync() and rotate().
+  // What has to happen without an append: periodic sync, closing of old segments, making the next segment and pages ready, and putting full segments
+  // away. Call it every few ms to 100 ms; it does nothing when nothing is due. On a thread of its own no append waits for the disk; without it the
+  // append that fills a segment does that work, and the others wait while the next one is made. Errors: as sync() and rotate().
   [[nodiscard]] Result<void> maintain();
   using EntryRange = log::EntryRange;
   // Retention; see Retained. Errors: also kClosed.
@@ -84,15 +86,22 @@ class Shard final : public Retained {
 
  private:
   struct SyncWork;
+  struct FullSegment {
+    std::shared_ptr<Segment> segment;
+    SegmentSummary summary;         // from counted_from on
+    SparseIndex index;              // the same
+    std::uint64_t counted_from{};
+    std::int64_t closed_ns{};
+  };
   Shard(FileSystem& files, const Clock& clock, std::string directory, const ShardOptions& options, std::unique_ptr<File> lock, Coordination coordination);
   [[nodiscard]] Result<void> start();
   [[nodiscard]] Result<void> check_open() const;
   [[nodiscard]] Result<Appended> append_stored(const StoredBatch& batch, std::uint64_t bytes, const Statistics* compression);
   [[nodiscard]] bool is_open() const noexcept { return !is_closed_ && !broken_; }
   void set_active(std::shared_ptr<Segment> segment);
-  [[nodiscard]] Result<void> append_locked(const StoredBatch& batch, std::uint64_t bytes, Appended& appended);
-  [[nodiscard]] Result<void> append_at_border(const StoredBatch& batch, std::uint64_t bytes);
-  [[nodiscard]] Result<void> put_in_runs(const StoredBatch& batch);
+  [[nodiscard]] Result<void> append_locked(std::unique_lock<std::mutex>& lock, const StoredBatch& batch, std::uint64_t bytes, Appended& appended);
+  [[nodiscard]] Result<void> append_at_border(std::unique_lock<std::mutex>& lock, const StoredBatch& batch, std::uint64_t bytes);
+  [[nodiscard]] Result<void> put_in_runs(std::unique_lock<std::mutex>& lock, const StoredBatch& batch);
   [[nodiscard]] Result<void> put_run(const StoredBatch& batch, std::uint64_t bytes, bool begins, bool ends);
   // Pages that are synced at once are written to the file: each store into a mapping of a page that a sync has cleaned is a fault, and one call
   // for many pages costs less. A few pages cost less as faults.
@@ -100,15 +109,24 @@ class Shard final : public Retained {
     constexpr std::uint64_t kWrittenWholeMin = 16U << 10;
     return options_.sync == SyncPolicy::kEveryBatch && bytes >= kWrittenWholeMin;
   }
-  [[nodiscard]] Result<void> rotate_locked();
-  [[nodiscard]] Result<void> start_next_segment_locked();
-  [[nodiscard]] Result<std::shared_ptr<Segment>> create_segment();
+  // Not where each batch is synced: pages made ready are zeros to be written, and the next sync would write them.
+  [[nodiscard]] bool is_prepared() const noexcept { return options_.sync != SyncPolicy::kEveryBatch; }
+  [[nodiscard]] SegmentHeader next_header() const;
+  [[nodiscard]] Result<void> rotate_locked(std::unique_lock<std::mutex>& lock);
+  [[nodiscard]] Result<void> rotate_holding_locked();
+  [[nodiscard]] Result<void> check_segment_count() const;
+  [[nodiscard]] Result<void> prepare_next(std::unique_lock<std::mutex>& lock, std::uint64_t ready_bytes);
+  [[nodiscard]] Result<void> begin_next_locked();
   void close_active_locked();
+  [[nodiscard]] Result<void> put_away();
+  void finish(FullSegment& full);
   [[nodiscard]] Result<void> sync_unsynced_beyond_limit();
+  [[nodiscard]] Result<void> sync_alone(Segment& segment);
+  [[nodiscard]] Result<void> keep_beginning(std::size_t deleted);
   [[nodiscard]] bool is_synced_on_rotation() const noexcept { return options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit; }
   void count_recovery() noexcept;
   void remember_damage();
-  void save_catalog_locked() noexcept;
+  void save_catalog() noexcept;
   void publish_statistics_locked() noexcept;
   [[nodiscard]] bool is_sync_due_locked() const noexcept;
   [[nodiscard]] Result<void> make_durable(std::uint64_t entry);
@@ -125,6 +143,10 @@ class Shard final : public Retained {
   std::uint32_t entry_bytes_max_{};
   std::uint64_t writer_id_{};
 
+  mutable std::mutex upkeep_mutex_;          // whoever seals, lists or deletes closed segments; taken before mutex_
+  Removals removals_;                        // with it
+
+  std::condition_variable prepared_;         // with mutex_: is_preparing_ ended
   mutable std::mutex mutex_;                 // all below, up to the next mutex
   std::vector<KnownSegment> segments_;       // the active one is the last
   std::shared_ptr<Segment> active_;
@@ -140,7 +162,12 @@ class Shard final : public Retained {
   std::uint64_t synced_entry_{};             // tail's number when the last sync was begun
   std::int64_t last_sync_ns_{};              // monotonic, of that
   std::uint64_t prepared_to_{};              // offset in the active one up to which pages are ready
-  Removals removals_;
+  std::shared_ptr<Segment> next_;            // made ahead, without a name yet
+  std::uint64_t next_prepared_to_{};         // offset in it, as prepared_to_
+  bool is_preparing_{};                      // it is being made
+  std::vector<FullSegment> full_;            // closed, and not put away yet
+  bool is_put_away_due_{};                   // by who appends: maintain() is not on time
+  bool is_directory_unsynced_{};             // there are names in it that no sync has covered
   Statistics statistics_;
   std::optional<StatisticsPage> statistics_page_;
   bool is_closed_{};

@@ -11,24 +11,28 @@ Result<void> Shard::maintain() {
   std::uint64_t prepare_from = 0;
   std::uint64_t prepare_bytes = 0;
   {
-    const std::lock_guard guard{mutex_};
+    std::unique_lock lock{mutex_};
     if (auto open = check_open(); !open) return open;
     const bool is_old = options_.segment_age_max_ns != 0 && clock_.epoch_ns() - active_->header().created_ns >= options_.segment_age_max_ns;
     if (is_old && tail_.offset != 0)
-      if (auto rotated = rotate_locked(); !rotated) return rotated;
+      if (auto rotated = rotate_locked(lock); !rotated) return rotated;
+    const bool is_next_due = !next_ && !is_preparing_ && tail_.offset > data_.size() / 2 && check_segment_count();
+    if (is_next_due)  // a full disk is the appender's to report, when it needs the segment
+      if (auto prepared = prepare_next(lock, is_prepared() ? std::min(options_.prepare_bytes, options_.segment_bytes) : 0); !prepared && prepared.error().code != ErrorCode::kNoSpace) return prepared;
+    is_put_away_due_ = false;
     is_sync_due = options_.sync == SyncPolicy::kPeriodic && is_sync_due_locked();
     end = tail_.entry;
     active = active_;
     publish_statistics_locked();
     prepare_from = std::max(prepared_to_, tail_.offset);
-    const std::uint64_t prepare_to = std::min<std::uint64_t>(tail_.offset + options_.prepare_bytes, active_->data().size());
-    // Not where each batch is synced: pages made ready are zeros to be written, and the next sync would write them.
-    if (prepare_to > prepare_from && options_.sync != SyncPolicy::kEveryBatch) {
+    const std::uint64_t prepare_to = std::min<std::uint64_t>(tail_.offset + options_.prepare_bytes, data_.size());
+    if (prepare_to > prepare_from && is_prepared()) {
       prepare_bytes = prepare_to - prepare_from;
       prepared_to_ = prepare_to;
     }
   }
   if (prepare_bytes != 0) active->mapping().populate(kDataOffset + prepare_from, prepare_bytes);
+  if (auto done = put_away(); !done) return done;
   if (is_sync_due) return make_durable(end);
   return {};
 }
@@ -48,28 +52,45 @@ Result<RetentionShard> Shard::retention_state(std::optional<std::uint64_t> lowes
   return state;
 }
 
-// Spec: archive-log 7, Order.
+// Spec: archive-log 7, Order. Nobody who appends waits for the files.
 Result<std::uint64_t> Shard::delete_oldest(std::size_t count) {
-  const std::lock_guard guard{mutex_};
-  if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
-  const auto taken = removals_.take_oldest(segments_, count);
-  statistics_.add(Statistic::kSegmentsDeleted, taken.count);
+  const std::lock_guard upkeep{upkeep_mutex_};
+  if (auto kept = keep_beginning(count); !kept) return tl::unexpected{std::move(kept.error())};
+  Removals::Taken taken;
+  {
+    const std::lock_guard guard{mutex_};
+    if (auto open = check_open(); !open) return tl::unexpected{std::move(open.error())};
+    taken = removals_.take_oldest(segments_, count);
+    statistics_.add(Statistic::kSegmentsDeleted, taken.count);
+  }
   if (removals_.is_empty()) return 0;
   auto removed = removals_.carry_out(files_, directory_, coordination_);
-  save_catalog_locked();
+  save_catalog();
   if (!removed) return tl::unexpected{std::move(removed.error())};
   return taken.bytes;
+}
+
+// What will be the oldest segment says where the numbers go on, should the power fail: its header and its name have to be durable by then.
+Result<void> Shard::keep_beginning(std::size_t deleted) {
+  std::shared_ptr<Segment> oldest;
+  {
+    const std::lock_guard guard{mutex_};
+    if (deleted == 0 || !is_directory_unsynced_) return {};
+    const std::uint64_t ordinal = segments_[std::min(deleted, segments_.size() - 1)].info.ordinal();
+    const auto is_it = [ordinal](const std::shared_ptr<Segment>& segment) { return segment->header().ordinal == ordinal; };
+    const auto found = std::find_if(unsynced_.begin(), unsynced_.end(), is_it);
+    if (is_it(active_)) oldest = active_;
+    else if (found != unsynced_.end()) oldest = *found;
+  }
+  if (oldest)
+    if (auto synced = sync_alone(*oldest); !synced) return synced;
+  return files_.sync_directory(directory_);
 }
 
 void Shard::count_retention(const RetentionRun& run) {
   const std::lock_guard guard{mutex_};
   add_retention(statistics_, run, clock_.epoch_ns());
   publish_statistics_locked();
-}
-
-void Shard::save_catalog_locked() noexcept {
-  const bool is_saved = save_catalog(files_, directory_, options_.shard, segments_).has_value();
-  statistics_.add(is_saved ? Statistic::kCatalogSaves : Statistic::kCatalogErrors);
 }
 
 // Recovery reads no closed segment again: what an earlier one found in it is known from the catalog alone.
@@ -103,6 +124,7 @@ Statistics Shard::statistics() const {
 
 Health Shard::health() const {
   const auto space = files_.space(directory_);
+  const std::lock_guard upkeep{upkeep_mutex_};
   const std::lock_guard guard{mutex_};
   Health health{.status = HealthStatus::kGood, .problems = {}, .segments = segments_.size(), .file_bytes = 0, .free_bytes = space ? space->free_bytes : 0,
                 .first_entry = segments_.front().info.header.base_entry, .next_entry = tail_.entry, .durable_entry = coordination_.durable_entry()};

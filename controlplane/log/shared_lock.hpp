@@ -16,7 +16,8 @@ inline constexpr std::uint64_t kRotationLock = kWriterSlots;      // who rotates
 inline constexpr std::uint64_t kOpeningLock = kWriterSlots + 1;   // who opens
 inline constexpr std::uint64_t kRetentionLock = kWriterSlots + 2; // who deletes
 inline constexpr std::uint64_t kSealLock = kWriterSlots + 3;      // who seals
-inline constexpr std::int64_t kLockPatience_ns = 10 * kSecond_ns; // a rotation syncs a whole segment; beyond that somebody hangs
+inline constexpr std::uint64_t kPrepareLock = kWriterSlots + 4;   // who makes the next segment
+inline constexpr std::int64_t kLockPatience_ns = 10 * kSecond_ns; // a segment is allocated with the lock held; beyond that somebody hangs
 
 // A lock among processes, and, as these belong to an open file and not to a thread, among the threads of one too.
 class FileLock {

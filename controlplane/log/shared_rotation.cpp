@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "controlplane/log/shared_lock.hpp"
 #include "controlplane/log/shared_shard.hpp"
@@ -35,9 +36,24 @@ Result<void> SharedShard::rotate_locked(std::uint64_t full_ordinal) {
   auto rotated = start_next_segment(is_half_done ? ordinal - 1 : ordinal, *rotation);
   statistics_.add(rotated ? Statistic::kRotations : Statistic::kRotationsFailed);
   if (!rotated) return rotated;
-  rotation->release();  // sealing reads a whole segment: nobody who appends has to wait for it
-  seal_closed();
+  is_put_away_due_ = true;
   publish_statistics_locked();
+  return {};
+}
+
+// What full segments still need, with no lock held that anybody waits for who appends: a sync, by the policies that want one, the seal, the index,
+// the catalog.
+Result<void> SharedShard::put_away() {
+  std::uint64_t end = 0;
+  {
+    const std::lock_guard guard{mutex_};
+    if (!std::exchange(is_put_away_due_, false)) return {};
+    if (auto open = check_open(); !open) return open;
+    end = active_->header().base_position;
+  }
+  if (is_synced_on_rotation())
+    if (auto durable = make_position_durable(end); !durable) return durable;
+  seal_closed();
   return {};
 }
 
@@ -51,46 +67,68 @@ Result<void> SharedShard::start_next_segment(std::uint64_t old_ordinal, const Fi
   if (!next) return tl::unexpected{std::move(next.error())};
   const TailPlace end = close_tail(**old);
   if (auto filled = wait_until_filled(before.base_position + before.segment_bytes, &rotation); !filled) return filled;
-  if (is_synced_on_rotation()) {
-    if (auto synced = (*old)->file().sync(); !synced) {
-      coordination_.count_failed_sync();
-      broken_ = Error{synced.error().code, synced.error().message, synced.error().hint};
-      return synced;
-    }
-  }
   SegmentHeader header = (*next)->header();
   header.base_entry = before.base_entry + end.entries;
   header.base_timestamp_ns = end.timestamp_ns;
   if (!(*next)->is_published()) {
-    if (auto written = (*next)->set_header(header); !written) return written;
-    if (auto published = (*next)->publish(files_); !published) return published;
+    if (auto published = (*next)->publish_unsynced(files_, header); !published) return published;
     statistics_.add(Statistic::kSegmentsCreated);
   }
   coordination_.set_active_ordinal(header.ordinal);
   reservations_.set_tail({header.ordinal & kTailOrdinalMask, 0, 0, end.timestamp_ns});
   coordination_.count_change();
-  if (is_synced_on_rotation()) {
-    coordination_.advance_durable({header.base_entry, header.base_position}, end.timestamp_ns, clock_.epoch_ns());
-    wake_ups_.notify();
-  }
   active_ = std::move(*next);
   return {};
 }
 
-// The next segment, allocated. One that a rotation left behind that was not finished is taken over: it has its name only when its header is right.
+// The next segment, allocated: what somebody's maintain() made ahead, or a rotation left behind that was not finished; otherwise a new one. It has its
+// name only when its header is right.
 Result<std::shared_ptr<Segment>> SharedShard::prepare_next(const SegmentHeader& before) {
   if (auto info = read_segment_info(files_, directory_, before.ordinal + 1)) return Segment::open(files_, std::move(*info), OpenMode::kWrite);
+  const auto lock = FileLock::take(*lock_, kPrepareLock, clock_, &prepare_mutex_);
+  if (!lock) return tl::unexpected{lock.error()};
+  return make_temporary(before);
+}
+
+// Precondition: the prepare lock.
+Result<std::shared_ptr<Segment>> SharedShard::make_temporary(const SegmentHeader& before) {
   const auto names = files_.list(directory_);
   if (!names) return tl::unexpected{names.error()};
   const auto count = std::count_if(names->begin(), names->end(), [](const std::string& name) { return parse_segment_name(name).has_value(); });
   if (options_.segments_max != 0 && static_cast<std::uint64_t>(count) >= options_.segments_max)
     return fail(ErrorCode::kNoSpace, directory_ + ": " + std::to_string(count) + " segments are there, no more are allowed", "raise segments_max, or let retention delete some");
-  SegmentHeader header{.segment_bytes = options_.segment_bytes, .ordinal = before.ordinal + 1, .base_position = before.base_position + before.segment_bytes, .base_entry = before.base_entry,
+  SegmentHeader header{.segment_bytes = options_.segment_bytes, .ordinal = before.ordinal + 1, .base_position = before.base_position + before.segment_bytes, .base_entry = kBaseNotKnown,
                        .created_ns = clock_.epoch_ns(), .writer_id = writer_id_};
   header.kind = SegmentKind::kRecords;
   header.log_id = options_.shard;
+  if (auto there = Segment::open_temporary(files_, directory_, header)) return there;
   if (auto removed = files_.remove(temporary_path(directory_, header.ordinal)); !removed && removed.error().code != ErrorCode::kNotFound) return tl::unexpected{std::move(removed.error())};
   return Segment::create(files_, directory_, header);
+}
+
+// Makes it ahead, unless another one is at it. A full disk is the appender's to report, when it needs the segment.
+Result<void> SharedShard::prepare_ahead() {
+  std::shared_ptr<Segment> active;
+  {
+    const std::lock_guard guard{mutex_};
+    const auto now = snapshot_locked();
+    if (!now) return tl::unexpected{now.error()};
+    if (prepared_behind_ == active_->header().ordinal || now->position - active_->header().base_position <= active_->header().segment_bytes / 2) return {};
+    active = active_;
+  }
+  const std::unique_lock thread{prepare_mutex_, std::try_to_lock};
+  if (!thread.owns_lock()) return {};
+  const auto locked = lock_->try_lock(kPrepareLock, 1);
+  if (!locked) return tl::unexpected{locked.error()};
+  if (!*locked) return {};
+  const std::uint64_t ordinal = active->header().ordinal;
+  // Looked at with the lock held: from here on nobody can take a next one into use that this one would be in the way of.
+  const bool is_still_active = coordination_.active_ordinal() == ordinal && !read_segment_info(files_, directory_, ordinal + 1);
+  auto made = is_still_active ? make_temporary(active->header()) : Result<std::shared_ptr<Segment>>{std::shared_ptr<Segment>{}};
+  lock_->unlock(kPrepareLock, 1);
+  const std::lock_guard guard{mutex_};
+  if (made) prepared_behind_ = ordinal;
+  return made || made.error().code == ErrorCode::kNoSpace ? Result<void>{} : tl::unexpected{std::move(made.error())};
 }
 
 // Takes all that is left of the segment, as a pad. From here on nobody reserves in it.
@@ -116,31 +154,37 @@ TailPlace SharedShard::close_tail(const Segment& old) {
 // Seals and the catalog are for those who do not want to read everything: no reason to stop when they cannot be written.
 // One process does it at a time; what it leaves out is done with the next segment.
 void SharedShard::seal_closed() {
+  const std::unique_lock thread{seal_mutex_, std::try_to_lock};
+  if (!thread.owns_lock()) return;
   if (const auto locked = lock_->try_lock(kSealLock, 1); !locked || !*locked) return;
-  if (auto listing = list_segments(files_, directory_)) seal_and_list(*listing);
+  Statistics counted;
+  if (auto listing = list_segments(files_, directory_)) seal_and_list(*listing, counted);
   lock_->unlock(kSealLock, 1);
+  const std::lock_guard guard{mutex_};
+  statistics_.add(counted);
 }
 
-void SharedShard::seal_and_list(SegmentListing& listing) {
+void SharedShard::seal_and_list(SegmentListing& listing, Statistics& counted) {
   Catalog catalog;
   for (SegmentInfo& info : listing.segments) {
     const bool is_closed = info.ordinal() < coordination_.active_ordinal();
-    if (is_closed && !info.seal) seal(info);
+    if (is_closed && !info.seal) seal(info, counted);
     static_cast<void>(catalog.add(catalog_entry(info)));  // ordinals rise in a listing
   }
   const bool is_saved = save_catalog(files_, directory_, options_.shard, catalog).has_value();
-  statistics_.add(is_saved ? Statistic::kCatalogSaves : Statistic::kCatalogErrors);
+  counted.add(is_saved ? Statistic::kCatalogSaves : Statistic::kCatalogErrors);
 }
 
-void SharedShard::seal(SegmentInfo& info) {
+void SharedShard::seal(SegmentInfo& info, Statistics& counted) {
   auto segment = Segment::open(files_, info, OpenMode::kWrite);
   if (!segment) return;
   const ScanPoint start{0, info.header.base_entry, info.header.base_timestamp_ns};
   const auto data = (*segment)->data();
-  if ((*segment)->seal(scan_segment(data, start, data.size()).summary, is_synced_on_rotation(), clock_.epoch_ns())) info = (*segment)->info();
-  else statistics_.add(Statistic::kSealErrors);
+  const bool is_synced = info.end_position() <= coordination_.durable().position;
+  if ((*segment)->seal(scan_segment(data, start, data.size()).summary, is_synced, clock_.epoch_ns())) info = (*segment)->info();
+  else counted.add(Statistic::kSealErrors);
   const bool is_saved = save_index(files_, directory_, info.ordinal(), SparseIndex::build(data, start, data.size(), options_.index_interval)).has_value();
-  statistics_.add(is_saved ? Statistic::kIndexSaves : Statistic::kIndexErrors);
+  counted.add(is_saved ? Statistic::kIndexSaves : Statistic::kIndexErrors);
 }
 
 Result<bool> SharedShard::is_dead(std::uint32_t slot) const {

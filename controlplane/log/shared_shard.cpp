@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <thread>
+#include <utility>
 
 #include "controlplane/log/record_put.hpp"
 #include "controlplane/log/shared_lock.hpp"
@@ -149,6 +150,7 @@ Result<Appended> SharedShard::append(std::span<const Entry> batch) {
   const bool is_compressed = options_.compression.codec != Codec::kNone && checked;
   const StoredBatch stored = is_compressed ? compress_batch(batch, options_.compression, compression) : StoredBatch{batch};
   bool is_sync_due = false;
+  bool is_put_away_due = false;
   Result<Appended> appended;
   {
     const std::lock_guard guard{mutex_};
@@ -160,7 +162,10 @@ Result<Appended> SharedShard::append(std::span<const Entry> batch) {
     }
     if (batch.empty()) return appended;
     is_sync_due = is_sync_due_locked(batch.size());
+    is_put_away_due = is_put_away_due_ && !std::exchange(is_maintained_, false);  // otherwise maintain() does it
   }
+  if (is_put_away_due)
+    if (auto done = put_away(); !done) return tl::unexpected{std::move(done.error())};
   if (is_sync_due) {
     if (auto durable = make_durable(appended->first_entry + appended->count); !durable) return tl::unexpected{std::move(durable.error())};
     appended->is_durable = true;
@@ -265,6 +270,10 @@ Result<void> SharedShard::make_durable(std::uint64_t entry) {
   return commit_.run([&] { return coordination_.durable_entry() >= entry; }, [&] { return sync_once(); });
 }
 
+Result<void> SharedShard::make_position_durable(std::uint64_t position) {
+  return commit_.run([&] { return coordination_.durable().position >= position; }, [&] { return sync_once(); });
+}
+
 Result<void> SharedShard::sync_once() {
   DurablePoint until;
   std::int64_t timestamp_ns = 0;
@@ -303,7 +312,7 @@ Result<void> SharedShard::sync_once() {
 // Those with something between the durable point and `until`; nearly always the active one alone.
 Result<void> SharedShard::sync_segments(const std::shared_ptr<Segment>& active, const DurablePoint& until) {
   const DurablePoint durable = coordination_.durable();
-  if (durable.position >= active->header().base_position) return active->file().sync();
+  if (durable.position > active->header().base_position) return active->file().sync();  // something in it is durable: its name is, too
   auto listing = list_segments(files_, directory_);
   if (!listing) return tl::unexpected{std::move(listing.error())};
   for (const SegmentInfo& info : listing->segments) {
@@ -313,7 +322,7 @@ Result<void> SharedShard::sync_segments(const std::shared_ptr<Segment>& active, 
     if (!file) return tl::unexpected{std::move(file.error())};
     if (auto synced = (*file)->sync(); !synced) return synced;
   }
-  return {};
+  return files_.sync_directory(directory_);
 }
 
 Result<void> SharedShard::maintain() {
@@ -332,18 +341,24 @@ Result<void> SharedShard::maintain() {
       offset = 0;
     }
     active_->mapping().populate(kDataOffset + offset, std::min(options_.prepare_bytes, active_->header().segment_bytes - offset));
+    is_maintained_ = true;
     publish_statistics_locked();
   }
+  if (auto prepared = prepare_ahead(); !prepared) return prepared;
+  if (auto done = put_away(); !done) return done;
   if (auto filled = fill_holes(nullptr); !filled) return filled;
   return is_sync_due ? make_durable(end) : Result<void>{};
 }
 
 Result<void> SharedShard::rotate() {
-  const std::lock_guard guard{mutex_};
-  const auto now = snapshot_locked();
-  if (!now) return tl::unexpected{now.error()};
-  if (now->position == active_->header().base_position) return {};
-  return rotate_locked(active_->header().ordinal);
+  {
+    const std::lock_guard guard{mutex_};
+    const auto now = snapshot_locked();
+    if (!now) return tl::unexpected{now.error()};
+    if (now->position == active_->header().base_position) return {};
+    if (auto rotated = rotate_locked(active_->header().ordinal); !rotated) return rotated;
+  }
+  return put_away();
 }
 
 Result<void> SharedShard::close() {
@@ -353,6 +368,7 @@ Result<void> SharedShard::close() {
   }
   Result<void> synced;
   if (is_synced_on_rotation()) synced = sync();
+  if (auto done = put_away(); !done && synced) synced = std::move(done);
   const std::lock_guard guard{mutex_};
   publish_statistics_locked();
   is_closed_ = true;

@@ -39,8 +39,8 @@ class SharedShard final : public Retained {
   [[nodiscard]] Result<void> sync();
   // Closes the active segment and starts a new one; an empty one stays. Errors: as append().
   [[nodiscard]] Result<void> rotate();
-  // Periodic sync, closing of old segments, and filling of what dead writers left, so that readers get on. Call it as Shard::maintain(). Errors: as
-  // sync() and rotate().
+  // Periodic sync, closing of old segments, making the next one, putting full ones away, and filling of what dead writers left, so that readers get on.
+  // Call it as Shard::maintain(). Errors: as sync() and rotate().
   [[nodiscard]] Result<void> maintain();
   // Retention; see Retained. One process at a time deletes: for the others it is done then, without any bytes.
   [[nodiscard]] Result<RetentionShard> retention_state(std::optional<std::uint64_t> lowest_committed, std::span<const EntryRange> pinned = {}) override;
@@ -78,21 +78,26 @@ class SharedShard final : public Retained {
   [[nodiscard]] Result<void> rotate_locked(std::uint64_t full_ordinal);
   [[nodiscard]] Result<void> start_next_segment(std::uint64_t old_ordinal, const FileLock& rotation);
   [[nodiscard]] Result<std::shared_ptr<Segment>> prepare_next(const SegmentHeader& before);
+  [[nodiscard]] Result<std::shared_ptr<Segment>> make_temporary(const SegmentHeader& before);
+  [[nodiscard]] Result<void> prepare_ahead();
   [[nodiscard]] TailPlace close_tail(const Segment& old);
+  [[nodiscard]] Result<void> put_away();
   void seal_closed();
-  void seal_and_list(SegmentListing& listing);
-  void seal(SegmentInfo& info);
+  void seal_and_list(SegmentListing& listing, Statistics& counted);
+  void seal(SegmentInfo& info, Statistics& counted);
   [[nodiscard]] Result<bool> is_dead(std::uint32_t slot) const;
   [[nodiscard]] Result<void> wait_until_filled(std::uint64_t position, const FileLock* rotation);
   [[nodiscard]] Result<void> fill_holes(const FileLock* rotation);  // nullptr: takes it
   // Syncing.
   [[nodiscard]] Result<DurablePoint> snapshot_locked();
   [[nodiscard]] Result<void> make_durable(std::uint64_t entry);
+  [[nodiscard]] Result<void> make_position_durable(std::uint64_t position);  // a full segment with the pad at its end, too
   [[nodiscard]] Result<void> sync_once();
   [[nodiscard]] Result<void> sync_segments(const std::shared_ptr<Segment>& active, const DurablePoint& until);
   [[nodiscard]] bool is_sync_due_locked(std::size_t entries) noexcept;
   [[nodiscard]] bool is_synced_on_rotation() const noexcept { return options_.sync != SyncPolicy::kNone && options_.sync != SyncPolicy::kExplicit; }
   void publish_statistics_locked();
+  [[nodiscard]] Result<void> keep_beginning(std::uint64_t ordinal);
   [[nodiscard]] Result<void> remove_segments(std::span<const SegmentInfo> segments, std::uint64_t& bytes);
 
   FileSystem& files_;
@@ -119,9 +124,14 @@ class SharedShard final : public Retained {
   Statistics statistics_;
   std::optional<StatisticsPage> statistics_page_;
   bool is_closed_{};
+  bool is_put_away_due_{};                   // this process started a segment, and did nothing more for the full one
+  bool is_maintained_{};                     // maintain() was called since this process started one
+  std::optional<std::uint64_t> prepared_behind_;  // ordinal of the segment behind which the next one is there
   std::optional<Error> broken_;
 
   std::mutex rotation_mutex_;
+  std::mutex prepare_mutex_;                 // with the prepare lock
+  std::mutex seal_mutex_;                    // with the seal lock
   std::atomic<std::uint64_t> holes_filled_{};
 
   GroupCommit commit_;

@@ -50,10 +50,25 @@ Result<std::uint64_t> SharedShard::delete_oldest(std::size_t count) {
   return bytes;
 }
 
+// What will be the oldest segment says where the numbers go on, should the power fail: its header and its name have to be durable by then.
+Result<void> SharedShard::keep_beginning(std::uint64_t ordinal) {
+  const auto info = read_segment_info(files_, directory_, ordinal);
+  if (!info) return tl::unexpected{info.error()};
+  if (coordination_.durable().position > info->header.base_position) return {};
+  auto file = files_.open(info->path, OpenMode::kWrite);
+  if (!file) return tl::unexpected{std::move(file.error())};
+  if (auto synced = (*file)->sync(); !synced) {
+    coordination_.count_failed_sync();
+    return synced;
+  }
+  return files_.sync_directory(directory_);
+}
+
 // From the oldest on, so that a crash in between leaves no hole.
 Result<void> SharedShard::remove_segments(std::span<const SegmentInfo> segments, std::uint64_t& bytes) {
   if (segments.empty()) return {};
-  Result<void> result;
+  Result<void> result = keep_beginning(segments.back().ordinal() + 1);
+  if (!result) return result;
   coordination_.count_change();
   for (const SegmentInfo& info : segments) {
     if (result = files_.remove(info.path); !result && result.error().code == ErrorCode::kNotFound) continue;

@@ -284,14 +284,32 @@ def conductor(context):
 # ---- the durable log -----------------------------------------------------------------------------------------------------------------
 
 
-def fio_bandwidth(directory, block_bytes, seconds):
-    """Bytes a second that fio writes one behind the other into an allocated file, with a sync behind each block."""
-    command = ["fio", "--name=log", f"--directory={directory}", "--rw=write", f"--bs={block_bytes}", "--size=256m", "--fallocate=posix", "--ioengine=psync",
-               "--fdatasync=1", "--time_based", f"--runtime={seconds}", "--output-format=json"]
+def fio_bandwidth(directory, block_bytes, *arguments):
+    """Bytes a second that fio writes one behind the other into an allocated file."""
+    command = ["fio", "--name=log", f"--directory={directory}", "--rw=write", f"--bs={block_bytes}", "--fallocate=posix", "--ioengine=psync", "--output-format=json", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
     if done.returncode != 0:
         raise Failure(f"fio ended with {done.returncode}: {done.stderr[-500:]}")
+    for name in os.listdir(directory):
+        if name.startswith("log."):
+            os.remove(os.path.join(directory, name))
     return json.loads(done.stdout)["jobs"][0]["write"]["bw_bytes"]
+
+
+def lane_beside_a_recording(context, directory):
+    """What the data plane's path of a datagram costs while another process records onto the disk, and without that."""
+    def lane():
+        return Programs(context.repetitions).samples(Program("lane_bench", ("--benchmark_filter=^lane_receive/14",)), "lane_receive/14")
+    alone = lane()
+    environment = dict(os.environ, THALWEG_BENCH_DIRECTORY=directory)
+    recorder = subprocess.Popen([os.path.join(BUILD, "tests", "bench", "replay_bench"), "--benchmark_filter=^record/", "--benchmark_repetitions=1000"],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        beside = lane()
+    finally:
+        recorder.terminate()
+        recorder.wait()
+    return Result("lane, receive, while a process records (ceiling: without it)", "ns", beside, 1.03, statistics.median(alone))
 
 
 def log(context):
@@ -310,7 +328,8 @@ def log(context):
     results.append(Result("acknowledge, in batches of 100", "ns", [value / 100 for value in of("acknowledge/batch:100")], 20))
     results.append(Result("acknowledge, one at a time", "ns", of("acknowledge/batch:1"), 20))
     block = 1_000 * 104  # a record is header and payload
-    bandwidths = [fio_bandwidth(directory, block, context.seconds) / 1e6 for _ in range(context.repetitions)]
+    durable = ("--size=256m", "--fdatasync=1", "--time_based", f"--runtime={context.seconds}")
+    bandwidths = [fio_bandwidth(directory, block, *durable) / 1e6 for _ in range(context.repetitions)]
     results.append(Result("append, durable, 1,000 x 64 B (ceiling: fio, same blocks and syncs)", "MB/s",
                           [value / 1e6 for value in of("append_durable", "bytes_per_second")], 0.9, statistics.median(bandwidths), at_most=False))
     results.append(Result("read from the page cache, 64 KiB payloads", "GB/s", [value / 1e9 for value in of("read/payload:65536", "bytes_per_second")], 3, at_most=False))
@@ -321,6 +340,10 @@ def log(context):
     results.append(Result("replay, read side, from the page cache, frames of 1,056 B", "GB/s", replay("replay_read/payload:1024"), 3, at_most=False))
     results.append(Result("replay into an IPC publication (ceiling: messages offered to it), frames of 1,056 B", "GB/s", replay("replay_into_ipc/payload:1024"), 0.6,
                           statistics.median(replay("offer_into_ipc/payload:1024")), at_most=False))
+    sequential = [fio_bandwidth(directory, 128 << 10, "--size=1g", "--end_fsync=1") / 1e9 for _ in range(context.repetitions)]
+    results.append(Result("record a stream, blocks of 128 KiB, 1 GiB and its sync (ceiling: fio, the same)", "GB/s",
+                          [value / 1e9 for value in context.programs.samples("replay_bench", "record/payload:1024", "bytes_per_second")], 0.9, statistics.median(sequential), at_most=False))
+    results.append(lane_beside_a_recording(context, directory))
     shutil.rmtree(directory, ignore_errors=True)
     return results
 

@@ -1,13 +1,16 @@
 // A replay beside its ceilings in the same run: frames read and checked out of a recording in the page cache, the same into an IPC publication, and what that
 // publication takes from an application that offers messages of the same size. One thread plays replayer, subscriber and driver in turn, so that the machine's other
-// load is shared by all figures. Files lie in $THALWEG_BENCH_DIRECTORY, or in the current directory; they are removed.
+// load is shared by all figures. And a recording: whole blocks of a stream onto the disk, synced by time and at the end. Files lie in $THALWEG_BENCH_DIRECTORY, or in the current directory; they are removed.
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "controlplane/archive/replay.hpp"
@@ -31,28 +34,46 @@ constexpr log::FrameStream kStream{.session_id = 7, .stream_id = kStreamId, .ini
   std::exit(1);
 }
 
+std::filesystem::path fresh_directory() {
+  const char* const where = std::getenv("THALWEG_BENCH_DIRECTORY");
+  const std::filesystem::path path = std::filesystem::path{where != nullptr ? where : "."} / ("replay-bench-" + std::to_string(::getpid()));
+  std::filesystem::remove_all(path);
+  return path;
+}
+
+// The stream's frames from `position` on, whole ones, as many as fit a block and their term. Of padding, which is always alone, the header.
+std::span<const std::byte> frames_at(std::uint64_t position, std::uint32_t payload, std::vector<std::byte>& block) {
+  const std::uint32_t length = payload + log::kFrameHeaderBytes;
+  const auto span = align_up<std::uint32_t>(length, log::kFrameAlignment);
+  std::size_t bytes = 0;
+  for (;;) {
+    const auto offset = static_cast<std::uint32_t>((position + bytes) % kStream.term_bytes);
+    const std::uint32_t left = kStream.term_bytes - offset;
+    const bool is_padding = span > left;
+    if (bytes != 0 && (offset == 0 || is_padding || bytes + span > block.size())) return std::span{block}.first(bytes);
+    std::byte* const at = block.data() + bytes;
+    store_le(at, is_padding ? left : length);
+    store_le(at + 4, is_padding ? 0x0000'C000U : 0x0001'C000U);
+    store_le(at + 8, offset);
+    store_le(at + 12, kStream.session_id);
+    store_le(at + 16, kStream.stream_id);
+    store_le(at + 20, kStream.initial_term_id + static_cast<std::int32_t>(position / kStream.term_bytes));
+    if (is_padding) return std::span{block}.first(log::kFrameHeaderBytes);
+    bytes += span;
+  }
+}
+
+void fill(log::FrameLog& log, std::uint64_t bytes, std::uint32_t payload) {
+  std::vector<std::byte> block(kBlockBytes, std::byte{'x'});
+  while (log.position() < bytes)
+    if (const auto end = log.append(frames_at(log.position(), payload, block)); !end) stop(end.error().message);
+}
+
 struct Recorded {
   explicit Recorded(std::uint32_t payload) {
-    const char* const where = std::getenv("THALWEG_BENCH_DIRECTORY");
-    path = std::filesystem::path{where != nullptr ? where : "."} / ("replay-bench-" + std::to_string(::getpid()));
-    std::filesystem::remove_all(path);
     auto log = log::FrameLog::open(*files, clock, path, {.log_id = 1, .stream = kStream, .sync = log::SyncPolicy::kNone});
     if (!log) stop(log.error().message);
-    const std::uint32_t length = payload + log::kFrameHeaderBytes;
-    std::vector<std::byte> frame(align_up<std::size_t>(length, log::kFrameAlignment), std::byte{'x'});
-    for (std::uint64_t position = 0; position < kRecordedBytes;) {
-      const auto offset = static_cast<std::uint32_t>(position % kStream.term_bytes);
-      const bool is_padding = frame.size() > kStream.term_bytes - offset;
-      store_le(frame.data(), is_padding ? kStream.term_bytes - offset : length);
-      store_le(frame.data() + 4, is_padding ? 0x0000'C000U : 0x0001'C000U);
-      store_le(frame.data() + 8, offset);
-      store_le(frame.data() + 12, kStream.session_id);
-      store_le(frame.data() + 16, kStream.stream_id);
-      store_le(frame.data() + 20, kStream.initial_term_id + static_cast<std::int32_t>(position / kStream.term_bytes));
-      const auto end = (*log)->append(std::span{frame}.first(is_padding ? log::kFrameHeaderBytes : frame.size()));
-      if (!end) stop(end.error().message);
-      position = *end;
-    }
+    fill(**log, kRecordedBytes, payload);
   }
   Recorded(const Recorded&) = delete;
   Recorded& operator=(const Recorded&) = delete;
@@ -62,10 +83,39 @@ struct Recorded {
     if (!opened) stop(opened.error().message);
     return std::move(*opened);
   }
-  std::filesystem::path path;
+  std::filesystem::path path{fresh_directory()};
   std::unique_ptr<log::FileSystem> files{log::make_file_system()};
   log::SystemClock clock;
 };
+
+// As the archive does it: one thread appends, another one calls maintain().
+void record(benchmark::State& state) {
+  constexpr std::uint64_t kBytes = 1U << 30;
+  const auto files = log::make_file_system();
+  const log::SystemClock clock;
+  for (auto _ : state) {
+    const std::filesystem::path path = fresh_directory();
+    auto log = log::FrameLog::open(*files, clock, path, {.log_id = 1, .stream = kStream});
+    if (!log || !(*log)->maintain()) stop("open");
+    const std::int64_t begin_ns = monotonic_ns();
+    std::atomic<bool> is_over{false};
+    std::thread keeper{[&] {
+      while (!is_over) {
+        if (!(*log)->maintain()) stop("maintain");
+        std::this_thread::sleep_for(std::chrono::milliseconds{5});
+      }
+    }};
+    fill(**log, kBytes, static_cast<std::uint32_t>(state.range(0)));
+    if (!(*log)->sync()) stop("sync");
+    state.SetIterationTime(static_cast<double>(monotonic_ns() - begin_ns) / 1e9);
+    is_over = true;
+    keeper.join();
+    log->reset();
+    std::filesystem::remove_all(path);
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(kBytes));
+}
+BENCHMARK(record)->ArgName("payload")->Arg(1024)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
 
 // A publication of the recording's shape and a subscriber that takes whole blocks.
 struct Stream {

@@ -291,6 +291,7 @@ TEST_F(ShardTest, deletes_its_oldest_closed_segments_and_never_the_active_one) {
 TEST_F(ShardTest, tries_again_to_remove_what_could_not_be_removed) {
   open();
   for (int i = 0; i < 4; ++i) append_bytes(30000);
+  ASSERT_TRUE(shard->sync());
   files.fail_at(files.steps() + 1, ErrorCode::kIo);
   EXPECT_FALSE(shard->delete_oldest(1));
   EXPECT_EQ(shard->first_entry(), 2U);
