@@ -45,6 +45,12 @@ thalweg = dependency('thalweg', version: '>= {version}')
 executable('cpp_thalweg', 'main.cpp', dependencies: thalweg)
 executable('c_thalweg', 'main.c', dependencies: thalweg)
 """
+MESON_SUBPROJECT = """project('consumer', 'cpp', 'c', default_options: ['cpp_std=c++20', 'c_std=c11'])
+thalweg = dependency('thalweg', version: '>= {version}', fallback: 'thalweg', default_options: ['tests=false', 'optimization=0', 'debug=false'])
+executable('cpp_thalweg', 'main.cpp', dependencies: thalweg)
+executable('c_thalweg', 'main.c', dependencies: thalweg)
+"""
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
 failures = []
 
 
@@ -108,6 +114,16 @@ def main():
         run("ninja", "-C", root / "meson", env=environment)
         expect("Meson C++", run(root / "meson" / "cpp_thalweg", env=environment), cpp_wanted)
         expect("Meson C", run(root / "meson" / "c_thalweg", env=environment), c_wanted)
+
+        # The same programs, with the library as a part of their own build: nothing is installed.
+        (work / "subprojects").mkdir()
+        (work / "subprojects" / "thalweg").symlink_to(SOURCE)
+        (work / "meson.build").write_text(MESON_SUBPROJECT.format(version=version), encoding="utf-8")
+        alone = {key: value for key, value in os.environ.items() if key not in ("PKG_CONFIG_PATH", "LD_LIBRARY_PATH")}
+        run("meson", "setup", root / "subproject", work, env=dict(alone, CC="ccache gcc" if shutil.which("ccache") else "gcc", CXX="ccache g++" if shutil.which("ccache") else "g++"))
+        run("ninja", "-C", root / "subproject", "-j2", "cpp_thalweg", "c_thalweg", env=alone)
+        expect("Meson subproject C++", run(root / "subproject" / "cpp_thalweg", env=alone), cpp_wanted)
+        expect("Meson subproject C", run(root / "subproject" / "c_thalweg", env=alone), c_wanted)
     return 1 if failures else 0
 
 
