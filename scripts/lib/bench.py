@@ -281,6 +281,60 @@ def conductor(context):
     return results
 
 
+def clients(context):
+    """Many streams and clients that come and go, beside streams that stay (tests/bench/clients_bench.cpp)."""
+    samples = {}
+
+    def measure(appliance, *arguments):
+        for line in execute(Program("clients_bench"), appliance.directory, *arguments).splitlines():
+            document = json.loads(line)
+            samples.setdefault(document["figure"], []).append(document["value"])
+
+    channel = f"aeron:udp?endpoint={RIGHT}:{PORT}|term-length=1m"
+    count = "2000" if context.repetitions < 5 else "10000"
+    for _ in range(context.repetitions):
+        with Appliance(context.scratch, "churn", PATCH.replace("streams: {", "streams: {linger: 100ms, ") + "dataplane: {lanes: [{}]}\n") as appliance:
+            measure(appliance, "churn", count, "4000", channel)
+        with Appliance(context.scratch, "attach") as appliance:
+            measure(appliance, "attach", "500")
+    ready = {}
+    for term in ("64k", "16m"):
+        with Appliance(context.scratch, "ready" + term) as appliance:
+            for _ in range(context.repetitions):
+                measure(appliance, "ready", f"aeron:ipc?term-length={term}", "50")
+        ready[term] = [value / 1000 for value in samples.pop("ready_ns")]
+    text = f"beside {count} publications and subscriptions made and closed"
+    results = [Result(f"lane of a busy stream {text}, CPU time", "ns/message", samples["churn_cpu_ns_per_message"], 1.05, statistics.median(samples["quiet_cpu_ns_per_message"])),
+               Result(f"lane of a busy stream {text}, ticks", "ticks/message", samples["churn_ticks_per_message"], None, statistics.median(samples["quiet_ticks_per_message"])),
+               Result("longest turn of that lane", "us", [value / 1000 for value in samples["turn_ns_max"]], None),
+               Result("a publication and a subscription made there", "us", [value / 1000 for value in samples["pair_ns"]], None),
+               Result("READY of a publication, terms of 64 KiB, p50", "us", ready["64k"], 200),
+               Result("READY of a publication, terms of 16 MiB, p50", "us", ready["16m"], 2000),
+               Result("500 clients attached at once", "ms", [value / 1e6 for value in samples["attach_ns"]], None),
+               Result("conductor with 500 clients", "% of a core", samples["conductor_share"], None),
+               Result("longest cycle of that conductor", "us", [value / 1000 for value in samples["conductor_cycle_ns_max"]], 100_000),
+               Result("errors that 500 clients were told", "", samples["errors"], 0)]
+    return results
+
+
+SURVIVAL_KINDS = {"control": "control plane", "data": "data plane", "supervised": "data plane of `thalweg up`", "both": "both planes"}
+
+
+def survival(context):
+    """The longest time that a subscriber heard nothing, for each kill under traffic, beside what the machine does to it undisturbed."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "smoke", "survival.py")
+    results = []
+    for kind, target in (("control", None), ("data", 1000), ("supervised", 1000), ("both", 1000)):
+        with tempfile.NamedTemporaryFile(suffix=".json") as out:
+            done = subprocess.run([sys.executable, script, kind, "--count", str(4 * context.repetitions), "--json", out.name], stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, check=False, timeout=900)
+            if done.returncode != 0:
+                raise Failure(f"survival.py {kind}: {done.stdout[-1000:]}")
+            told = json.load(out)[0]
+        results.append(Result(f"pause of running streams, kill -9: {SURVIVAL_KINDS[kind]}", "ms", told["pauses_ms"], target, told["undisturbed_ms"], is_ratio=False))
+    return results
+
+
 # ---- the durable log -----------------------------------------------------------------------------------------------------------------
 
 
@@ -358,6 +412,8 @@ FIGURES = {
     "round-trip-veth": round_trip_veth,
     "ports": ports,
     "conductor": conductor,
+    "clients": clients,
+    "survival": survival,
     "processes": processes,
     "start": start_and_memory,
 }
