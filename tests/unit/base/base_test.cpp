@@ -1,11 +1,14 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <array>
 #include <cerrno>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include "dataplane/base/bytes.hpp"
+#include "dataplane/base/fd.hpp"
 #include "dataplane/base/random.hpp"
 #include "dataplane/base/result.hpp"
 #include "dataplane/base/units.hpp"
@@ -54,6 +57,29 @@ INSTANTIATE_TEST_SUITE_P(Units, OperatorDuration,
                                          Quantity{"0", 0}, Quantity{"5", std::nullopt}, Quantity{"-1s", std::nullopt},
                                          Quantity{"nan s", std::nullopt}, Quantity{"infs", std::nullopt}, Quantity{"9999999999h", std::nullopt},
                                          Quantity{"", std::nullopt}));
+
+bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
+
+TEST(Fd, closes_what_it_has_once_and_whatever_is_assigned_over) {
+  const auto open = [] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); };
+  int first = -1, second = -1;
+  {
+    Fd one{first = open()};
+    Fd two{second = open()};
+    one = std::move(two);
+    EXPECT_FALSE(is_open(first)) << "at once, not when the other one goes";
+    EXPECT_EQ(one.get(), second);
+    EXPECT_FALSE(two.is_open());
+    Fd& same = one;
+    one = std::move(same);
+    EXPECT_TRUE(is_open(second)) << "assigned to itself";
+  }
+  EXPECT_FALSE(is_open(second));
+  const int kept = Fd{open()}.release();
+  EXPECT_TRUE(is_open(kept));
+  EXPECT_EQ(::close(kept), 0);
+  EXPECT_FALSE(Fd{}.is_open());
+}
 
 TEST(Format, is_the_shortest_exact_form_and_is_read_back) {
   EXPECT_EQ(format_size(65536), "64KiB");
