@@ -190,13 +190,13 @@ def nobody_in_particular_can_run_it(scratch):
 def nothing_is_left_after_many_starts(scratch):
     starts = int(os.environ.get("MEDIA_DRIVER_STARTS", "50"))
     ready, gone = [], []
-    for _ in range(starts):
+    for number in range(1, starts + 1):
         driver = MediaDriver(scratch, "a", environment={"AERON_DIR_DELETE_ON_SHUTDOWN": "true"})
         driver.start()
         ready.append(driver.ready_event()["took_ns"])
         children = driver.children()
         begun = time.monotonic()
-        check(driver.stop() == 0, f"it ended with an error: {driver.log()}")
+        check(driver.stop() == 0, f"number {number} ended with an error after {time.monotonic() - begun:.1f} s, and was ready after {ready[-1] / 1e9:.1f} s: {driver.log()}")
         gone.append(time.monotonic() - begun)
         check(not os.path.exists(driver.directory), f"left behind: {glob.glob(driver.directory + '/**', recursive=True)}")
         for pid in children.values():
