@@ -3,10 +3,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 
 namespace thalweg::log {
 namespace {
 constexpr std::uint64_t kProcessedKept = 100;  // numbers below the offset
+
+// Of another one in each consumer, those of this process and moment too. Not 0.
+std::uint64_t new_member_id(const Clock& clock) noexcept {
+  static std::atomic<std::uint64_t> made{0};
+  Random random{static_cast<std::uint64_t>(clock.epoch_ns()) ^ static_cast<std::uint64_t>(::getpid()) << 32U ^ ++made * 0x9E3779B97F4A7C15ULL};
+  return random.next() | 1U;
+}
 }
 
 struct Consumer::Source {
@@ -21,6 +29,8 @@ struct Consumer::Source {
   std::set<std::uint64_t> processed;
   std::uint64_t uncounted{};      // acknowledged, and not yet in the table
   bool is_dirty{};                // its offset was moved and not synced
+  bool is_held{true};             // false: another member may have it, by its lease
+  std::int64_t renewed_ns{};      // monotonic: when the lease was asked for last
 
   // Entries below may be delivered and acknowledged.
   [[nodiscard]] std::uint64_t limit() const noexcept { return reader.has_limit() ? reader.limit() : read_to; }
@@ -29,7 +39,7 @@ struct Consumer::Source {
 
 Consumer::Consumer(FileSystem& files, const Clock& clock, std::string root, const ConsumerOptions& options)
     : files_{files}, clock_{clock}, root_{std::move(root)}, options_{options}, random_{static_cast<std::uint64_t>(clock.epoch_ns()) ^ static_cast<std::uint64_t>(::getpid()) << 32U},
-      synced_ns_{clock.monotonic_ns()} {}
+      member_id_{new_member_id(clock)}, synced_ns_{clock.monotonic_ns()} {}
 
 Consumer::~Consumer() { static_cast<void>(close()); }  // a destructor has nobody to tell
 
@@ -37,6 +47,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(FileSystem& files, const Clock&
   if (auto valid = validate_group_name(options.group); !valid) return tl::unexpected{std::move(valid.error())};
   if (auto valid = validate(options.assignment); !valid) return tl::unexpected{std::move(valid.error())};
   if (options.sync_interval_ns < 0) return fail(ErrorCode::kInvalidArgument, "consumer: a sync interval below 0");
+  if (options.lease_ns < 0 || options.lease_ns > kLeaseMax_ns) return fail(ErrorCode::kInvalidArgument, "consumer: a lease of 0 to 10 minutes is possible");
   std::unique_ptr<Consumer> consumer{new Consumer{files, clock, std::move(root), options}};
   if (auto discovered = consumer->discover(); !discovered) return tl::unexpected{std::move(discovered.error())};
   return consumer;
@@ -80,6 +91,8 @@ Result<void> Consumer::add_source(std::uint32_t shard) {
                                             .nacked = {}, .processed = {}}};
   if (auto found = source->reader.seek(position); !found) return found;
   source->mark = source->reader.bookmark();
+  source->is_held = options_.lease_ns == 0;
+  source->renewed_ns = clock_.monotonic_ns() - options_.lease_ns;
   const auto place = std::lower_bound(sources_.begin(), sources_.end(), shard, [](const auto& known, std::uint32_t number) { return known->shard < number; });
   sources_.insert(place, std::move(source));
   return {};
@@ -104,6 +117,46 @@ Result<Consumer::Source*> Consumer::own(std::uint32_t shard) const {
   return fail(ErrorCode::kInvalidArgument, root_ + ": shard " + std::to_string(shard) + " is not one of this consumer's", "look at its shards and its assignment");
 }
 
+Result<Consumer::Source*> Consumer::held(std::uint32_t shard) const {
+  auto source = own(shard);
+  if (!source || (*source)->is_held) return source;
+  return fail(ErrorCode::kInUse, root_ + ": another member of group '" + options_.group + "' has the lease of shard " + std::to_string(shard), "read on: what it does not deal with comes when the lease is over");
+}
+
+// Takes leases that are free, and renews those it has, each every third of its time. What another one took over meanwhile is forgotten here.
+Result<void> Consumer::hold_leases() {
+  if (options_.lease_ns == 0) return {};
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  auto count = static_cast<std::size_t>(std::count_if(sources_.begin(), sources_.end(), [](const auto& source) { return source->is_held; }));
+  for (const auto& source : sources_) {
+    if (now_ns - source->renewed_ns < options_.lease_ns / 3) continue;
+    if (!source->is_held && options_.leases_max != 0 && count >= options_.leases_max) continue;
+    source->renewed_ns = now_ns;
+    const auto taken = source->group.take_lease(member_id_, now_ns, options_.lease_ns);
+    if (!taken) return tl::unexpected{taken.error()};
+    if (*taken && !source->is_held) {
+      source->nacked.clear();
+      source->processed.clear();
+      source->position = source->read_to = source->group.committed();
+      source->is_held = true;
+      ++count;
+      ++counters_.leases_taken;
+    } else if (!*taken && source->is_held) {
+      lose(*source);
+      --count;
+    }
+  }
+  return {};
+}
+
+void Consumer::lose(Source& source) {
+  source.is_held = false;
+  source.nacked.clear();
+  source.processed.clear();
+  last_ = nullptr;
+  ++counters_.leases_lost;
+}
+
 // Takes over what others did with the group's offset.
 Result<void> Consumer::follow(Source& source) {
   const auto was_set = source.group.refresh();
@@ -114,6 +167,7 @@ Result<void> Consumer::follow(Source& source) {
     source.nacked.clear();
     source.processed.clear();
     source.position = source.read_to = committed;
+    if (options_.lease_ns != 0 && source.is_held && !source.group.has_lease(member_id_)) lose(source);
   }
   if (committed > source.position) source.position = committed;
   return {};
@@ -124,11 +178,14 @@ Result<const Delivery*> Consumer::read(std::size_t count) {
   delivery_.messages.clear();
   delivery_.skipped.clear();
   memory_.clear();
+  if (auto held = hold_leases(); !held) return tl::unexpected{std::move(held.error())};
   std::vector<Source*> order;
-  for (const auto& source : sources_) order.push_back(source.get());
+  for (const auto& source : sources_)
+    if (source->is_held) order.push_back(source.get());
   for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_.below(i)]);
   for (Source* const source : order) {
     if (auto followed = follow(*source); !followed) return tl::unexpected{std::move(followed.error())};
+    if (!source->is_held) continue;
     if (auto done = read_nacked(*source, count); !done) return tl::unexpected{std::move(done.error())};
     if (auto done = read_source(*source, count); !done) return tl::unexpected{std::move(done.error())};
   }
@@ -224,7 +281,7 @@ Result<void> Consumer::check_ids(std::span<const EntryId> ids) const {
   std::uint64_t limit = 0;
   for (const EntryId& id : ids) {
     if (source == nullptr || source->shard != id.shard) {
-      const auto found = own(id.shard);
+      const auto found = held(id.shard);
       if (!found) return tl::unexpected{found.error()};
       source = *found;
       limit = source->limit();
@@ -261,13 +318,13 @@ Result<void> Consumer::ack(std::span<const EntryId> ids) {
       if (has_nacked) source.nacked.erase(ids[i].entry);
     }
     if (auto advanced = advance(source, end, i - first); !advanced) return advanced;
-    last_ = &source;
+    last_ = source.is_held ? &source : nullptr;
   }
   return options_.sync_interval_ns == 0 && !ids.empty() ? sync() : Result<void>{};
 }
 
 Result<void> Consumer::ack_range(std::uint32_t shard, std::uint64_t from, std::uint64_t to) {
-  const auto found = own(shard);
+  const auto found = held(shard);
   if (!found) return tl::unexpected{found.error()};
   Source& source = **found;
   const std::string range = "entries " + std::to_string(from) + " to " + std::to_string(to) + " of shard " + std::to_string(shard);
@@ -327,6 +384,19 @@ std::vector<GroupOffset> Consumer::offsets() const {
   return offsets;
 }
 
+std::vector<std::string> Consumer::directories() const {
+  std::vector<std::string> directories;
+  for (const auto& source : sources_) directories.push_back(root_ + "/" + shard_directory_name(source->shard));
+  return directories;
+}
+
+std::vector<std::uint32_t> Consumer::held_shards() const {
+  std::vector<std::uint32_t> shards;
+  for (const auto& source : sources_)
+    if (source->is_held) shards.push_back(source->shard);
+  return shards;
+}
+
 Result<void> Consumer::set_offset(Source& source, std::uint64_t to) {
   if (auto set = source.group.set(to, clock_.epoch_ns()); !set) return set;
   source.nacked.clear();
@@ -337,7 +407,7 @@ Result<void> Consumer::set_offset(Source& source, std::uint64_t to) {
 }
 
 Result<void> Consumer::reset_offset(std::uint32_t shard, std::int64_t entry) {
-  const auto source = own(shard);
+  const auto source = held(shard);
   if (!source) return tl::unexpected{source.error()};
   const std::uint64_t limit = (*source)->limit();
   const auto distance = entry < 0 ? 0 - static_cast<std::uint64_t>(entry) : 0;
@@ -349,6 +419,7 @@ Result<void> Consumer::reset_offset(std::uint32_t shard, std::int64_t entry) {
 Result<void> Consumer::reset_to_time(std::int64_t timestamp_ns) {
   if (is_closed_) return fail(ErrorCode::kClosed, root_ + ": the consumer is closed");
   for (const auto& source : sources_) {
+    if (!source->is_held) continue;
     if (auto found = source->reader.seek_time(timestamp_ns); !found) return found;
     if (auto set = set_offset(*source, std::min(source->limit(), source->reader.next_entry())); !set) return set;
   }
@@ -358,6 +429,7 @@ Result<void> Consumer::reset_to_time(std::int64_t timestamp_ns) {
 Result<void> Consumer::seek_begin() {
   if (is_closed_) return fail(ErrorCode::kClosed, root_ + ": the consumer is closed");
   for (const auto& source : sources_) {
+    if (!source->is_held) continue;
     if (auto listed = source->reader.seek(0); !listed) return listed;  // the list of segments may be old
     if (auto set = set_offset(*source, std::min(source->limit(), source->reader.first_entry())); !set) return set;
   }
@@ -366,8 +438,10 @@ Result<void> Consumer::seek_begin() {
 
 Result<void> Consumer::seek_end() {
   if (is_closed_) return fail(ErrorCode::kClosed, root_ + ": the consumer is closed");
-  for (const auto& source : sources_)
+  for (const auto& source : sources_) {
+    if (!source->is_held) continue;
     if (auto set = set_offset(*source, source->limit()); !set) return set;
+  }
   return sync();
 }
 
@@ -388,6 +462,7 @@ Result<void> Consumer::sync() {
 
 Result<void> Consumer::maintain() {
   if (is_closed_) return fail(ErrorCode::kClosed, root_ + ": the consumer is closed");
+  if (auto held = hold_leases(); !held) return held;
   if (clock_.monotonic_ns() - synced_ns_ < options_.sync_interval_ns) return {};
   return sync();
 }
@@ -396,7 +471,10 @@ Result<void> Consumer::close() {
   if (is_closed_) return {};
   is_closed_ = true;
   last_ = nullptr;
-  return sync();
+  auto synced = sync();
+  for (const auto& source : sources_)
+    if (source->is_held && options_.lease_ns != 0) source->group.give_lease_back(member_id_);
+  return synced;
 }
 
 Health Consumer::health() const {

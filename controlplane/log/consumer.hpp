@@ -26,7 +26,10 @@ enum class GroupStart : std::uint8_t {
 struct ConsumerOptions {
   std::string group{"default"};           // 1 to 47 bytes
   std::vector<std::uint32_t> shards;      // empty: all that the log has, new ones too
-  Assignment assignment;                  // of these, which are this member's; several members must not have the same shard
+  Assignment assignment;                  // of these, which are this member's; several members must not have the same shard, but with leases
+  std::int64_t lease_ns{0};               // a shard is one member's at a time, as long as that one calls read() or maintain(); another one takes it over this long
+                                          // after it stopped. The same for all members of the group; at most 10 min; 0: no leases
+  std::size_t leases_max{0};              // shards that this member takes at most; 0: all that are free
   GroupStart start{GroupStart::kEarliest};
   OnCorrupt on_corrupt{OnCorrupt::kSkip}; // kFail: read() fails with what the reader says, until the offset is set behind it
   std::int64_t sync_interval_ns{1 * kSecond_ns};  // offsets survive a power failure within that time; 0: with each acknowledgement
@@ -69,6 +72,8 @@ struct ConsumerCounters {
   std::uint64_t skipping_acks{};         // ranges that began above the offset
   std::uint64_t clamped_offsets{};       // were above what is durable, after a crash
   std::uint64_t taken_back{};            // others set the group's offset, or removed it
+  std::uint64_t leases_taken{};
+  std::uint64_t leases_lost{};           // others took them over, this member being too late
 };
 
 // Where a group is in a shard.
@@ -97,7 +102,8 @@ class Consumer {
   // with the next call. Errors: kIo; kNotFound when the group was removed.
   [[nodiscard]] Result<const Delivery*> read(std::size_t count);
   // Their offsets become the highest one + 1, of each shard; never back. Errors: kInvalidArgument, and nothing is acknowledged, for a shard that is
-  // not this member's or an entry that is not durable; kNotFound when the group was removed; kIo (sync_interval_ns 0).
+  // not this member's or an entry that is not durable; kInUse when another member has the shard's lease; kNotFound when the group was removed; kIo
+  // (sync_interval_ns 0).
   [[nodiscard]] Result<void> ack(std::span<const EntryId> ids);
   [[nodiscard]] Result<void> ack(const EntryId& id) { return ack(std::span{&id, 1}); }
   // All of [from, to] of a shard. Errors: as ack(); kInvalidArgument for from > to or `to` above all that this consumer has read.
@@ -112,6 +118,8 @@ class Consumer {
   // Entries between the offset and what is durable. Errors: kInvalidArgument for a shard that is not this member's.
   [[nodiscard]] Result<std::uint64_t> lag(std::uint32_t shard) const;
   [[nodiscard]] std::vector<GroupOffset> offsets() const;
+  [[nodiscard]] std::vector<std::string> directories() const;  // of its shards
+  [[nodiscard]] std::vector<std::uint32_t> held_shards() const;  // those that it reads now: all, or those of which it has the lease
   // Sets the offset of a shard; backwards too. Below 0: from the durable end, -1 is the last entry; beyond either end: that end. Forgets what was nacked or
   // marked. Errors: as lag(); kNotFound when the group was removed; kIo.
   [[nodiscard]] Result<void> reset_offset(std::uint32_t shard, std::int64_t entry);
@@ -122,7 +130,7 @@ class Consumer {
 
   // Looks for new shards; true when there are any. Errors: as open().
   [[nodiscard]] Result<bool> discover();
-  // Syncs offsets when it is due. Call it every now and then. Errors: kIo.
+  // Syncs offsets and renews leases when it is due. Call it every now and then. Errors: kIo; kNotFound when the group was removed.
   [[nodiscard]] Result<void> maintain();
   // Syncs offsets and ends; twice is no error. Errors: kIo.
   [[nodiscard]] Result<void> close();
@@ -140,6 +148,9 @@ class Consumer {
   [[nodiscard]] Result<std::uint64_t> end_of(const std::string& directory, std::uint64_t entry) const;
   [[nodiscard]] Source* find(std::uint32_t shard) const noexcept;
   [[nodiscard]] Result<Source*> own(std::uint32_t shard) const;
+  [[nodiscard]] Result<Source*> held(std::uint32_t shard) const;
+  [[nodiscard]] Result<void> hold_leases();
+  void lose(Source& source);
   [[nodiscard]] Result<void> follow(Source& source);
   [[nodiscard]] Result<void> read_nacked(Source& source, std::size_t count);
   [[nodiscard]] Result<void> read_source(Source& source, std::size_t count);
@@ -158,6 +169,7 @@ class Consumer {
   std::vector<std::unique_ptr<Source>> sources_;  // by shard, rising
   Source* last_{};                                // that something was acknowledged of; null: none, or closed
   Random random_;
+  std::uint64_t member_id_{};                     // of leases
   Delivery delivery_;
   std::vector<std::byte> memory_;                 // of the keys and payloads of delivery_
   ConsumerCounters counters_;

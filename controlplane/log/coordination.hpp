@@ -57,7 +57,8 @@ struct CoordinationPage {
   std::uint64_t reserved2[3]{};
   // Line 3: readers and other writers list the directory again when it changed.
   alignas(kCacheLine) std::uint64_t change_count{};
-  std::uint64_t reserved3[7]{};
+  std::uint64_t told{};                 // stays 0; written, with a system call, when entries got durable: whoever watches the file is told of that
+  std::uint64_t reserved3[6]{};
   WriterSlot writers[kWriterSlots]{};
   std::byte reserved4[kPageBytes - 4 * kCacheLine - kWriterSlots * sizeof(WriterSlot)]{};
 };

@@ -24,6 +24,17 @@ WidePair* words(GroupSlot& slot) noexcept { return reinterpret_cast<WidePair*>(&
 // Two loads: a mixture of before and after a change makes a compare and swap fail, no more.
 WidePair snapshot(GroupSlot& slot) noexcept { return {ref(slot.committed).load(std::memory_order_acquire), ref(slot.epoch).load(std::memory_order_acquire)}; }
 
+WidePair* lease_words(GroupSlot& slot) noexcept { return reinterpret_cast<WidePair*>(&slot.lease_owner); }
+WidePair lease_snapshot(GroupSlot& slot) noexcept { return {ref(slot.lease_owner).load(std::memory_order_acquire), ref(slot.lease_until_ns).load(std::memory_order_acquire)}; }
+
+void set_lease(GroupSlot& slot, const WidePair& lease) noexcept {
+  for (WidePair seen = lease_snapshot(slot);;) {
+    const WidePair before = wide_compare_and_swap(lease_words(slot), seen, lease);
+    if (before == seen) return;
+    seen = before;
+  }
+}
+
 std::uint32_t crc_of(const GroupSlot& slot) noexcept { return crc32c(std::as_bytes(std::span{slot.name})); }
 
 bool is_whole(const GroupSlot& slot) noexcept { return slot.name_crc == crc_of(slot) && slot.name[0] != 0 && slot.name[kGroupNameMax] == 0; }
@@ -38,6 +49,15 @@ std::uint64_t set_words(GroupSlot& slot, std::uint64_t committed) noexcept {
     const WidePair wanted{committed, seen.second + 1};
     const WidePair before = wide_compare_and_swap(words(slot), seen, wanted);
     if (before == seen) return wanted.second;
+    seen = before;
+  }
+}
+
+// Raises the epoch alone: what others have of the slot does not count any more.
+std::uint64_t raise_epoch(GroupSlot& slot) noexcept {
+  for (WidePair seen = snapshot(slot);;) {
+    const WidePair before = wide_compare_and_swap(words(slot), seen, {seen.first, seen.second + 1});
+    if (before == seen) return seen.second + 1;
     seen = before;
   }
 }
@@ -86,6 +106,34 @@ Result<bool> GroupMember::refresh() {
   if (!is_used(*slot_) || name_of(*slot_) != name_) return fail(ErrorCode::kNotFound, "consumer group '" + name_ + "' was removed", "join it again: it begins as a new one then");
   epoch_ = epoch;
   return true;
+}
+
+// The lease first, the epoch then: who had it before may acknowledge in between, which its successor, who looks behind both, takes for done.
+Result<bool> GroupMember::take_lease(std::uint64_t owner, std::int64_t now_ns, std::int64_t lease_ns) {
+  const auto now = static_cast<std::uint64_t>(now_ns);
+  for (WidePair seen = lease_snapshot(*slot_);;) {
+    if (seen.first != owner) {
+      if (auto known = refresh(); !known) return known;
+      const bool is_over = seen.first == 0 || seen.second <= now || seen.second - now > static_cast<std::uint64_t>(kLeaseMax_ns);
+      if (!is_over) return false;
+    }
+    const WidePair before = wide_compare_and_swap(lease_words(*slot_), seen, {owner, now + static_cast<std::uint64_t>(lease_ns)});
+    if (before == seen) {
+      if (seen.first != owner) epoch_ = raise_epoch(*slot_);
+      return true;
+    }
+    seen = before;
+  }
+}
+
+bool GroupMember::has_lease(std::uint64_t owner) const noexcept { return ref(slot_->lease_owner).load(std::memory_order_acquire) == owner; }
+
+void GroupMember::give_lease_back(std::uint64_t owner) noexcept {
+  for (WidePair seen = lease_snapshot(*slot_); seen.first == owner;) {
+    const WidePair before = wide_compare_and_swap(lease_words(*slot_), seen, {});
+    if (before == seen) return;
+    seen = before;
+  }
 }
 
 void GroupMember::count_acknowledged(std::uint64_t messages, std::int64_t now_ns) noexcept {
@@ -145,6 +193,7 @@ Result<GroupMember> GroupTable::join(std::string_view name, std::uint64_t start)
     slot.name_crc = crc_of(slot);
     slot.acknowledged = 0;
     slot.created_ns = slot.updated_ns = clock_->epoch_ns();
+    set_lease(slot, {});
     const std::uint64_t epoch = set_words(slot, start);
     ref(slot.state).store(kUsed, std::memory_order_release);
     return GroupMember{slot, epoch, std::string{name}};
@@ -159,6 +208,7 @@ Result<void> GroupTable::remove(std::string_view name) {
   if (slot == nullptr) return fail(ErrorCode::kNotFound, file_->path() + ": no consumer group '" + std::string{name} + "'");
   ref(slot->state).store(0, std::memory_order_release);
   static_cast<void>(set_words(*slot, 0));  // members see another epoch
+  set_lease(*slot, {});
   return {};
 }
 
@@ -177,7 +227,7 @@ Result<std::vector<GroupInfo>> decode_groups(std::span<const std::byte> bytes, c
   if (auto checked = check_header(*file, bytes.size(), path); !checked) return tl::unexpected{std::move(checked.error())};
   std::vector<GroupInfo> groups;
   for (const GroupSlot& slot : file->slots)
-    if (slot.state == kUsed && is_whole(slot)) groups.push_back({std::string{name_of(slot)}, slot.committed, slot.acknowledged, slot.updated_ns, slot.created_ns});
+    if (slot.state == kUsed && is_whole(slot)) groups.push_back({std::string{name_of(slot)}, slot.committed, slot.acknowledged, slot.updated_ns, slot.created_ns, slot.lease_owner});
   return groups;
 }
 

@@ -32,9 +32,11 @@ struct alignas(128) GroupSlot {
   std::int64_t created_ns{};
   std::uint64_t reserved1{};
   char name[48]{};                  // zeros behind it
-  std::uint64_t reserved2[2]{};
+  std::uint64_t lease_owner{};      // who reads the shard for the group; 0: nobody, or members without leases. Changes together with the next one
+  std::uint64_t lease_until_ns{};   // monotonic clock
 };
-static_assert(sizeof(GroupSlot) == 128 && offsetof(GroupSlot, committed) == 16 && offsetof(GroupSlot, name) == 64);
+static_assert(sizeof(GroupSlot) == 128 && offsetof(GroupSlot, committed) == 16 && offsetof(GroupSlot, name) == 64 && offsetof(GroupSlot, lease_owner) == 112);
+inline constexpr std::int64_t kLeaseMax_ns = 600 * kSecond_ns;  // one that says more is of a machine's run before this one
 
 struct GroupFile {
   std::uint64_t magic{};
@@ -53,6 +55,7 @@ struct GroupInfo {
   std::uint64_t acknowledged{};
   std::int64_t updated_ns{};
   std::int64_t created_ns{};
+  std::uint64_t lease_owner{};   // 0: nobody
 };
 
 // Errors: kInvalidArgument for an empty name, one beyond kGroupNameMax, or with a zero in it.
@@ -69,6 +72,12 @@ class GroupMember {
   [[nodiscard]] Result<void> set(std::uint64_t to, std::int64_t now_ns);
   // Takes note of what was set by others: true when something was. Errors: kNotFound when the group was removed.
   [[nodiscard]] Result<bool> refresh();
+  // Takes the group's lease on the shard, or makes it longer, when nobody has it, it is over, or `owner` has it. One that had it before cannot move the offset
+  // any more. false: somebody else has it. `owner` is not 0; times of the monotonic clock. Errors: kNotFound when the group was removed.
+  [[nodiscard]] Result<bool> take_lease(std::uint64_t owner, std::int64_t now_ns, std::int64_t lease_ns);
+  [[nodiscard]] bool has_lease(std::uint64_t owner) const noexcept;
+  // Gives it back, if `owner` has it.
+  void give_lease_back(std::uint64_t owner) noexcept;
   // For statistics.
   void count_acknowledged(std::uint64_t messages, std::int64_t now_ns) noexcept;
 

@@ -32,7 +32,14 @@ Result<std::unique_ptr<Processor>> Processor::make(Consumer& consumer, const Clo
   if (!handler) return fail(ErrorCode::kInvalidArgument, "processing: no handler");
   auto wake_up = WakeUp::make();
   if (!wake_up) return tl::unexpected{std::move(wake_up.error())};
-  return std::unique_ptr<Processor>{new Processor{consumer, clock, std::move(options), std::move(handler), std::move(*wake_up)}};
+  std::unique_ptr<Processor> processor{new Processor{consumer, clock, std::move(options), std::move(handler), std::move(*wake_up)}};
+  processor->watch_shards();
+  return processor;
+}
+
+// Where the system has no more watches, polling remains.
+void Processor::watch_shards() {
+  for (const std::string& directory : consumer_.directories()) static_cast<void>(wake_up_->watch(directory));
 }
 
 Result<Processor::Step> Processor::step() {
@@ -40,7 +47,9 @@ Result<Processor::Step> Processor::step() {
   const std::int64_t now_ns = clock_.monotonic_ns();
   if (options_.discovery_interval_ns != 0 && now_ns - discovered_ns_ >= options_.discovery_interval_ns) {
     discovered_ns_ = now_ns;
-    if (auto found = consumer_.discover(); !found) return tl::unexpected{std::move(found.error())};
+    const auto found = consumer_.discover();
+    if (!found) return tl::unexpected{found.error()};
+    if (*found) watch_shards();
   }
   if (auto maintained = consumer_.maintain(); !maintained) return tl::unexpected{std::move(maintained.error())};
   if (now_ns < retry_ns_) return Step{.is_stopped = false, .wait_ns = retry_ns_ - now_ns};

@@ -34,7 +34,7 @@ struct ProcessOptions {
   std::size_t batch{100};                                   // messages
   std::uint32_t retries_max{3};                             // of a batch, after the first attempt
   std::int64_t retry_delay_ns{1 * kSecond_ns};              // times the number of the attempt
-  std::int64_t poll_interval_ns{100 * kMillisecond_ns};     // when there is nothing, and nobody calls wake_up()
+  std::int64_t poll_interval_ns{100 * kMillisecond_ns};     // when there is nothing, and nobody wakes it
   std::int64_t discovery_interval_ns{5 * kSecond_ns};       // for new shards; 0 = never
   bool is_auto_acked{true};                                 // otherwise the handler acknowledges; what it does not comes again
   OnExhausted on_exhausted{OnExhausted::kReadAgain};
@@ -71,7 +71,8 @@ class Processor {
   [[nodiscard]] Result<void> run();
   // Any thread, signal handlers included.
   void stop() noexcept;
-  // For Shard::wake_up(): new entries are seen at once then, not only with the next poll.
+  // Notified when a process makes entries of a shard of the consumer durable, and, given to Shard::wake_up(), by that object: new entries are seen at once then,
+  // not only with the next poll.
   [[nodiscard]] const std::shared_ptr<WakeUp>& wake_up() const noexcept { return wake_up_; }
   [[nodiscard]] const ProcessCounters& counters() const noexcept { return counters_; }
   // That of the consumer, and what fails now.
@@ -79,6 +80,7 @@ class Processor {
 
  private:
   Processor(Consumer& consumer, const Clock& clock, ProcessOptions options, Handler handler, std::shared_ptr<WakeUp> wake_up);
+  void watch_shards();
   [[nodiscard]] Result<Step> attempt();
   [[nodiscard]] Result<Step> failed(Error error);
   [[nodiscard]] Result<Step> exhausted();

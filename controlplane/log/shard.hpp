@@ -70,7 +70,7 @@ class Shard final : public Retained {
   [[nodiscard]] Health health() const;
   // Syncs unless the policy is kNone or kExplicit, and ends: every later call fails. Twice is no error.
   [[nodiscard]] Result<void> close();
-  // Has it notified when entries get durable by this object. `waiting` may end before the shard.
+  // Has it notified when entries get durable by this object; WakeUp::watch() is for those of any process. `waiting` may end before the shard.
   void wake_up(const std::shared_ptr<WakeUp>& waiting) { wake_ups_.add(waiting); }
 
   [[nodiscard]] const std::string& directory() const noexcept { return directory_; }
@@ -174,7 +174,7 @@ class Shard final : public Retained {
   std::optional<Error> broken_;              // why nothing more is taken
 
   GroupCommit commit_;
-  WakeUps wake_ups_;
+  WakeUps wake_ups_{directory_};
 };
 
 }  // namespace thalweg::log

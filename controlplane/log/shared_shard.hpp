@@ -135,7 +135,7 @@ class SharedShard final : public Retained {
   std::atomic<std::uint64_t> holes_filled_{};
 
   GroupCommit commit_;
-  WakeUps wake_ups_;
+  WakeUps wake_ups_{directory_};
 };
 
 }  // namespace thalweg::log
