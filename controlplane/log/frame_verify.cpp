@@ -88,6 +88,10 @@ class FrameVerifier {
       if (!content_end) return tl::unexpected{content_end.error()};
       if (*content_end > end) find(info.path, kDataOffset + end, std::to_string(*content_end - end) + " bytes stand behind the last frame");
     }
+    const auto seal = (*segment)->mapping().bytes().subspan(kSealOffset, kPageBytes);
+    const bool is_blank = std::all_of(seal.begin(), seal.end(), [](std::byte b) { return b == std::byte{0}; });
+    // Of the newest one a power failure may have left half a seal: it is written anew when the segment is full.
+    if (!is_newest && !info.seal && !is_blank && !decode_seal(seal, info.ordinal())) find(info.path, kSealOffset, "the seal is damaged");  // it may have come since the listing
     if (info.seal && info.seal->summary.end_offset != end) find(info.path, kSealOffset + 56, "the seal says that frames end at offset " + std::to_string(kDataOffset + info.seal->summary.end_offset));
     if (info.seal && !has_damage_ && info.seal->summary.record_count != data_frames_)
       find(info.path, kSealOffset + 40, "the seal counts " + std::to_string(info.seal->summary.record_count) + " data frames, " + std::to_string(data_frames_) + " are there");
