@@ -57,6 +57,7 @@ enum class Bug : int {
   kAnyErrorBelieved = 48,
   kOverwrittenSentAgain = 49,
   kSkipCrossesTerm = 50,
+  kNakBeyondWindow = 53,
 };
 
 #ifdef THALWEG_PLANTED_BUGS

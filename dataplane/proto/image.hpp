@@ -154,6 +154,15 @@ class Image {
   // Sends one frame on every alive connection (every used one for ERR). Returns how many took it.
   template <typename SinkFor>
   unsigned send_all(std::span<const std::byte> frame, bool also_dead, std::int64_t now_ns, SinkFor&& sink_for) noexcept;
+  // Of a gap, what would be taken if it came now: a heartbeat may tell of bytes beyond the window (insert_heartbeat()). Sent in vain, they would
+  // use up what the sender may send again, and others of a group would wait for theirs.
+  [[nodiscard]] std::int64_t wanted_of(const shm::GapState& gap) noexcept {
+    const std::int64_t first = gap.position + wire::kFrameAlignment;
+    if (first > c_.state->overrun_threshold && is_overrun(first, first) && !planted(Bug::kNakBeyondWindow)) [[unlikely]] return 0;
+    return planted(Bug::kNakBeyondWindow) ? gap.length : std::min(gap.length, c_.state->overrun_threshold - gap.position);
+  }
+  template <typename SinkFor>
+  unsigned send_nak(std::int64_t position, std::int64_t length, std::int64_t now_ns, SinkFor&& sink_for) noexcept;
   // Arms a new gap. True: a NAK (or fill) is due.
   [[nodiscard]] bool is_gap_due(shm::GapState& gap, std::int64_t now_ns) noexcept;
   void report_gap(shm::GapState& gap) noexcept;

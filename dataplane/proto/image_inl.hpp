@@ -239,15 +239,8 @@ unsigned Image::repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
       fill_gap(gap);
       break;  // the list has moved; the next one follows in the next turn
     }
-    wire::Nak nak;
-    nak.session_id = session_id_;
-    nak.stream_id = stream_id_;
-    nak.term_id = wire::term_id_of(gap.position, initial_term_id_, bits_);
-    nak.term_offset = wire::term_offset_of(gap.position, bits_);
-    nak.length = static_cast<std::int32_t>(gap.length);
-    std::byte frame[wire::Nak::kLength];
-    wire::build(frame, nak);
-    const unsigned taken = send_all(frame, false, now_ns, sink_for);
+    const std::int64_t length = wanted_of(gap);
+    const unsigned taken = length > 0 ? send_nak(gap.position, length, now_ns, sink_for) : 0;
     c_.counters.add(shm::LaneCounter::kNaksSent, taken);
     if (c_.rcv_naks && taken > 0) c_.rcv_naks.add(1);
     if (taken > 0) ++gap.naks;
@@ -255,6 +248,19 @@ unsigned Image::repair(std::int64_t now_ns, SinkFor&& sink_for) noexcept {
     sent += taken;
   }
   return sent;
+}
+
+template <typename SinkFor>
+unsigned Image::send_nak(std::int64_t position, std::int64_t length, std::int64_t now_ns, SinkFor&& sink_for) noexcept {
+  wire::Nak nak;
+  nak.session_id = session_id_;
+  nak.stream_id = stream_id_;
+  nak.term_id = wire::term_id_of(position, initial_term_id_, bits_);
+  nak.term_offset = wire::term_offset_of(position, bits_);
+  nak.length = static_cast<std::int32_t>(length);
+  std::byte frame[wire::Nak::kLength];
+  wire::build(frame, nak);
+  return send_all(frame, false, now_ns, sink_for);
 }
 
 template <typename SinkFor>

@@ -232,6 +232,26 @@ TEST(Nak, never_spans_two_terms) {
   EXPECT_EQ(wire::Nak::parse(sent[0])->term_id, 8);
 }
 
+// A heartbeat of a sender that others of a group, or a PAD, carried past the window tells of bytes that would be refused.
+TEST(Nak, asks_for_nothing_that_would_be_refused) {
+  ImageBench i{{.flags = ImageFlags::kReliable | ImageFlags::kNakAllGaps}};
+  i.start();
+  i.data(0, 1024);
+  i.beat(kTerm / 2 + 4096);
+  i.turn(0);
+  EXPECT_EQ(i.turn(kUs), Lines{"nak@1024+31744"});
+  i.data(1024, kTerm / 2 - 32 - 1024);
+  i.turn(2 * kUs);
+  EXPECT_EQ(i.turn(3 * kUs), Lines{"nak@32736+32"}) << "a whole frame, perhaps";
+  i.data(kTerm / 2 - 32, 32);
+  i.turn(4 * kUs);
+  EXPECT_EQ(i.turn(5 * kUs), Lines{});
+  EXPECT_EQ(i.turn(kMs), Lines{});
+  i.consume_all();
+  EXPECT_EQ(i.turn(2 * kMs), Lines{"sm@32768"});
+  EXPECT_EQ(i.turn(3 * kMs), Lines{"nak@32768+4096"}) << "now it would be taken";
+}
+
 TEST(Nak, a_reordered_datagram_that_arrives_within_the_delay_costs_none) {
   ImageBench i{{.adjust = [](auto& d) { d.nak_delay_ns = 50 * kUs; }}};
   i.start();

@@ -191,6 +191,17 @@ TEST(Retransmit, the_limit_per_interval_bounds_what_naks_can_make_us_send) {
   EXPECT_EQ(p.nak(1100 * kMs, 8192, 1024).size(), 1U);
 }
 
+TEST(Retransmit, a_nak_that_is_shorter_than_the_frame_there_costs_nothing) {
+  PublicationBench p{{.adjust = [](auto& d) {
+    d.retransmit_limit_bytes = 1024;
+    d.retransmit_limit_interval_ns = kSecond_ns;
+  }}};
+  sent_frames(p, 5, 1024);
+  EXPECT_EQ(p.nak(2 * kMs, 1024, 32), Lines{});
+  EXPECT_EQ(p.state().retransmit_interval_bytes, 0);
+  EXPECT_EQ(p.nak(2 * kMs, 0, 1024), Lines{"data@0+1024"});
+}
+
 // A group has many actions under way; what one was promised another may have used by the time it is sent.
 TEST(Retransmit, the_limit_holds_for_all_delayed_actions_of_a_group_together) {
   PublicationBench p{{.flags = PublicationFlags::kGroup, .adjust = [](auto& d) {
