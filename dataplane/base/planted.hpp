@@ -57,6 +57,7 @@ enum class Bug : int {
   kAnyErrorBelieved = 48,
   kOverwrittenSentAgain = 49,
   kSkipCrossesTerm = 50,
+  kRelayPromiseBroken = 51,
   kNakBeyondWindow = 53,
 };
 

@@ -59,6 +59,7 @@ void Publication::resume(std::int64_t now_ns) noexcept {
   for (ReceiverState& r : s.receivers) r.last_sm_ns = now_ns;  // our silence must not count as theirs
   s.blocked_since_ns = now_ns;
   s.setup_hold_since_ns = 0;
+  if (is_relay()) promise(now_ns);
   if (is_mute_ && s.receiver_count == 0) {   // where it sent is not known any more: as before its first receiver
     s.has_initial_connection = 0;
     s.sender_limit = std::min(s.sender_limit, s.sender_position);
@@ -108,6 +109,7 @@ void Publication::setup_sent(std::int64_t now_ns) noexcept {
   PublicationState& s = *c_.state;
   s.last_setup_ns = now_ns;
   c_.counters.add(LaneCounter::kSetupsSent);
+  if (is_relay()) promise(now_ns);
   if (!s.is_setup_elicited) return;
   flow::on_setup_sent(*c_.desired, s, now_ns);
   if (s.receiver_count > 0) s.is_setup_elicited = 0;
@@ -223,7 +225,9 @@ bool Publication::is_acceptable(const wire::StatusMessage& sm) const noexcept {
   if ((sm.flags & wire::flag::kSmSendSetup) != 0) return true;
   // Not half a term alone (2.11 step 2): a PAD may have carried us past the window of a receiver that says so now.
   const std::int64_t position = wire::position_of(sm.consumption_term_id, sm.consumption_term_offset, initial_term_id_, bits_);
-  return position >= oldest_retransmit() && position <= c_.state->sender_position + term_length_ / 2;
+  const bool is_end = (sm.flags & wire::flag::kSmEndOfStream) != 0;   // of somebody who waits for nothing any more
+  const std::int64_t oldest = is_end ? oldest_retransmit() : std::min(oldest_retransmit(), oldest_promise());
+  return position >= oldest && position <= c_.state->sender_position + term_length_ / 2;
 }
 
 void Publication::on_status_message(const wire::StatusMessage& sm, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept {
@@ -240,6 +244,7 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
   if (is_mute_ || !is_acceptable(sm)) return c_.counters.add(LaneCounter::kStatusMessagesRejected);
   const std::int64_t position = wire::position_of(sm.consumption_term_id, sm.consumption_term_offset, initial_term_id_, bits_);
 
+  if (position < oldest_retransmit()) keep_promise(position);
   const bool is_end = (sm.flags & wire::flag::kSmEndOfStream) != 0;
   ReceiverState* receiver = find_receiver(sm.receiver_id);
   if (receiver == nullptr && !is_end) receiver = add_receiver(sm.receiver_id, flow::is_wanted(*c_.desired, sm));

@@ -53,6 +53,7 @@ inline constexpr std::int64_t kIdleHeartbeat_ns = kMillisecond_ns;  // ours; wit
 inline constexpr std::int64_t kRttRequestInterval_ns = kMillisecond_ns;  // ours; with a retransmit, at most so often
 inline constexpr std::int64_t kRttMax_ns = 10 * kSecond_ns;            // a longer "round trip" is a broken clock or a forged reply
 inline constexpr std::int64_t kLingerMin_ns = kSecond_ns;           // 2.9: a unicast EOS SM cuts linger to "a following tick" (1 s)
+inline constexpr std::int64_t kRelayPromise_ns = kSecond_ns;  // ours: from SETUP to status message; with more, padding for all that passed meanwhile takes long
 inline constexpr std::int64_t kNever_ns = std::numeric_limits<std::int64_t>::max();
 inline constexpr std::int32_t kInitialWindowDefault = 128 << 10;    // 2.10: the fixed base of the retransmit clamp
 
@@ -101,7 +102,8 @@ class Publication {
   void on_nak(const wire::Nak& nak, std::int64_t now_ns, Sink& sink) noexcept;
   // 2.13. True: the receiver was known, clients are to be told. Counts by itself.
   bool on_error(const wire::ErrorFrame& error, std::int64_t now_ns) noexcept;
-  // 2.12: requests are answered; a reply to our latest request is a sample (`retransmit-linger=auto`).
+  // 2.12: requests are answered; a reply to our latest request is a sample (`retransmit-linger=auto`). `others`: how many get the answer besides
+  // whoever asked, as far as is known; then there is a limit. Counts by itself.
   template <DatagramSink Sink>
   void on_rtt_measurement(const wire::RttMeasurement& rtt, std::int64_t now_ns, Sink& sink) noexcept;
 
@@ -114,7 +116,8 @@ class Publication {
   bool tick(const SubscriberPositions& subscribers, std::int64_t now_ns) noexcept;
 
   // Relays: their image's log is complete up to `rebuilt`. One that is to drop when it is slow and fell more than a term behind goes on
-  // from there, sending padding for what lies between. Once per turn.
+  // from there, sending padding for what lies between. So does one without receivers; whoever begins where a SETUP said it was gets the
+  // same padding. Once per turn.
   void follow(std::int64_t rebuilt) noexcept;
   // A response publication has no destination before somebody asks for a SETUP, and says nothing till then (2.4, 5.9).
   [[nodiscard]] bool is_response() const noexcept { return has_flag(shm::PublicationFlags::kIsResponse); }
@@ -168,6 +171,11 @@ class Publication {
   // PAD the reference driver takes the payload of the longest message (2.10). Headers and a large MTU make it longer, and what the receiver
   // then misses just before the PAD would be out of reach for good.
   [[nodiscard]] std::int64_t oldest_retransmit() const noexcept { return c_.state->sender_position - term_length_ / 2 - longest_claim_; }
+  // Relays without receivers: where the SETUPs of the last kRelayPromise_ns, or of twice that, said that the stream was; kNoPromise: nowhere.
+  static constexpr std::int64_t kNoPromise = std::numeric_limits<std::int64_t>::max();
+  [[nodiscard]] std::int64_t oldest_promise() const noexcept { return c_.state->is_connected || planted(Bug::kRelayPromiseBroken) ? kNoPromise : promised_before_; }
+  void promise(std::int64_t now_ns) noexcept;
+  void keep_promise(std::int64_t position) noexcept;
   // The action that is to serve the NAK, its range clamped; nullptr: nothing to do (2.10 steps 1 to 3, and our own limit).
   [[nodiscard]] shm::RetransmitAction* plan_retransmit(const wire::Nak& nak, std::int64_t now_ns) noexcept;
   // A sender without window may have lost the status message that opens it: it asks sooner than one that has nothing to send.
@@ -229,6 +237,9 @@ class Publication {
   std::int64_t retransmit_deadline_ns_{kNever_ns};  // earliest of the actions
   std::int64_t receiver_deadline_ns_{kNever_ns};    // no receiver or setup hold can expire before
   std::int64_t acknowledged_{-1};                   // by the only receiver of a unicast stream, which asks for nothing before it; -1: unknown
+  std::int64_t promised_{kNoPromise};               // by the first SETUP of this kRelayPromise_ns, and of the one before
+  std::int64_t promised_before_{kNoPromise};
+  std::int64_t promised_since_ns_{};
   std::uint32_t spy_count_{};                       // at the last update
   bool is_mute_{};                                  // a response publication without a destination
   bool is_flow_check_due_{};                        // min and tagged: the limit may have to fall at the next idle cycle (4.3)

@@ -44,6 +44,26 @@ void Publication::follow(std::int64_t rebuilt) noexcept {
   c_.counters.add(LaneCounter::kRelaySkips);
 }
 
+void Publication::promise(std::int64_t now_ns) noexcept {
+  const bool has_one = promised_ != kNoPromise;
+  if (has_one && now_ns - promised_since_ns_ <= kRelayPromise_ns) return;
+  promised_before_ = has_one ? promised_ : c_.state->sender_position;
+  promised_ = c_.state->sender_position;
+  promised_since_ns_ = now_ns;
+}
+
+// A receiver began where a SETUP said, and the relay had nobody and has gone on with its image since. Nothing else brings the two together
+// before that image times out: the receiver gets padding up to where the relay is.
+void Publication::keep_promise(std::int64_t position) noexcept {
+  PublicationState& s = *c_.state;
+  s.skipped[1] = {};
+  s.skipped[0] = {position, s.sender_position};
+  s.start_position = s.sender_position = position;
+  set_sender_limit(position);
+  if (c_.snd_pos) c_.snd_pos.set(position);
+  c_.counters.add(LaneCounter::kRelaySkips);
+}
+
 // What producers claimed. The raw tails are client memory: the position never goes back and never runs further ahead of the consumer
 // than producers can (window of half a term, and what concurrent claims may overshoot it by).
 std::int64_t Publication::sample_producer_position() noexcept {
@@ -63,6 +83,7 @@ void Publication::set_connected(bool is_connected) noexcept {
   PublicationState& s = *c_.state;
   if ((s.is_connected != 0) == is_connected) return;
   s.is_connected = is_connected ? 1 : 0;
+  promised_ = promised_before_ = kNoPromise;   // who was to come is here, or has gone with the others
   if (!is_relay()) c_.log.store<std::int32_t>(shm::meta::kIsConnected, is_connected ? 1 : 0);
 }
 

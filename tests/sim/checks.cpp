@@ -94,11 +94,15 @@ void PublicationCheck::expect_wanted(const StreamPlan& plan, const shm::Publicat
 
 void PublicationCheck::after_turn(const StreamPlan& plan, const shm::PublicationState& state, const LogMemory& log, std::int64_t publisher_limit,
                                   Verdict& verdict) {
-  if (state.sender_position < sender_position_) verdict.fail("stream {}: sender position fell from {} to {}", plan.session_id, sender_position_, state.sender_position);
+  // A relay goes back to where a receiver begins; nobody was there till then.
+  const bool has_gone_back = state.start_position < start_position_ && !was_connected_;
+  start_position_ = state.start_position;
+  was_connected_ = state.is_connected != 0;
+  if (state.sender_position < sender_position_ && !has_gone_back) verdict.fail("stream {}: sender position fell from {} to {}", plan.session_id, sender_position_, state.sender_position);
   check_receivers(plan, state, verdict);
   has_sent_ = state.sender_position != sender_position_;
   const bool may_fall = plan.is_group && plan.flow_control != shm::FlowControl::kMax;
-  if (!may_fall && state.sender_limit < sender_limit_) {
+  if (!may_fall && !has_gone_back && state.sender_limit < sender_limit_) {
     verdict.fail("stream {}: sender limit fell from {} to {}", plan.session_id, sender_limit_, state.sender_limit);
   }
   sender_position_ = state.sender_position;

@@ -27,6 +27,8 @@ class PublicationCheck {
 
  private:
   bool has_sent_{};                         // in the last turn
+  bool was_connected_{};                    // after it
+  std::int64_t start_position_{INT64_MIN};
   std::int64_t sender_position_{INT64_MIN};
   std::int64_t sender_limit_{INT64_MIN};
   std::int64_t publisher_limit_{INT64_MIN};

@@ -11,7 +11,7 @@ enum class Fault : std::uint8_t {
   kNodePaused, kNodeCrashed, kTornInsert, kTornClean, kControlPlaneStall,
   kReaderPaused, kReaderDied, kReaderJoinedLate, kClaimHeld, kClaimDied, kMessageAborted, kImageRejected, kRevoked, kRejoined, kNakMadeUp,
   kReceiverLeft, kReceiverJoined, kGapGivenUp, kSideDied, kCopy, kWayRemoved, kDestinationLearned, kDestinationForgotten,
-  kDestinationRefused, kStrangerFrame, kStrangerAnswered, kTagLost, kRelayed, kRelaySkipped,
+  kDestinationRefused, kStrangerFrame, kStrangerAnswered, kTagLost, kRelayed, kRelaySkipped, kRelayWentBack,
   kDiedBeforeStatusMessage, kDiedInRepair, kDiedAtEnd, kDiedDraining, kDiedInLinger, kCount,
 };
 inline constexpr std::size_t kFaultCount = static_cast<std::size_t>(Fault::kCount);
@@ -23,7 +23,7 @@ inline constexpr std::size_t kFaultCount = static_cast<std::size_t>(Fault::kCoun
       "reader_paused", "reader_died", "reader_joined_late", "claim_held", "claim_died", "message_aborted", "image_rejected", "revoked",
       "rejoined", "nak_made_up", "receiver_left", "receiver_joined", "gap_given_up",
       "side_died", "copy", "way_removed", "destination_learned", "destination_forgotten",
-      "destination_refused", "stranger_frame", "stranger_answered", "tag_lost", "relayed", "relay_skipped",
+      "destination_refused", "stranger_frame", "stranger_answered", "tag_lost", "relayed", "relay_skipped", "relay_went_back",
       "died_before_status_message", "died_in_repair", "died_at_end", "died_draining", "died_in_linger"};
   return kNames[static_cast<std::size_t>(fault)];
 }

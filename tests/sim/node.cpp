@@ -147,7 +147,7 @@ PublicationEntry& Node::add_publication(Stream& stream, std::size_t side) {
   p.producer = stream.producers.back().get();
   if (plan.is_ipc) {
     for (const ReaderPlan& reader : plan.subscribers[0].readers) {
-      auto& r = stream.readers.emplace_back(std::make_unique<Reader>(plan, reader, false, p.log.view(), stream.ledger, verdict_));
+      auto& r = stream.readers.emplace_back(std::make_unique<Reader>(plan, reader, Skips::kNone, p.log.view(), stream.ledger, verdict_));
       r->join(d.start_position);
       p.readers.push_back(r.get());
     }
@@ -322,7 +322,9 @@ void Node::on_control(PublicationEntry& p, const wire::FrameHeader& header, Data
         if (p.list) hear_destination(p, *sm, datagram.from, now_ns);
         if (!is_ours(sm->session_id, sm->stream_id)) return;
         if ((sm->flags & wire::flag::kSmSendSetup) == 0 && proto::flow::is_wanted(p.slot->desired, *sm)) p.wanted_ns[sm->receiver_id] = now_ns;
+        const std::int64_t began = p.slot->observed.state.start_position;
         p.machine->on_status_message(*sm, datagram.from, now_ns);
+        if (p.slot->observed.state.start_position < began) verdict_.faults.add(Fault::kRelayWentBack);
       }
       return;
     case wire::FrameType::kNak:
@@ -672,9 +674,10 @@ bool Node::attach_late_readers(ImageEntry& image, std::int64_t now_ns) {
     plan.may_lose |= image.is_echo;
     ++image.late_readers_added;
     if (plan.die_at_ns <= now_ns) continue;
-    const bool may_skip = !image.plan->is_reliable || (image.stream->plan.relay_drops && image.plan == &image.stream->plan.relayed);
+    const bool is_relayed = image.plan == &image.stream->plan.relayed;
+    const Skips skips = !image.plan->is_reliable || (is_relayed && image.stream->plan.relay_drops) ? Skips::kAny : is_relayed ? Skips::kBeforeFirst : Skips::kNone;
     auto& reader = image.stream->readers.emplace_back(
-        std::make_unique<Reader>(image.stream->plan, plan, may_skip, image.log.view(), image.stream->ledger, verdict_));
+        std::make_unique<Reader>(image.stream->plan, plan, skips, image.log.view(), image.stream->ledger, verdict_));
     image.readers.push_back(reader.get());
     if (is_healed_) reader->heal();
     if (image.machine && !is_crashed_) {

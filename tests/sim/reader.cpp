@@ -74,7 +74,7 @@ void Reader::take(std::byte* frame, std::int32_t length) {
 }
 
 void Reader::deliver(std::int64_t start_position) {
-  while (next_record_ < ledger_.size() && (ledger_.at(next_record_).is_dead || (may_skip_ && ledger_.at(next_record_).position < start_position))) {
+  while (next_record_ < ledger_.size() && (ledger_.at(next_record_).is_dead || (may_skip() && ledger_.at(next_record_).position < start_position))) {
     ++next_record_;
   }
   if (next_record_ >= ledger_.size()) return verdict_.fail("stream {}: a message at {} that nobody sent", stream_.session_id, start_position);

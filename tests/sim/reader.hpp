@@ -11,10 +11,13 @@
 // (wire-protocol 1.14) and compares every message with the ledger.
 namespace thalweg::sim {
 
+// Which messages it may be without: a relay sends padding for what it had no receiver for, when it is slow for more.
+enum class Skips : std::uint8_t { kNone, kBeforeFirst, kAny };
+
 class Reader {
  public:
-  Reader(const StreamPlan& stream, const ReaderPlan& plan, bool may_skip, shm::LogBuffer log, const Ledger& ledger, Verdict& verdict)
-      : stream_{stream}, plan_{plan}, may_skip_{may_skip}, log_{log}, ledger_{ledger}, verdict_{verdict} {}
+  Reader(const StreamPlan& stream, const ReaderPlan& plan, Skips skips, shm::LogBuffer log, const Ledger& ledger, Verdict& verdict)
+      : stream_{stream}, plan_{plan}, skips_{skips}, log_{log}, ledger_{ledger}, verdict_{verdict} {}
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
@@ -44,10 +47,11 @@ class Reader {
  private:
   void take(std::byte* frame, std::int32_t length);
   void deliver(std::int64_t start_position);
+  [[nodiscard]] bool may_skip() const noexcept { return skips_ == Skips::kAny || (skips_ == Skips::kBeforeFirst && messages_ == 0); }
 
   const StreamPlan& stream_;
   const ReaderPlan& plan_;
-  bool may_skip_;
+  Skips skips_;
   shm::LogBuffer log_;
   const Ledger& ledger_;
   Verdict& verdict_;
