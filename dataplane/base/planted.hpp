@@ -58,6 +58,7 @@ enum class Bug : int {
   kOverwrittenSentAgain = 49,
   kSkipCrossesTerm = 50,
   kRelayPromiseBroken = 51,
+  kEveryRoundTripAnswered = 52,
   kNakBeyondWindow = 53,
 };
 

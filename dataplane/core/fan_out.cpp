@@ -29,6 +29,11 @@ void FanOut::remove(const shm::DestinationSlot& slot) noexcept {
   if (list_.remove(slot)) settle();
 }
 
+Destination* FanOut::find(std::int64_t receiver_id, const wire::UdpEndpoint& source) noexcept {
+  List::Entry* const entry = list_.find_speaker(receiver_id, source);
+  return entry != nullptr && entry->target.port != nullptr ? &entry->target : nullptr;
+}
+
 void FanOut::expire(std::int64_t now_ns) noexcept {
   next_expiry_ns_ = now_ns + List::kTimeout_ns / 50;   // 100 ms late at most
   if (list_.expire(now_ns)) settle();

@@ -40,6 +40,9 @@ class FanOut {
   // `ids`: what its frames are to carry instead of what they carry; may be null.
   [[nodiscard]] bool send(std::span<const std::byte> payload, const StreamIds* ids, std::int64_t now_ns) noexcept;
 
+  // Whoever sends from `source`, or as `receiver_id` from its port. nullptr: none of the destinations.
+  [[nodiscard]] Destination* find(std::int64_t receiver_id, const wire::UdpEndpoint& source) noexcept;
+  [[nodiscard]] bool is_dynamic() const noexcept { return is_dynamic_; }
   [[nodiscard]] std::size_t size() const noexcept { return list_.entries().size(); }
 
  private:

@@ -124,6 +124,7 @@ class Lane {
   void hear_destination(Endpoint& endpoint, const wire::StatusMessage& sm, bool is_of_stream, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept;
   void on_status_message(Endpoint& endpoint, PublicationEntry* entry, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void request_image(Endpoint& endpoint, const Datagram& datagram, const wire::Setup& setup) noexcept;
+  void on_sender_rtt(PublicationEntry& entry, const wire::RttMeasurement& rtt, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept;
   void on_feedback(PublicationEntry& entry, wire::FrameType type, const Datagram& datagram, std::int64_t now_ns) noexcept;
   bool on_response_setup(PublicationEntry& entry, const Datagram& datagram, std::int64_t now_ns) noexcept;
   void recall_peer(PublicationEntry& entry) noexcept;

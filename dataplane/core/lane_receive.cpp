@@ -600,6 +600,24 @@ void Lane::to_sender(Endpoint& endpoint, const Datagram& datagram, std::int64_t 
   remind(*entry);
 }
 
+// 2.12. Of many destinations the one that asked is answered: all of them for each request would be a lever for whoever makes requests up. Of those
+// that were told by command one may be a group, or have other addresses than it is told by: then all are, within a limit.
+void Lane::on_sender_rtt(PublicationEntry& entry, const wire::RttMeasurement& rtt, const wire::UdpEndpoint& source, std::int64_t now_ns) noexcept {
+  FanOut* const fan_out = entry.destination->fan_out;
+  if (fan_out == nullptr || !rtt.is_request) {
+    DestinationSink sink = sink_of(entry, now_ns);
+    const bool is_group = (entry.slot->desired.flags & shm::PublicationFlags::kGroup) != 0;
+    return entry.stream.on_rtt_measurement(rtt, now_ns, sink, is_group ? 1 : 0);
+  }
+  if (Destination* const asker = fan_out->find(rtt.receiver_id, source)) {
+    DestinationSink sink{*asker, now_ns};
+    return entry.stream.on_rtt_measurement(rtt, now_ns, sink);
+  }
+  if (fan_out->is_dynamic()) return counters_.add(kDropUnexpectedSource);
+  DestinationSink sink{*entry.destination, now_ns};
+  entry.stream.on_rtt_measurement(rtt, now_ns, sink, std::max<std::uint32_t>(1, static_cast<std::uint32_t>(fan_out->size())));
+}
+
 // What receivers tell of a stream besides how far they are.
 void Lane::on_feedback(PublicationEntry& entry, wire::FrameType type, const Datagram& datagram, std::int64_t now_ns) noexcept {
   DestinationSink sink = sink_of(entry, now_ns);
@@ -616,7 +634,7 @@ void Lane::on_feedback(PublicationEntry& entry, wire::FrameType type, const Data
     is_valid = on_response_setup(entry, datagram, now_ns);
   } else {
     const auto rtt = wire::RttMeasurement::parse(datagram.payload);
-    if (rtt) entry.stream.on_rtt_measurement(*rtt, now_ns, sink);
+    if (rtt) on_sender_rtt(entry, *rtt, datagram.source, now_ns);
     is_valid = rtt.has_value();
   }
   if (!is_valid) counters_.add(kDropInvalidFrame);

@@ -106,6 +106,13 @@ class DestinationList {
     return has_changed;
   }
 
+  // Who speaks from `source`, or as `receiver_id` from its port. nullptr: nobody known.
+  [[nodiscard]] Entry* find_speaker(std::int64_t receiver_id, const wire::UdpEndpoint& source) noexcept {
+    const auto is_there = [&](const Entry& entry) { return entry.target.remote == source; };
+    if (Entry* const entry = by_address_.find(hash_of(source), entries_, is_there)) return entry;
+    return find(receiver_id, source);
+  }
+
   [[nodiscard]] std::vector<Entry>& entries() noexcept { return entries_; }
   [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
 

@@ -57,6 +57,23 @@ inline constexpr std::int64_t kRelayPromise_ns = kSecond_ns;  // ours: from SETU
 inline constexpr std::int64_t kNever_ns = std::numeric_limits<std::int64_t>::max();
 inline constexpr std::int32_t kInitialWindowDefault = 128 << 10;    // 2.10: the fixed base of the retransmit clamp
 
+// What requests for RTT measurements make a sender send to others than whoever asked: anybody may ask, and a group is many (ours). One answer may use
+// more than is left, which is made up for first.
+class AnswerBudget {
+ public:
+  static constexpr std::int64_t kPerFrame_ns = 100 * kMicrosecond_ns;
+  static constexpr std::int64_t kBurst_ns = 64 * kPerFrame_ns;
+
+  [[nodiscard]] bool take(std::uint32_t frames, std::int64_t now_ns) noexcept {
+    if (full_ns_ - now_ns >= kBurst_ns) return false;
+    full_ns_ = std::max(full_ns_, now_ns) + frames * kPerFrame_ns;
+    return true;
+  }
+
+ private:
+  std::int64_t full_ns_{};   // when all of it is there again
+};
+
 // What one call did, so that the caller can count, wake and reschedule.
 struct SendOutcome {
   std::uint32_t bytes{};            // of UDP payload, control frames included
@@ -105,7 +122,7 @@ class Publication {
   // 2.12: requests are answered; a reply to our latest request is a sample (`retransmit-linger=auto`). `others`: how many get the answer besides
   // whoever asked, as far as is known; then there is a limit. Counts by itself.
   template <DatagramSink Sink>
-  void on_rtt_measurement(const wire::RttMeasurement& rtt, std::int64_t now_ns, Sink& sink) noexcept;
+  void on_rtt_measurement(const wire::RttMeasurement& rtt, std::int64_t now_ns, Sink& sink, std::uint32_t others = 0) noexcept;
 
   // 2.8 and client-protocol 7.6: publisher position, connection status, cleaning (bounded), publisher limit. Network and IPC. Call it once
   // per turn while the stream moves. Returns true while there is more to clean or a counter moved.
@@ -234,6 +251,7 @@ class Publication {
   std::int64_t least_interval_ns_{kHeartbeatInterval_ns};      // of a sender that has window left
   bool is_rtt_measured_{};
   std::int64_t last_rtt_request_ns_{};                         // 0: none yet
+  AnswerBudget rtt_answers_;
   std::int64_t retransmit_deadline_ns_{kNever_ns};  // earliest of the actions
   std::int64_t receiver_deadline_ns_{kNever_ns};    // no receiver or setup hold can expire before
   std::int64_t acknowledged_{-1};                   // by the only receiver of a unicast stream, which asks for nothing before it; -1: unknown

@@ -268,9 +268,11 @@ void Publication::request_rtt(std::int64_t now_ns, Sink& sink) noexcept {
 }
 
 template <DatagramSink Sink>
-void Publication::on_rtt_measurement(const wire::RttMeasurement& rtt, std::int64_t now_ns, Sink& sink) noexcept {
+void Publication::on_rtt_measurement(const wire::RttMeasurement& rtt, std::int64_t now_ns, Sink& sink, std::uint32_t others) noexcept {
   if (!is_on_wire()) return;
   if (!rtt.is_request) return on_rtt_reply(rtt, now_ns);
+  const bool is_limited = others != 0 && !planted(Bug::kEveryRoundTripAnswered);
+  if (is_limited && !rtt_answers_.take(others, now_ns)) return c_.counters.add(shm::LaneCounter::kRttRepliesLimited);
   wire::RttMeasurement reply = rtt;
   reply.is_request = false;
   reply.reception_delta_ns = 0;

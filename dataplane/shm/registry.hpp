@@ -25,7 +25,7 @@ namespace thalweg::shm {
 inline constexpr std::uint64_t kRegistryMagic = 0x47455247'4C414854ULL;  // "THALGREG"
 // Programs of one number take each other's instances over, whatever their release: every change of what a byte means, of a size or of an offset is
 // a new number. A new field in bytes that were zero, for which zero means what was so before, is none (docs/operate/upgrade.md).
-inline constexpr std::uint32_t kRegistryVersion = 9;
+inline constexpr std::uint32_t kRegistryVersion = 10;
 
 inline constexpr std::uint32_t kPortsMax = 64;
 inline constexpr std::uint32_t kLanesMax = 64;

@@ -73,6 +73,10 @@ class FanOutTest : public StreamTest {
   [[nodiscard]] std::size_t count_to(std::uint16_t port) const {
     return static_cast<std::size_t>(std::count_if(caught.begin(), caught.end(), [port](const Caught& c) { return c.to.port == port; }));
   }
+  void ask_round_trip(std::int64_t receiver_id, std::uint16_t port, std::uint32_t address = TwoNodes::kAddressB) {
+    const wire::RttMeasurement request{true, wanted().session_id, wanted().stream_id, 12'345, 0, receiver_id};
+    tell(request, wire::RttMeasurement::kLength, port, address);
+  }
   // A manual destination on b that the lane has.
   std::uint32_t add(std::uint16_t port, std::uint32_t address = TwoNodes::kAddressB) {
     const std::uint32_t slot = nodes->a.control.add_destination(publication, {address, port});
@@ -264,6 +268,36 @@ TEST_F(FanOutTest, every_frame_goes_to_all_beginning_with_another_one_each_time)
   caught.clear();
   ASSERT_TRUE(run_until([this] { return caught.size() >= 3; }, 2 * kOneSetup_ns)) << "heartbeats";
   EXPECT_EQ(ports_of(wire::FrameType::kData).size(), 3U);
+}
+
+TEST_F(FanOutTest, of_many_destinations_the_one_that_asks_for_a_round_trip_is_answered) {
+  publish(EndpointMode::kDynamic);
+  connect_to({7'001, 7'002, 7'003});
+  ask_round_trip(2, 7'002);
+  EXPECT_EQ(ports_of(wire::FrameType::kRttMeasurement), (std::vector<std::uint16_t>{7'002}));
+  caught.clear();
+  ask_round_trip(0, 7'003);
+  EXPECT_EQ(ports_of(wire::FrameType::kRttMeasurement), (std::vector<std::uint16_t>{7'003})) << "known by its address";
+  caught.clear();
+  ask_round_trip(2, 9'999, TwoNodes::kAddressB + 50);
+  EXPECT_TRUE(ports_of(wire::FrameType::kRttMeasurement).empty()) << "no destination";
+  EXPECT_EQ(count_a(LaneCounter::kDropUnexpectedSource), 1U);
+}
+
+TEST_F(FanOutTest, who_asks_from_elsewhere_is_answered_to_all_manual_destinations_within_a_limit) {
+  publish(EndpointMode::kManual);
+  add(7'001);
+  add(7'002);
+  connect_to({7'001, 7'002});
+  ask_round_trip(1, 7'001);
+  EXPECT_EQ(ports_of(wire::FrameType::kRttMeasurement), (std::vector<std::uint16_t>{7'001}));
+  caught.clear();
+  ask_round_trip(9, 9'999, TwoNodes::kAddressB + 50);
+  EXPECT_EQ(ports_of(wire::FrameType::kRttMeasurement).size(), 2U) << "of a group, perhaps, that one of them is";
+  caught.clear();
+  for (int i = 0; i < 200; ++i) ask_round_trip(9, 9'999, TwoNodes::kAddressB + 50);
+  EXPECT_LT(ports_of(wire::FrameType::kRttMeasurement).size(), 160U);
+  EXPECT_GT(count_a(LaneCounter::kRttRepliesLimited), 100U);
 }
 
 TEST_F(FanOutTest, setup_says_that_it_is_a_group) {

@@ -50,19 +50,20 @@ proto::SubscriberPositions ImageEntry::settled_positions() const noexcept { retu
 // Where a publication's datagrams go: to every destination, or refused as a full transmit queue would.
 class PublicationSink {
  public:
-  PublicationSink(Node& node, PublicationEntry& publication) : node_{node}, publication_{publication} {}
+  PublicationSink(Node& node, PublicationEntry& publication, std::optional<wire::UdpEndpoint> only = {}) : node_{node}, publication_{publication}, only_{only} {}
   bool send_log(std::span<const std::byte> bytes) { return send(bytes); }
   bool send_control(std::span<const std::byte> bytes) { return send(bytes); }
 
  private:
   bool send(std::span<const std::byte> bytes) {
     publication_.check.on_sent(publication_.stream->plan, publication_.slot->observed.state, bytes, node_.verdict_);
-    if (!node_.transmit(publication_.local, node_.destinations_of(publication_), bytes)) return false;
+    if (!node_.transmit(publication_.local, only_ ? std::vector{*only_} : node_.destinations_of(publication_), bytes)) return false;
     publication_.check.on_taken(publication_.stream->plan, publication_.slot->observed.state, bytes, node_.verdict_);
     return true;
   }
   Node& node_;
   PublicationEntry& publication_;
+  std::optional<wire::UdpEndpoint> only_;   // of many destinations
 };
 
 class ImageSink {
@@ -337,11 +338,23 @@ void Node::on_control(PublicationEntry& p, const wire::FrameHeader& header, Data
       return;
     case wire::FrameType::kRttMeasurement:
       if (const auto rtt = wire::RttMeasurement::parse(datagram.bytes); rtt && is_ours(rtt->session_id, rtt->stream_id)) {
-        p.machine->on_rtt_measurement(*rtt, now_ns, sink);
+        on_sender_rtt(p, *rtt, datagram.from, now_ns);
       }
       return;
     default: return count(shm::LaneCounter::kDropIgnoredType);
   }
+}
+
+// Of many destinations the one that asked is answered, as Lane::on_sender_rtt() does.
+void Node::on_sender_rtt(PublicationEntry& p, const wire::RttMeasurement& rtt, const wire::UdpEndpoint& source, std::int64_t now_ns) {
+  if (!p.list || !rtt.is_request) {
+    PublicationSink sink{*this, p};
+    return p.machine->on_rtt_measurement(rtt, now_ns, sink, p.stream->plan.is_group ? 1 : 0);
+  }
+  const auto* const asker = p.list->find_speaker(rtt.receiver_id, source);
+  if (asker == nullptr && p.stream->plan.destinations == Destinations::kDynamic) return count(shm::LaneCounter::kDropUnexpectedSource);
+  PublicationSink sink{*this, p, asker == nullptr ? std::nullopt : std::optional{asker->target.remote}};
+  p.machine->on_rtt_measurement(rtt, now_ns, sink, asker == nullptr ? static_cast<std::uint32_t>(p.list->entries().size() + 1) : 0);
 }
 
 void Node::on_data(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns) {

@@ -195,6 +195,7 @@ class Node {
   void start_image(std::size_t index, std::int64_t now_ns);
   void handle(Datagram& datagram, std::int64_t now_ns);
   void on_control(PublicationEntry& publication, const wire::FrameHeader& header, Datagram& datagram, std::int64_t now_ns);
+  void on_sender_rtt(PublicationEntry& publication, const wire::RttMeasurement& rtt, const wire::UdpEndpoint& source, std::int64_t now_ns);
   void on_data(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);
   void on_setup(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);
   void on_rtt(std::size_t endpoint, Datagram& datagram, std::int64_t now_ns);

@@ -40,7 +40,7 @@ void Strangers::take(const Datagram& datagram) {
   const auto header = wire::FrameHeader::parse(datagram.bytes);
   if (!header) return verdict_.fail("a stranger was sent an invalid datagram");
   const bool is_stream = header->type() == wire::FrameType::kPad || header->type() == wire::FrameType::kData || header->type() == wire::FrameType::kSetup;
-  if (is_stream || header->type() == wire::FrameType::kRttMeasurement) return;   // to all destinations of a dynamic publication
+  if (is_stream) return;   // to all destinations of a dynamic publication
   bytes_returned_ += datagram.bytes.size();
   if (bytes_returned_ > 2 * bytes_sent_) verdict_.fail("strangers got {} bytes for the {} that they sent", bytes_returned_, bytes_sent_);
 }

@@ -513,6 +513,23 @@ TEST(RttMeasurement, a_request_is_answered_to_the_data_destination_and_an_answer
   EXPECT_EQ(reply->receiver_id, 42);
 }
 
+TEST(RttMeasurement, answers_that_others_get_too_are_limited_and_those_to_whoever_asked_are_not) {
+  PublicationBench p{{.flags = shm::PublicationFlags::kSignalEos | shm::PublicationFlags::kGroup}};
+  p.connect();
+  const wire::RttMeasurement request{true, kSession, kStream, 1, 0, 42};
+  const auto ask = [&](int times, std::int64_t t, std::uint32_t others) {
+    for (int i = 0; i < times; ++i) p.publication.on_rtt_measurement(request, kStart_ns + t, p.sink, others);
+    return p.sink.drain().size();
+  };
+  EXPECT_EQ(ask(1'000, 0, 1), 64U);
+  EXPECT_EQ(p.count(LaneCounter::kRttRepliesLimited), 936U);
+  EXPECT_EQ(ask(1'000, kMs, 1), 10U) << "one in 100 us";
+  EXPECT_EQ(ask(1'000, kMs, 0), 1'000U);
+  EXPECT_EQ(ask(10, kSecond_ns, 128), 1U) << "each of 128 counts";
+  EXPECT_EQ(ask(10, kSecond_ns + 6 * kMs, 128), 0U);
+  EXPECT_EQ(ask(10, kSecond_ns + 7 * kMs, 128), 1U);
+}
+
 // ---- trust nothing in shared memory (design, section 2) ----
 
 struct Damage { const char* what; std::size_t at; std::int32_t value; };
