@@ -264,7 +264,8 @@ void Publication::on_status_message(const wire::StatusMessage& sm, const wire::U
   }
   if (!has_flag(PublicationFlags::kGroup)) {
     if (is_end) s.has_seen_unicast_eos = 1;
-    acknowledged_ = receiver != nullptr && receiver->is_live && s.receiver_count == 1 ? receiver->last_position : -1;
+    // Not its highest: an image that it makes anew may begin below what the one before was told by the other side of an A/B stream.
+    acknowledged_ = receiver != nullptr && receiver->is_live && s.receiver_count == 1 ? position : -1;
   }
   s.has_initial_connection = 1;
   receiver_deadline_ns_ = std::min(receiver_deadline_ns_, now_ns + c_.desired->connection_timeout_ns);

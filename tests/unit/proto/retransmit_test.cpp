@@ -202,6 +202,19 @@ TEST(Retransmit, a_nak_that_is_shorter_than_the_frame_there_costs_nothing) {
   EXPECT_EQ(p.nak(2 * kMs, 0, 1024), Lines{"data@0+1024"});
 }
 
+// The receiver of an A/B stream may be ahead of this side, and begin anew where this side is.
+TEST(Retransmit, what_a_receiver_acknowledged_before_it_began_anew_is_still_there) {
+  PublicationBench p;
+  p.connect();
+  p.status(kMs, 16 << 10);
+  p.status(2 * kMs, 0);
+  for (int i = 0; i < 8; ++i) p.publisher.publish(1024 - 32);
+  p.limit(3 * kMs);
+  ASSERT_EQ(p.send(3 * kMs).size(), 8U);
+  for (int i = 0; i < 4; ++i) p.limit((4 + i) * kMs);
+  EXPECT_EQ(p.nak(10 * kMs, 0, 1024), Lines{"data@0+1024"});
+}
+
 // A group has many actions under way; what one was promised another may have used by the time it is sent.
 TEST(Retransmit, the_limit_holds_for_all_delayed_actions_of_a_group_together) {
   PublicationBench p{{.flags = PublicationFlags::kGroup, .adjust = [](auto& d) {
