@@ -100,7 +100,7 @@ _thalweg_grammar() {
       takes_files=0
       ;;
     'archive')
-      verbs='status record stop truncate purge list describe dump verify replay replays stop-replay tail'
+      verbs='status record stop truncate purge list describe dump verify checksum replay replays stop-replay tail replicate replications stop-replication'
       options='--help'
       valued=''
       files=''
@@ -169,6 +169,13 @@ _thalweg_grammar() {
       files='--archive --socket'
       takes_files=0
       ;;
+    'archive checksum')
+      verbs=''
+      options='--help --from --to --archive --socket'
+      valued='--from --to --archive --socket'
+      files='--archive --socket'
+      takes_files=0
+      ;;
     'archive replay')
       verbs=''
       options='--help --from --from-time --length --follow --to --limit-counter --detach --stdout --text --pcapng --archive --socket'
@@ -195,6 +202,27 @@ _thalweg_grammar() {
       options='--help --from --from-time --archive --socket'
       valued='--from --from-time --archive --socket'
       files='--archive --socket'
+      takes_files=0
+      ;;
+    'archive replicate')
+      verbs=''
+      options='--help --from --from-stream --response --into --stop-position --follow --detach --socket'
+      valued='--from --from-stream --response --into --stop-position --socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive replications')
+      verbs=''
+      options='--help --socket --watch'
+      valued='--socket'
+      files='--socket'
+      takes_files=0
+      ;;
+    'archive stop-replication')
+      verbs=''
+      options='--help --socket'
+      valued='--socket'
+      files='--socket'
       takes_files=0
       ;;
     'route')

@@ -31,14 +31,19 @@ Result<std::unique_ptr<Archive>> Archive::start(Settings settings, EventSink eve
   if (!catalog) return tl::unexpected{std::move(catalog.error())};
   archive->catalog_ = std::move(*catalog);
   for (const std::string& finding : archive->catalog_->findings()) archive->tell(Event::Level::kWarn, "archive_catalog", finding);
+  archive->active_ = std::make_unique<ActiveRecordings>(*archive->files_, archive->clock_, *archive->catalog_, archive->settings_, archive->events_);
   archive->replayer_ = std::make_unique<Replayer>(*archive->files_, archive->clock_, archive->settings_, archive->events_);
-  archive->recorder_ = std::make_unique<Recorder>(*archive->files_, archive->clock_, *archive->catalog_, archive->settings_, archive->events_, archive->replayer_.get());
+  archive->recorder_ = std::make_unique<Recorder>(*archive->files_, archive->clock_, *archive->catalog_, *archive->active_, archive->settings_, archive->events_,
+                                                  archive->replayer_.get());
+  archive->replicator_ =
+      std::make_unique<Replicator>(*archive->files_, archive->clock_, *archive->catalog_, *archive->active_, archive->settings_, archive->events_);
+  archive->checksums_.emplace(*archive->files_, directory);
   archive->control_ = std::make_unique<ControlService>(archive->settings_, archive->events_);
   archive->hands_.run = [raw = archive.get()](const std::string& verb, const api::Json& args, const ControlService::Answer& answer) {
     World here = raw->world();
     run_verb(here, {verb, args}, answer);
   };
-  archive->hands_.list = [raw = archive.get()](const ControlService::Message& request) { return list_recordings(raw->world(), request); };
+  archive->hands_.list = [raw = archive.get()](const ControlService::Message& request) { return list(raw->world(), request); };
   archive->thread_ = std::thread{[raw = archive.get()] { raw->run(); }};
   pthread_setname_np(archive->thread_.native_handle(), "tw-archive");
   archive->disk_thread_ = std::thread{[raw = archive.get()] { raw->run_disk(); }};
@@ -71,22 +76,26 @@ void Archive::post(std::function<void(World&)> task) {
 
 void Archive::run() {
   recorder_->recover();
+  replicator_->recover();
   for (;;) {
     bool has_worked = run_tasks();
     if (!client_) connect();
     if (client_ && client_->is_closed()) {
       tell(Event::Level::kWarn, "archive_disconnected", "the media driver went away");
       recorder_->detach();
+      replicator_->detach();
       control_->detach();
       client_.reset();
     }
     if (client_) has_worked = recorder_->work() > 0 || has_worked;
+    if (client_) has_worked = replicator_->work() > 0 || has_worked;
     if (client_) has_worked = control_->work(hands_) > 0 || has_worked;
     rest(has_worked);
     const std::lock_guard guard{mutex_};
     if (stop_) break;
   }
   recorder_->detach();
+  replicator_->detach();
   control_->detach();
   client_.reset();
 }
@@ -106,6 +115,7 @@ void Archive::connect() {
   if (!client) return;
   client_.emplace(std::move(*client));
   recorder_->attach(*client_);
+  replicator_->attach(*client_);
   control_->attach(*client_);
 }
 
@@ -120,7 +130,7 @@ bool Archive::run_tasks() {
   return !tasks.empty();
 }
 
-Archive::World Archive::world() { return {*recorder_, *catalog_, *replayer_, *files_, settings_, client_.has_value()}; }
+Archive::World Archive::world() { return {*recorder_, *catalog_, *active_, *replayer_, *replicator_, *checksums_, *files_, settings_, client_.has_value()}; }
 
 void Archive::rest(bool has_worked) {
   if (has_worked) {
@@ -136,7 +146,7 @@ void Archive::rest(bool has_worked) {
 void Archive::run_disk() {
   std::string last_error;
   for (;;) {
-    for (const auto& log : recorder_->logs()) {
+    for (const auto& log : active_->logs()) {
       auto done = log->maintain();
       if (done || done.error().code == ErrorCode::kClosed || done.error().message == last_error) continue;
       last_error = done.error().message;

@@ -11,6 +11,7 @@
 #include "controlplane/archive/control_service.hpp"
 #include "controlplane/archive/recorder.hpp"
 #include "controlplane/archive/replayer.hpp"
+#include "controlplane/archive/replicator.hpp"
 
 namespace thalweg::archive {
 
@@ -29,7 +30,10 @@ class Archive {
   struct World {
     Recorder& recorder;
     RecordingCatalog& catalog;
+    ActiveRecordings& active;
     Replayer& replayer;
+    Replicator& replicator;
+    Checksums& checksums;
     log::FileSystem& files;
     const Settings& settings;
     bool is_connected;
@@ -53,8 +57,11 @@ class Archive {
   std::unique_ptr<log::FileSystem> files_;
   log::SystemClock clock_;
   std::optional<RecordingCatalog> catalog_;
+  std::unique_ptr<ActiveRecordings> active_;
   std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<Replicator> replicator_;
+  std::optional<Checksums> checksums_;
   std::unique_ptr<ControlService> control_;
   ControlService::Hands hands_;
 

@@ -4,6 +4,8 @@
 #include <future>
 
 #include "controlplane/archive/replay_verbs.hpp"
+#include "controlplane/archive/replication_verbs.hpp"
+#include "controlplane/archive/verb_arguments.hpp"
 
 namespace thalweg::archive {
 namespace {
@@ -38,9 +40,10 @@ Result<Json> status(Archive::World& world) {
   return Json::object({{"directory", world.settings.directory},
                        {"is_connected", world.is_connected},
                        {"recordings", world.catalog.recordings().size()},
-                       {"active", world.recorder.active_count()},
+                       {"active", world.active.count()},
                        {"replays", world.replayer.active_count()},
                        {"replayed_bytes", world.replayer.sent_bytes()},
+                       {"replications", world.replicator.active_count()},
                        {"free_bytes", space ? space->free_bytes : 0},
                        {"streams", std::move(streams)}});
 }
@@ -76,6 +79,7 @@ Result<Json> truncate(Archive::World& world, const Json& args) {
   if (!id) return tl::unexpected{id.error()};
   const auto position = argument<std::int64_t>(args, "position");
   if (!position) return tl::unexpected{position.error()};
+  world.checksums.forget(*id);
   if (auto cut = world.recorder.truncate(*id, static_cast<std::uint64_t>(*position)); !cut) return tl::unexpected{std::move(cut.error())};
   return Json::object();
 }
@@ -83,6 +87,7 @@ Result<Json> truncate(Archive::World& world, const Json& args) {
 Result<Json> purge(Archive::World& world, const Json& args) {
   const auto id = argument<std::int64_t>(args, "recording");
   if (!id) return tl::unexpected{id.error()};
+  world.checksums.forget(*id);
   if (auto purged = world.recorder.purge(*id); !purged) return tl::unexpected{std::move(purged.error())};
   return Json::object();
 }
@@ -99,12 +104,18 @@ void run_verb(Archive::World& world, const api::Request& request, const std::fun
   if (request.verb == "archive-replay") return start_replay(world, args, answer);
   if (request.verb == "archive-replays") return answer(describe_replays(world));
   if (request.verb == "archive-stop-replay") return answer(stop_replay(world, args));
+  if (request.verb == "archive-replicate") return answer(start_replication(world, args));
+  if (request.verb == "archive-replications") return answer(describe_replications(world));
+  if (request.verb == "archive-stop-replication") return answer(stop_replication(world, args));
+  if (request.verb == "archive-checksum") return answer(checksum(world, args));
   answer(fail(ErrorCode::kInvalidArgument, "unknown verb '" + request.verb + "'",
-              "known are archive-status, archive-record, archive-stop, archive-truncate, archive-purge, archive-replay, archive-replays, archive-stop-replay"));
+              "known are archive-status, archive-record, archive-stop, archive-truncate, archive-purge, archive-replay, archive-replays, archive-stop-replay, archive-replicate, "
+              "archive-replications, archive-stop-replication, archive-checksum"));
 }
 
-std::vector<client::archive_protocol::Message> list_recordings(const Archive::World& world, const client::archive_protocol::Message& request) {
+std::vector<client::archive_protocol::Message> list(const Archive::World& world, const client::archive_protocol::Message& request) {
   using client::archive_protocol::Kind;
+  if (request.kind == Kind::kListReplications) return list_replications(world, request);
   std::vector<client::archive_protocol::Message> found;
   const auto takes = [&](const Recording& recording) {
     if (request.kind == Kind::kRecordingPosition) return recording.id == request.number(0);
@@ -119,12 +130,12 @@ std::vector<client::archive_protocol::Message> list_recordings(const Archive::Wo
     if (!takes(recording)) continue;
     if (request.kind == Kind::kFindRecording) found.clear();  // the last one counts
     else if (request.kind == Kind::kListRecordings && found.size() >= count_max) break;
-    const RecordingSession* const session = world.recorder.session(id);
-    const auto start = session != nullptr ? session->log()->first_position() : recording.start_position;
-    const auto end = session != nullptr ? session->log()->position() : recording.stop_position.value_or(recording.start_position);
+    const ActiveRecording* const active = world.active.find(id);
+    const auto start = active != nullptr ? active->log->first_position() : recording.start_position;
+    const auto end = active != nullptr ? active->log->position() : recording.stop_position.value_or(recording.start_position);
     found.push_back({.kind = Kind::kRecording,
                      .correlation_id = request.correlation_id,
-                     .numbers = {id, session != nullptr ? 1 : 0, recording.start_ns, recording.stop_ns.value_or(0), static_cast<std::int64_t>(start), static_cast<std::int64_t>(end),
+                     .numbers = {id, active != nullptr ? 1 : 0, recording.start_ns, recording.stop_ns.value_or(0), static_cast<std::int64_t>(start), static_cast<std::int64_t>(end),
                                  recording.stream.session_id, recording.stream.stream_id, recording.stream.initial_term_id, recording.stream.term_bytes, recording.stream.mtu_bytes,
                                  static_cast<std::int64_t>(recording.segment_bytes)},
                      .texts = {recording.name, recording.channel, recording.original_channel, recording.source_identity}});

@@ -45,6 +45,13 @@ std::string verb_of(const ControlService::Message& request, Json& args) {
       put(args, "length", request.number(4, kNone));
       put(args, "limit_counter", request.number(6, kNone));
       return "archive-replay";
+    case Kind::kReplicate:
+      args = {{"recording", request.number(0)}, {"source_stream", request.number(1)}, {"source_channel", request.text(0)}, {"response_channel", request.text(1)}, {"follow", request.number(4) != 0}};
+      put(args, "into", request.number(2, kNone));
+      put(args, "stop_position", request.number(3, kNone));
+      return "archive-replicate";
+    case Kind::kStopReplication: args["replication"] = request.number(0); return "archive-stop-replication";
+    case Kind::kChecksum: args = {{"recording", request.number(0)}, {"from", request.number(1)}, {"to", request.number(2)}}; return "archive-checksum";
     default: return {};
   }
 }
@@ -54,6 +61,8 @@ std::vector<std::int64_t> numbers_of(Kind kind, const Json& result) {
   const auto number = [&](const char* key) { return result.contains(key) && result.at(key).is_number() ? result.at(key).get<std::int64_t>() : kNone; };
   if (kind == Kind::kStartRecording) return {number("number")};
   if (kind == Kind::kStartReplay) return {number("replay"), number("session_id"), number("start_position"), number("stop_position")};
+  if (kind == Kind::kReplicate) return {number("replication")};
+  if (kind == Kind::kChecksum) return {number("end"), number("crc32c")};
   return {};
 }
 
@@ -137,7 +146,7 @@ void ControlService::connect(const Message& request, std::int64_t image) {
 
 void ControlService::handle(const Hands& hands, const Message& request, std::int64_t image) {
   const std::int64_t id = request.correlation_id;
-  if (request.kind == Kind::kListRecordings || request.kind == Kind::kFindRecording || request.kind == Kind::kRecordingPosition) {
+  if (request.kind == Kind::kListRecordings || request.kind == Kind::kFindRecording || request.kind == Kind::kRecordingPosition || request.kind == Kind::kListReplications) {
     const auto recordings = hands.list(request);
     for (const Message& recording : recordings) answer(image, recording);
     if (request.kind == Kind::kRecordingPosition && recordings.empty())

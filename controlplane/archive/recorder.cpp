@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::int64_t kSpaceCheck_ns = kSecond_ns;
 
-std::string text_of(const Recording& recording) {
-  return recording.channel + " stream " + std::to_string(recording.stream.stream_id) + " session " + std::to_string(recording.stream.session_id) + " from " + recording.source_identity;
-}
-
 }  // namespace
 
 std::string subscription_channel(const Wish& wish) {
@@ -25,8 +21,9 @@ std::string subscription_channel(const Wish& wish) {
   return (wish.is_local && is_udp && !uri->is_spy() ? "aeron-spy:" : "") + uri->to_string();
 }
 
-Recorder::Recorder(log::FileSystem& files, const log::Clock& clock, RecordingCatalog& catalog, const Settings& settings, EventSink events, const Replayer* replayer)
-    : files_{files}, clock_{clock}, catalog_{catalog}, settings_{settings}, events_{std::move(events)}, replayer_{replayer} {
+Recorder::Recorder(log::FileSystem& files, const log::Clock& clock, RecordingCatalog& catalog, ActiveRecordings& active, const Settings& settings, EventSink events,
+                   const Replayer* replayer)
+    : files_{files}, clock_{clock}, catalog_{catalog}, active_{active}, settings_{settings}, events_{std::move(events)}, replayer_{replayer} {
   for (const Wish& wish : settings.wishes)
     if (auto added = add_wish(wish); !added) tell(Event::Level::kError, "recording_refused", -1, wish.name + ": " + added.error().message);
 }
@@ -37,24 +34,13 @@ void Recorder::tell(Event::Level level, const char* name, std::int64_t recording
   if (events_) events_({level, name, recording, std::move(text)});
 }
 
-log::FrameLogOptions Recorder::log_options(const Recording& recording) const {
-  log::FrameLogOptions options;
-  options.log_id = recording.id;
-  options.stream = recording.stream;
-  options.segment_bytes = recording.segment_bytes;
-  options.start_position = recording.start_position;
-  options.sync = settings_.sync;
-  options.sync_interval_ns = settings_.sync_interval_ns;
-  return options;
-}
-
 void Recorder::recover() {
   const auto recordings = catalog_.recordings();  // a copy: the loop changes them
   for (const auto& [id, recording] : recordings) {
     if (!recording.is_active()) continue;
     Recording ended = recording;
     ended.stop_ns = clock_.epoch_ns();
-    auto log = log::FrameLog::open(files_, clock_, frames_path(settings_.directory, id), log_options(recording));
+    auto log = log::FrameLog::open(files_, clock_, frames_path(settings_.directory, id), active_.log_options(recording));
     if (!log) {
       tell(Event::Level::kError, "recording_not_recovered", id, log.error().message);
       continue;
@@ -168,64 +154,29 @@ Recording Recorder::describe(const Interest& interest, const client::Image& imag
   return recording;
 }
 
-// The recording that ended exactly where this one begins, of the same stream. Spec: archive-log 16.3, extend.
-const Recording* Recorder::find_extensible(const Recording& recording) const {
+// The recording that ended exactly where this one begins, of the same stream, goes on; nullptr: none can. Spec: archive-log 16.3, extend.
+std::shared_ptr<ActiveRecording> Recorder::extend(const Recording& recording) {
+  if (recording.start_position == 0) return nullptr;
   for (const auto& [id, known] : catalog_.recordings()) {
     if (known.is_active() || known.state != RecordingState::kValid || *known.stop_position != recording.start_position) continue;
-    if (known.stream == recording.stream && known.channel == recording.channel && known.name == recording.name && can_follow(known)) return &known;
+    if (known.stream != recording.stream || known.channel != recording.channel || known.name != recording.name) continue;
+    auto extended = active_.extend(id);
+    if (extended) return std::move(*extended);
+    tell(Event::Level::kWarn, "recording_not_extended", id, extended.error().message);
   }
   return nullptr;
 }
 
-// Not behind frames that the disk damaged: they would share a checksum.
-bool Recorder::can_follow(const Recording& recording) const {
-  auto log = log::FrameLog::open(files_, clock_, frames_path(settings_.directory, recording.id), log_options(recording));
-  const auto room = log ? (*log)->make_room() : Result<void>{tl::unexpected{std::move(log.error())}};
-  if (!room) tell(Event::Level::kWarn, "recording_not_extended", recording.id, room.error().message);
-  return room.has_value();
-}
-
-Result<void> Recorder::check_space() const {
-  const auto space = files_.space(settings_.directory);
-  if (!space) return tl::unexpected{space.error()};
-  if (space->free_bytes >= low_space()) return {};
-  return fail(ErrorCode::kNoSpace, settings_.directory + ": only " + format_size(static_cast<std::int64_t>(space->free_bytes)) + " are free, archive.low-space is " +
-                                       format_size(static_cast<std::int64_t>(low_space())),
-              "delete recordings (thalweg archive purge), or let retention do it");
-}
-
 Result<std::unique_ptr<RecordingSession>> Recorder::begin_session(const Interest& interest, const std::shared_ptr<client::Image>& image) {
-  if (active_count() >= settings_.recordings_max)
-    return fail(ErrorCode::kInUse, std::to_string(active_count()) + " recordings are active, no more are allowed", "raise archive.max-active-recordings");
-  if (auto space = check_space(); !space) return tl::unexpected{std::move(space.error())};
+  if (auto allowed = active_.check_limits(); !allowed) return tl::unexpected{std::move(allowed.error())};
   Recording recording = describe(interest, *image);
-  const Recording* const extensible = recording.start_position == 0 ? nullptr : find_extensible(recording);
-  if (extensible != nullptr) {
-    recording = *extensible;
-  } else {
-    auto id = catalog_.add(recording);
-    if (!id) return tl::unexpected{std::move(id.error())};
-    recording.id = *id;
+  std::shared_ptr<ActiveRecording> active = extend(recording);
+  if (active == nullptr) {
+    auto created = active_.create(std::move(recording));
+    if (!created) return tl::unexpected{std::move(created.error())};
+    active = std::move(*created);
   }
-  recording.stop_position.reset();
-  recording.stop_ns.reset();
-  auto log = log::FrameLog::open(files_, clock_, frames_path(settings_.directory, recording.id), log_options(recording));
-  if (!log) {
-    if (extensible == nullptr) {  // nothing was recorded
-      recording.state = RecordingState::kDeleted;
-      static_cast<void>(catalog_.put(recording));  // else it is found at the next start
-    }
-    return tl::unexpected{std::move(log.error())};
-  }
-  if (extensible != nullptr)
-    if (auto put = catalog_.put(recording); !put) return tl::unexpected{std::move(put.error())};
-  std::shared_ptr<log::FrameLog> shared = std::move(*log);
-  {
-    const std::lock_guard guard{logs_mutex_};
-    logs_.push_back(shared);
-  }
-  tell(Event::Level::kInfo, extensible != nullptr ? "recording_extended" : "recording_started", recording.id, text_of(recording) + " at " + std::to_string(shared->position()));
-  return std::make_unique<RecordingSession>(*client_, std::move(recording), std::move(shared), image);
+  return std::make_unique<RecordingSession>(*client_, std::move(active), image);
 }
 
 std::int64_t Recorder::record(Interest& interest) {
@@ -253,20 +204,9 @@ std::int64_t Recorder::record(Interest& interest) {
 }
 
 void Recorder::end(Interest& interest, RecordingSession& session, const Error* error) {
-  session.let_go();
   interest.discarded.push_back(session.image());
-  Recording recording = session.recording();
-  const auto closed = session.log()->close();
-  recording.start_position = session.log()->first_position();
-  recording.stop_position = session.log()->position();
-  recording.stop_ns = clock_.epoch_ns();
-  ended_bytes_[recording.id] = session.log()->file_bytes_used();
-  forget_log(session.log().get());
-  if (auto put = catalog_.put(recording); !put) tell(Event::Level::kError, "archive_catalog", recording.id, put.error().message);
-  const std::string where = text_of(recording) + " at " + std::to_string(*recording.stop_position);
-  if (error != nullptr) tell(Event::Level::kError, "recording_failed", recording.id, where + ": " + error->message);
-  else if (!closed) tell(Event::Level::kError, "recording_failed", recording.id, where + ": " + closed.error().message);
-  else tell(Event::Level::kInfo, "recording_stopped", recording.id, where);
+  ended_bytes_[session.active().recording.id] = session.active().log->file_bytes_used();
+  active_.end(session.active(), error);
 }
 
 void Recorder::end_all(Interest& interest) {
@@ -278,17 +218,12 @@ void Recorder::end_all(Interest& interest) {
   interest.wanted.reset();
 }
 
-void Recorder::forget_log(const log::FrameLog* log) {
-  const std::lock_guard guard{logs_mutex_};
-  std::erase_if(logs_, [log](const auto& known) { return known.get() == log; });
-}
-
 // Declared streams and standing wishes begin again once there is room for more than a moment.
 void Recorder::retry_without_space() {
   const auto is_waiting = [](const auto& interest) { return interest->has_no_space; };
   if (std::none_of(interests_.begin(), interests_.end(), is_waiting)) return;
   const auto space = files_.space(settings_.directory);
-  if (!space || space->free_bytes < 2 * low_space()) return;
+  if (!space || space->free_bytes < 2 * active_.low_space()) return;
   for (const auto& interest : interests_)
     if (interest->has_no_space) subscribe(*interest);
 }
@@ -316,7 +251,7 @@ Result<void> Recorder::remove_wish(std::uint32_t number) {
 
 Result<void> Recorder::stop(std::int64_t recording) {
   for (const auto& interest : interests_) {
-    const auto found = std::find_if(interest->sessions.begin(), interest->sessions.end(), [recording](const auto& s) { return s->recording().id == recording; });
+    const auto found = std::find_if(interest->sessions.begin(), interest->sessions.end(), [recording](const auto& s) { return s->active().recording.id == recording; });
     if (found == interest->sessions.end()) continue;
     end(*interest, **found, nullptr);
     interest->sessions.erase(found);
@@ -326,7 +261,7 @@ Result<void> Recorder::stop(std::int64_t recording) {
 }
 
 Result<Recording> Recorder::ended_recording(std::int64_t id) const {
-  if (session(id) != nullptr) return fail(ErrorCode::kInUse, "recording " + std::to_string(id) + " is active", "stop it first: thalweg archive stop " + std::to_string(id));
+  if (active_.find(id) != nullptr) return fail(ErrorCode::kInUse, "recording " + std::to_string(id) + " is active", "stop it first: thalweg archive stop " + std::to_string(id));
   const Recording* const recording = catalog_.get(id);
   if (recording == nullptr) return fail(ErrorCode::kNotFound, "there is no recording " + std::to_string(id), "thalweg archive list shows them");
   if (is_replayed(id)) return fail(ErrorCode::kInUse, "recording " + std::to_string(id) + " is being replayed", "stop that first: thalweg archive stop-replay --recording " + std::to_string(id));
@@ -336,7 +271,7 @@ Result<Recording> Recorder::ended_recording(std::int64_t id) const {
 Result<void> Recorder::truncate(std::int64_t id, std::uint64_t position) {
   auto recording = ended_recording(id);
   if (!recording) return tl::unexpected{std::move(recording.error())};
-  auto log = log::FrameLog::open(files_, clock_, frames_path(settings_.directory, id), log_options(*recording));
+  auto log = log::FrameLog::open(files_, clock_, frames_path(settings_.directory, id), active_.log_options(*recording));
   if (!log) return tl::unexpected{std::move(log.error())};
   if (auto cut = (*log)->truncate(position); !cut) return cut;
   recording->stop_position = position;
@@ -384,7 +319,7 @@ void Recorder::retain(const Interest& interest) {
     bytes += file_bytes_of(id);
     if (!is_replayed(id)) ended.push_back(id);
   }
-  for (const auto& session : interest.sessions) bytes += session->log()->file_bytes_used();
+  for (const auto& session : interest.sessions) bytes += session->active().log->file_bytes_used();
   for (const std::int64_t id : ended) {
     const bool is_old = keep.age_max_ns != 0 && now_ns - catalog_.get(id)->stop_ns.value_or(now_ns) > keep.age_max_ns;
     if (!is_old && (keep.bytes_max == 0 || bytes <= keep.bytes_max)) continue;
@@ -393,17 +328,17 @@ void Recorder::retain(const Interest& interest) {
   }
   const log::RetentionRules rules{.age_max_ns = keep.age_max_ns, .shard_bytes_max = interest.sessions.empty() ? 0 : keep.bytes_max / interest.sessions.size(), .segments_min = keep.segments_min};
   for (const auto& session : interest.sessions) {
-    const std::int64_t id = session->recording().id;
+    const std::int64_t id = session->active().recording.id;
     const auto replayed = replayer_ == nullptr ? std::nullopt : replayer_->lowest_position(id);
     const log::FrameLog::PositionRange pinned{replayed.value_or(UINT64_MAX), UINT64_MAX};
-    const auto state = session->log()->retention_state(std::span{&pinned, replayed ? 1U : 0U});
+    const auto state = session->active().log->retention_state(std::span{&pinned, replayed ? 1U : 0U});
     const auto plans = log::plan_retention(std::span{&state, 1}, rules, {1, 1}, now_ns);
     if (plans.front().delete_count == 0) continue;
-    const auto deleted = session->log()->delete_oldest(plans.front().delete_count);
-    session->recording().start_position = session->log()->first_position();
-    auto put = catalog_.put(session->recording());
-    if (!deleted) tell(Event::Level::kError, "retention_failed", session->recording().id, deleted.error().message);
-    else if (!put) tell(Event::Level::kError, "archive_catalog", session->recording().id, put.error().message);
+    const auto deleted = session->active().log->delete_oldest(plans.front().delete_count);
+    session->active().recording.start_position = session->active().log->first_position();
+    auto put = catalog_.put(session->active().recording);
+    if (!deleted) tell(Event::Level::kError, "retention_failed", session->active().recording.id, deleted.error().message);
+    else if (!put) tell(Event::Level::kError, "archive_catalog", session->active().recording.id, put.error().message);
   }
 }
 
@@ -414,24 +349,6 @@ std::vector<Recorder::WishView> Recorder::wishes() const {
     views.push_back({interest->number, interest->wish, state, interest->error, interest->sessions.size()});
   }
   return views;
-}
-
-const RecordingSession* Recorder::session(std::int64_t recording) const noexcept {
-  for (const auto& interest : interests_)
-    for (const auto& session : interest->sessions)
-      if (session->recording().id == recording) return session.get();
-  return nullptr;
-}
-
-std::size_t Recorder::active_count() const noexcept {
-  std::size_t count = 0;
-  for (const auto& interest : interests_) count += interest->sessions.size();
-  return count;
-}
-
-std::vector<std::shared_ptr<log::FrameLog>> Recorder::logs() const {
-  const std::lock_guard guard{logs_mutex_};
-  return logs_;
 }
 
 }  // namespace thalweg::archive

@@ -3,12 +3,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "controlplane/archive/recording_catalog.hpp"
 #include "controlplane/archive/recording_session.hpp"
 #include "controlplane/archive/replayer.hpp"
 #include "controlplane/archive/settings.hpp"
@@ -16,11 +14,12 @@
 
 namespace thalweg::archive {
 
-// Subscribes to what is wished for and keeps a session for each image. The archive's thread, but for logs(). Spec: archive-log 16.1 to 16.4.
+// Subscribes to what is wished for and keeps a session for each image; cuts, deletes and retains what has ended. The archive's thread. Spec: archive-log 16.1 to 16.4.
 class Recorder {
  public:
   // `replayer`: what it reads is neither cut nor deleted; null: nobody replays.
-  Recorder(log::FileSystem& files, const log::Clock& clock, RecordingCatalog& catalog, const Settings& settings, EventSink events, const Replayer* replayer = nullptr);
+  Recorder(log::FileSystem& files, const log::Clock& clock, RecordingCatalog& catalog, ActiveRecordings& active, const Settings& settings, EventSink events,
+           const Replayer* replayer = nullptr);
   ~Recorder();
   Recorder(const Recorder&) = delete;
   Recorder& operator=(const Recorder&) = delete;
@@ -53,11 +52,6 @@ class Recorder {
     std::size_t sessions{};
   };
   [[nodiscard]] std::vector<WishView> wishes() const;
-  // The session of a recording; nullptr: none.
-  [[nodiscard]] const RecordingSession* session(std::int64_t recording) const noexcept;
-  [[nodiscard]] std::size_t active_count() const noexcept;
-  // The logs that are written now, for the thread that syncs them. Any thread.
-  [[nodiscard]] std::vector<std::shared_ptr<log::FrameLog>> logs() const;
 
  private:
   // A subscription and the images that it led to.
@@ -78,26 +72,22 @@ class Recorder {
   void suspend(Interest& interest);
   [[nodiscard]] Result<std::unique_ptr<RecordingSession>> begin_session(const Interest& interest, const std::shared_ptr<client::Image>& image);
   [[nodiscard]] Recording describe(const Interest& interest, const client::Image& image) const;
-  [[nodiscard]] const Recording* find_extensible(const Recording& recording) const;
-  [[nodiscard]] bool can_follow(const Recording& recording) const;
-  [[nodiscard]] Result<void> check_space() const;
+  [[nodiscard]] std::shared_ptr<ActiveRecording> extend(const Recording& recording);
   [[nodiscard]] std::int64_t record(Interest& interest);
   void end(Interest& interest, RecordingSession& session, const Error* error);
   void end_all(Interest& interest);
-  void forget_log(const log::FrameLog* log);
-  [[nodiscard]] log::FrameLogOptions log_options(const Recording& recording) const;
   [[nodiscard]] Result<Recording> ended_recording(std::int64_t id) const;
   [[nodiscard]] bool is_replayed(std::int64_t id) const { return replayer_ != nullptr && replayer_->active_count(id) > 0; }
   void retain();
   void retain(const Interest& interest);
   [[nodiscard]] std::uint64_t file_bytes_of(std::int64_t recording);
   void retry_without_space();
-  [[nodiscard]] std::uint64_t low_space() const noexcept { return settings_.low_space_bytes != 0 ? settings_.low_space_bytes : settings_.segment_bytes; }
   void tell(Event::Level level, const char* name, std::int64_t recording, std::string text) const;
 
   log::FileSystem& files_;
   const log::Clock& clock_;
   RecordingCatalog& catalog_;
+  ActiveRecordings& active_;
   const Settings& settings_;
   EventSink events_;
   const Replayer* replayer_;
@@ -108,9 +98,6 @@ class Recorder {
   std::int64_t next_retention_ns_{};
   std::int64_t next_space_check_ns_{};
   std::map<std::int64_t, std::uint64_t> ended_bytes_;  // of files, as far as they were looked at
-
-  mutable std::mutex logs_mutex_;
-  std::vector<std::shared_ptr<log::FrameLog>> logs_;
 };
 
 }  // namespace thalweg::archive

@@ -13,6 +13,8 @@ namespace thalweg::archive {
 struct CatalogContent {
   std::map<std::int64_t, Recording> recordings;  // by id; deleted ones are left out
   std::int64_t next_id{};                        // ids below were given once
+  std::map<std::int64_t, std::string> replications;  // that run, by id, as JSON
+  std::int64_t next_replication_id{};
   std::vector<std::string> findings;             // damage that was passed over, with file and offset
 };
 
@@ -33,11 +35,18 @@ class RecordingCatalog {
   // nullptr: none. Valid until the next change of it.
   [[nodiscard]] const Recording* get(std::int64_t id) const noexcept;
   [[nodiscard]] const std::map<std::int64_t, Recording>& recordings() const noexcept { return content_.recordings; }
+  // Replications that run. Errors: kNoSpace, kIo.
+  [[nodiscard]] Result<void> put_replication(std::int64_t id, const std::string& text);
+  [[nodiscard]] Result<void> remove_replication(std::int64_t id);
+  [[nodiscard]] const std::map<std::int64_t, std::string>& replications() const noexcept { return content_.replications; }
+  // Ids below were given once.
+  [[nodiscard]] std::int64_t next_replication_id() const noexcept { return content_.next_replication_id; }
   [[nodiscard]] const std::vector<std::string>& findings() const noexcept { return content_.findings; }
 
  private:
   RecordingCatalog(std::unique_ptr<log::Shard> shard, CatalogContent content) : shard_{std::move(shard)}, content_{std::move(content)} {}
-  [[nodiscard]] Result<void> append(const Recording& recording);
+  [[nodiscard]] Result<void> append(std::int32_t type, std::span<const std::byte> bytes);
+  [[nodiscard]] Result<void> compact_if_long();
   [[nodiscard]] Result<void> compact();
 
   std::unique_ptr<log::Shard> shard_;

@@ -4,7 +4,6 @@
 
 #include "dataplane/base/bytes.hpp"
 #include "dataplane/base/units.hpp"
-#include "dataplane/shm/counters.hpp"
 
 namespace thalweg::archive {
 namespace {
@@ -90,16 +89,7 @@ void ReplaySession::look_for_publication(client::Client& client) {
   store_le(key.data() + 16, view_.session_id);
   store_le(key.data() + 20, view_.stream_id);
   const std::string label = "replay-pos: " + std::to_string(view_.id) + " " + std::to_string(view_.recording) + " " + std::to_string(view_.session_id) + " " + std::to_string(view_.stream_id) + " " + view_.channel;
-  if (auto wanted = client.async_add_counter(kReplayPositionType, key, label.substr(0, shm::kCounterLabelMax))) counter_wanted_ = *wanted;
-}
-
-void ReplaySession::look_for_counter(client::Client& client) {
-  auto found = client.find_counter(*counter_wanted_);
-  if (found && !*found) return;
-  counter_wanted_.reset();
-  if (!found) return;  // the counters file is full: the driver's error log says so
-  counter_ = std::move(**found);
-  counter_.set(static_cast<std::int64_t>(view_.position));
+  counter_.ask(client, kReplayPositionType, key, label);
 }
 
 // Somebody is there, or may still come.
@@ -173,7 +163,7 @@ std::uint64_t ReplaySession::send(std::uint64_t bound) {
 std::uint64_t ReplaySession::work(client::Client& client, std::uint64_t bytes_max) {
   if (view_.is_over()) return 0;
   if (wanted_) look_for_publication(client);
-  if (counter_wanted_) look_for_counter(client);
+  if (counter_.has_come(client)) counter_.set(static_cast<std::int64_t>(view_.position));
   if (!has_publication_ || view_.is_over() || !has_subscribers()) return 0;
   const std::uint64_t limit = bound(client);
   std::uint64_t bytes = 0;
@@ -182,7 +172,7 @@ std::uint64_t ReplaySession::work(client::Client& client, std::uint64_t bytes_ma
     if (sent == 0) break;
     bytes += sent;
   }
-  if (bytes > 0 && counter_) counter_.set(static_cast<std::int64_t>(view_.position));
+  if (bytes > 0) counter_.set(static_cast<std::int64_t>(view_.position));
   return bytes;
 }
 

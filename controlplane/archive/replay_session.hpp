@@ -2,6 +2,7 @@
 #include <memory>
 #include <optional>
 
+#include "controlplane/archive/late_counter.hpp"
 #include "controlplane/archive/replay.hpp"
 #include "controlplane/log/frame_reader.hpp"
 #include "dataplane/client/client.hpp"
@@ -32,7 +33,6 @@ class ReplaySession {
  private:
   ReplaySession(const log::Clock& clock, ReplayRequest request, log::FrameReader reader, std::int64_t connect_timeout_ns);
   void look_for_publication(client::Client& client);
-  void look_for_counter(client::Client& client);
   [[nodiscard]] bool has_subscribers();
   [[nodiscard]] std::uint64_t bound(const client::Client& client) const;
   [[nodiscard]] bool next_block();
@@ -50,8 +50,7 @@ class ReplaySession {
   std::optional<client::RegistrationId> wanted_;
   client::ExclusivePublication publication_;
   bool has_publication_{};
-  std::optional<client::RegistrationId> counter_wanted_;
-  client::ClientCounter counter_;
+  LateCounter counter_;
 };
 
 }  // namespace thalweg::archive

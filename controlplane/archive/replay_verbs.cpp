@@ -1,5 +1,7 @@
 #include "controlplane/archive/replay_verbs.hpp"
 
+#include "controlplane/archive/verb_arguments.hpp"
+
 namespace thalweg::archive {
 namespace {
 
@@ -17,14 +19,6 @@ Json describe(const ReplayView& view) {
           {"position", view.position},
           {"stop_position", view.stop_position ? Json(*view.stop_position) : Json()},
           {"start_ns", view.start_ns}};
-}
-
-Result<std::optional<std::uint64_t>> not_negative(const Json& args, const char* key) {
-  auto given = optional_argument<std::int64_t>(args, key);
-  if (!given) return tl::unexpected{std::move(given.error())};
-  if (!*given) return std::nullopt;
-  if (**given < 0) return fail(ErrorCode::kInvalidArgument, std::string{"argument '"} + key + "' is below 0");
-  return std::optional<std::uint64_t>{static_cast<std::uint64_t>(**given)};
 }
 
 Result<ReplayRequest> request_of(const Archive::World& world, const Json& args) {
@@ -49,7 +43,7 @@ Result<ReplayRequest> request_of(const Archive::World& world, const Json& args) 
   if (*position && *time) return fail(ErrorCode::kInvalidArgument, "arguments 'position' and 'time_ns' exclude each other");
   ReplayRequest request{.recording = *recording, .live = {}, .channel = *channel, .stream_id = *stream, .position = *position, .time_ns = *time, .length_bytes = *length, .limit_counter = *counter};
   request.is_followed = follow->value_or(false);
-  if (const RecordingSession* const session = world.recorder.session(*id)) request.live = session->log();
+  if (const ActiveRecording* const active = world.active.find(*id)) request.live = active->log;
   return request;
 }
 

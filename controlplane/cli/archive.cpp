@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "controlplane/archive/checksum.hpp"
 #include "controlplane/cli/archive_access.hpp"
 #include "controlplane/cli/progress_bar.hpp"
 #include "dataplane/base/time.hpp"
@@ -129,6 +130,12 @@ Exit verify(Context& context, const ArchiveOptions& options, const std::vector<s
   return faults.is_empty() ? Exit::kOk : Exit::kProblems;
 }
 
+struct ChecksumOptions {
+  std::int64_t recording{};
+  std::optional<std::uint64_t> from;
+  std::optional<std::uint64_t> to;
+};
+
 struct DumpOptions {
   std::int64_t recording{};
   std::optional<std::uint64_t> from;
@@ -188,6 +195,35 @@ Exit dump(Context& context, const ArchiveOptions& options, const DumpOptions& wa
   return Exit::kOk;
 }
 
+Exit checksum(Context& context, const ArchiveOptions& options, const ChecksumOptions& wanted) {
+  const auto directory = archive_directory(context, options);
+  if (!directory) return context.out.fail("archive checksum", directory.error());
+  const auto files = log::make_plain_file_system();
+  const auto view = archive::view_recording(*files, *directory, wanted.recording);
+  if (!view) return context.out.fail("archive checksum", view.error());
+  auto reader = archive::read_recording(*files, *directory, view->recording);
+  if (!reader) return context.out.fail("archive checksum", reader.error());
+  const std::uint64_t from = wanted.from.value_or(reader->first_position());
+  const std::uint64_t to = wanted.to.value_or(view->position);
+  if (to > view->position || from > to)
+    return context.out.fail("archive checksum", {ErrorCode::kInvalidArgument, fmt::format("positions {} to {} are not in the recording, which has {} to {}", from, to, reader->first_position(), view->position), {}});
+  constexpr std::uint64_t kStepBytes = 16U << 20;
+  ProgressBar bar{context.out, text_of(*view)};
+  archive::RangeChecksum sum{from, 0};
+  while (sum.end < to) {
+    const auto more = archive::checksum_frames(*reader, sum.end, to, kStepBytes, sum.crc);
+    if (!more) return context.out.fail("archive checksum", more.error());
+    if (more->end == sum.end) return context.out.fail("archive checksum", {ErrorCode::kInvalidArgument, fmt::format("no frame ends at position {}; the last one before it ends at {}", to, sum.end), {}});
+    sum = *more;
+    bar.update(sum.end - from, to - from);
+  }
+  context.out.value("recording", "recording", wanted.recording, Unit::kCount);
+  context.out.value("from", "from", Cell{from}, Unit::kCount);
+  context.out.value("to", "to", Cell{sum.end}, Unit::kCount);
+  context.out.value("crc32c", "CRC-32C", context.out.is_json() ? Cell{sum.crc} : Cell{fmt::format("{:08x}", sum.crc)});
+  return Exit::kOk;
+}
+
 Exit status(Context& context, const ArchiveOptions& options) {
   const auto status = ask_archive(context, options, "archive-status");
   if (!status) return context.out.fail("archive status", status.error());
@@ -199,6 +235,7 @@ Exit status(Context& context, const ArchiveOptions& options) {
   out.value("active", "active", status->value("active", std::uint64_t{0}), Unit::kCount);
   out.value("replays", "replays", status->value("replays", std::uint64_t{0}), Unit::kCount);
   out.value("replayed_bytes", "replayed", status->value("replayed_bytes", std::uint64_t{0}), Unit::kBytes);
+  out.value("replications", "replications", status->value("replications", std::uint64_t{0}), Unit::kCount);
   out.value("free_bytes", "free", status->value("free_bytes", std::uint64_t{0}), Unit::kBytes);
   Table streams{"streams",
                 {{"number", "NUMBER", Unit::kCount}, {"name", "NAME"}, {"state", "STATE"}, {"recordings", "RECORDINGS", Unit::kCount}, {"stream_id", "STREAM", Unit::kCount},
@@ -271,6 +308,15 @@ void register_reading(CLI::App& noun, Context& context) {
   add_archive_place(*verb, *options);
   set_example(*verb, "archive verify --archive /var/lib/thalweg/archive");
   on_run(*verb, context, [&context, options, ids] { return verify(context, *options, *ids); });
+
+  verb = noun.add_subcommand("checksum", "One checksum of the frames of a recording, equal to that of its copies in other archives");
+  const auto range = std::make_shared<ChecksumOptions>();
+  verb->add_option("recording", range->recording, "Its number")->required()->type_name("ID");
+  verb->add_option("--from", range->from, "Begin with the frame at this position; default: the lowest")->type_name("POSITION");
+  verb->add_option("--to", range->to, "End here, where a frame ends; default: where the recording ends now")->type_name("POSITION");
+  add_archive_place(*verb, *options);
+  set_example(*verb, "archive checksum 3 --to 1048576");
+  on_run(*verb, context, [&context, options, range] { return checksum(context, *options, *range); });
 }
 
 void register_changing(CLI::App& noun, Context& context) {
@@ -337,6 +383,7 @@ void register_archive(CLI::App& root, Context& context) {
   register_changing(*noun, context);
   register_reading(*noun, context);
   register_archive_replay(*noun, context);
+  register_archive_replication(*noun, context);
 }
 
 }  // namespace thalweg::cli

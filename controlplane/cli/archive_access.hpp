@@ -24,5 +24,6 @@ void add_archive_place(CLI::App& verb, ArchiveOptions& options);
 [[nodiscard]] std::string text_of(const archive::RecordingView& view);
 
 void register_archive_replay(CLI::App& noun, Context& context);  // archive replay | replays | stop-replay | tail
+void register_archive_replication(CLI::App& noun, Context& context);  // archive replicate | replications | stop-replication
 
 }  // namespace thalweg::cli

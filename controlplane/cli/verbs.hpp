@@ -13,7 +13,7 @@ void register_host(CLI::App& root, Context& context);      // host check | init 
 void register_capture(CLI::App& root, Context& context);   // capture
 void register_trace(CLI::App& root, Context& context);      // trace
 void register_support_bundle(CLI::App& root, Context& context);  // support-bundle
-void register_archive(CLI::App& root, Context& context);  // archive status | record | stop | truncate | purge | list | describe | dump | verify | replay | replays | stop-replay | tail
+void register_archive(CLI::App& root, Context& context);  // archive status | record | stop | truncate | purge | list | describe | dump | verify | checksum | replay | replays | stop-replay | tail | replicate | replications | stop-replication
 void register_route(CLI::App& root, Context& context);     // route get
 void register_names(CLI::App& root, Context& context);     // names
 void register_top(CLI::App& root, Context& context);       // top

@@ -1,12 +1,9 @@
 #include "dataplane/client/archive_client.hpp"
 
-#include <map>
 #include <thread>
 
 #include "dataplane/base/time.hpp"
-#include "dataplane/client/archive_protocol.hpp"
-#include "dataplane/client/channel_uri.hpp"
-#include "dataplane/client/fragment_assembler.hpp"
+#include "dataplane/client/archive_connection.hpp"
 
 namespace thalweg::client {
 
@@ -16,7 +13,6 @@ using archive_protocol::Message;
 namespace {
 
 constexpr auto kPause = std::chrono::microseconds{200};
-constexpr int kFragments = 64;
 constexpr std::int64_t kNone = INT64_MIN;
 
 RecordingInfo recording_of(const Message& m) {
@@ -34,6 +30,18 @@ RecordingInfo recording_of(const Message& m) {
   return info;
 }
 
+ReplicationInfo replication_of(const Message& m) {
+  const auto given = [&m](std::size_t index) { return m.number(index, kNone) == kNone ? std::nullopt : std::optional{m.number(index)}; };
+  ReplicationInfo info{.id = m.number(0), .state = static_cast<ReplicationState>(m.number(1)), .source_recording = m.number(2), .recording = given(3)};
+  info.position = m.number(4);
+  info.verified_position = m.number(5);
+  info.source_position = m.number(6);
+  info.stop_position = given(7);
+  info.source_channel = m.text(0);
+  info.error = m.text(1);
+  return info;
+}
+
 Message filter_message(Kind kind, const RecordingFilter& filter, std::int64_t count_max) {
   return {.kind = kind,
           .correlation_id = 0,
@@ -44,29 +52,23 @@ Message filter_message(Kind kind, const RecordingFilter& filter, std::int64_t co
 }  // namespace
 
 struct ArchiveClient::State {
-  Client* client{};
-  Options options;
-  ExclusivePublication requests;
-  Subscription answers;
-  MessageBuilder builder;
-  std::int64_t next_id{1};
-  std::map<std::int64_t, std::vector<Message>> arrived;  // by request
-
-  void poll() {
-    client->do_work();
-    answers.poll(
-        [this](std::span<const std::byte> payload, const Header& header) {
-          const auto whole = builder.add(payload, header);
-          if (!whole) return;
-          auto message = archive_protocol::decode(*whole);
-          if (!message) return;  // nothing that we could answer
-          const auto waiting = arrived.find(message->correlation_id);
-          if (waiting != arrived.end()) waiting->second.push_back(std::move(*message));
-        },
-        kFragments);
-  }
-  void pause() const { std::this_thread::sleep_for(kPause); }
+  State(Client& client, Options options) : connection{client, std::move(options)} {}
+  ArchiveConnection connection;
+  [[nodiscard]] std::int64_t deadline_ns() const noexcept { return monotonic_ns() + connection.options().timeout.count(); }
+  static void pause() { std::this_thread::sleep_for(kPause); }
 };
+
+const char* to_string(ReplicationState state) noexcept {
+  switch (state) {
+    case ReplicationState::kConnecting: return "connecting";
+    case ReplicationState::kReplicating: return "replicating";
+    case ReplicationState::kWaiting: return "waiting";
+    case ReplicationState::kDone: return "done";
+    case ReplicationState::kStopped: return "stopped";
+    case ReplicationState::kFailed: return "failed";
+  }
+  return "unknown";
+}
 
 ArchiveClient::ArchiveClient(std::unique_ptr<State> state) noexcept : state_{std::move(state)} {}
 ArchiveClient::ArchiveClient(ArchiveClient&&) noexcept = default;
@@ -74,101 +76,56 @@ ArchiveClient& ArchiveClient::operator=(ArchiveClient&&) noexcept = default;
 ArchiveClient::~ArchiveClient() = default;
 
 Result<ArchiveClient> ArchiveClient::connect(Client& client, Options options) {
-  auto state = std::make_unique<State>();
-  state->client = &client;
-  state->options = std::move(options);
-  const Options& asked = state->options;
-  const std::int64_t deadline_ns = monotonic_ns() + asked.timeout.count();
-  const auto session = client.next_available_session_id(asked.response_stream);
-  if (!session) return tl::unexpected{session.error()};
-  const auto listen = with_session_id(asked.response_channel, *session);
-  if (!listen) return tl::unexpected{listen.error()};
-  auto answers = client.add_subscription(*listen, asked.response_stream);
-  if (!answers) return tl::unexpected{std::move(answers.error())};
-  state->answers = std::move(*answers);
-  std::optional<std::string> resolved = state->answers.try_resolve_channel_endpoint_port();
-  for (; !resolved && monotonic_ns() < deadline_ns; resolved = state->answers.try_resolve_channel_endpoint_port()) {
-    state->poll();
-    state->pause();
+  auto state = std::make_unique<State>(client, std::move(options));
+  for (;;) {
+    const auto is_there = state->connection.work();
+    if (!is_there) return tl::unexpected{is_there.error()};
+    if (*is_there) return ArchiveClient{std::move(state)};
+    State::pause();
   }
-  if (!resolved) return fail(ErrorCode::kTimeout, asked.response_channel + ": its port is not known");
-  auto requests = client.add_exclusive_publication(asked.control_channel, asked.control_stream);
-  if (!requests) return tl::unexpected{std::move(requests.error())};
-  state->requests = std::move(*requests);
-  while (!state->requests.is_connected() && monotonic_ns() < deadline_ns) {
-    state->poll();
-    state->pause();
-  }
-  if (!state->requests.is_connected())
-    return fail(ErrorCode::kUnreachable, "no archive listens on " + asked.control_channel + " stream " + std::to_string(asked.control_stream),
-                "the appliance needs archive.directory, and archive.remote-control-channel for clients of another driver");
-  ArchiveClient archive{std::move(state)};
-  Message hello{.kind = Kind::kConnect, .correlation_id = 0, .numbers = {archive.state_->options.response_stream}, .texts = {*resolved}};
-  if (auto answer = archive.ask(std::move(hello)); !answer) return tl::unexpected{std::move(answer.error())};
-  return archive;
 }
 
-bool ArchiveClient::is_closed() const noexcept { return state_->requests.is_closed() || !state_->requests.is_connected(); }
-Client& ArchiveClient::client() const noexcept { return *state_->client; }
+bool ArchiveClient::is_closed() const noexcept { return state_->connection.is_closed(); }
+Client& ArchiveClient::client() const noexcept { return state_->connection.client(); }
 
 Result<std::int64_t> ArchiveClient::send(Message request) {
-  request.correlation_id = state_->next_id++;
-  const auto bytes = archive_protocol::encode(request);
-  if (bytes.size() > archive_protocol::kMessageBytesMax) return fail(ErrorCode::kInvalidArgument, "a request of " + std::to_string(bytes.size()) + " bytes is too long");
-  const std::int64_t deadline_ns = monotonic_ns() + state_->options.timeout.count();
-  OfferResult result = state_->requests.offer(bytes);
-  while (result.is_retryable() && result.status() != OfferStatus::kNotConnected && monotonic_ns() < deadline_ns) {
-    state_->poll();
-    state_->pause();
-    result = state_->requests.offer(bytes);
+  const std::int64_t deadline_ns = state_->deadline_ns();
+  for (;;) {
+    const auto sent = state_->connection.try_send(request);
+    if (!sent) return tl::unexpected{sent.error()};
+    if (*sent) return **sent;
+    if (monotonic_ns() > deadline_ns) return fail(ErrorCode::kTimeout, "the archive takes no requests");
+    static_cast<void>(client().do_work());
+    state_->connection.poll();
+    State::pause();
   }
-  if (!result) return fail(result.is_retryable() && result.status() != OfferStatus::kNotConnected ? ErrorCode::kTimeout : ErrorCode::kClosed, std::string{"the archive takes no requests: "} + to_string(result.status()));
-  state_->arrived[request.correlation_id];
-  return request.correlation_id;
 }
 
-Result<std::optional<Message>> ArchiveClient::look_for(std::int64_t correlation_id) {
-  state_->poll();
-  const auto found = state_->arrived.find(correlation_id);
-  if (found == state_->arrived.end()) return fail(ErrorCode::kNotFound, "no such request");
-  if (!found->second.empty() && found->second.back().kind != Kind::kRecording) {
-    Message answer = std::move(found->second.back());
-    if (answer.kind == Kind::kOk) return std::optional<Message>{std::move(answer)};
-    state_->arrived.erase(found);
-    return fail(static_cast<ErrorCode>(answer.number(0, static_cast<std::int64_t>(ErrorCode::kGeneric))), answer.text(0), answer.text(1));
-  }
-  if (is_closed()) {
-    state_->arrived.erase(found);
-    return fail(ErrorCode::kClosed, "the archive is gone");
-  }
-  return std::nullopt;
-}
+Result<std::optional<Message>> ArchiveClient::look_for(std::int64_t correlation_id) { return state_->connection.look_for(correlation_id); }
 
 Result<std::optional<RecordingInfo>> ArchiveClient::look_for_recording(std::int64_t correlation_id) {
   auto answer = look_for(correlation_id);
   if (!answer) return tl::unexpected{std::move(answer.error())};
   if (!*answer) return std::nullopt;
   std::optional<RecordingInfo> found;
-  for (const Message& message : state_->arrived[correlation_id])
+  for (const Message& message : state_->connection.arrived(correlation_id))
     if (message.kind == Kind::kRecording) found = recording_of(message);
   forget(correlation_id);
   if (!found) return fail(ErrorCode::kIo, "the archive answered without the recording");
   return found;
 }
 
-void ArchiveClient::forget(std::int64_t correlation_id) { state_->arrived.erase(correlation_id); }
+void ArchiveClient::forget(std::int64_t correlation_id) { state_->connection.forget(correlation_id); }
 
-Result<Message> ArchiveClient::ask(Message request, std::vector<RecordingInfo>* recordings) {
+Result<Message> ArchiveClient::ask(Message request, std::vector<Message>* before) {
   const auto id = send(std::move(request));
   if (!id) return tl::unexpected{id.error()};
-  const std::int64_t deadline_ns = monotonic_ns() + state_->options.timeout.count();
+  const std::int64_t deadline_ns = state_->deadline_ns();
   for (;;) {
     auto answer = look_for(*id);
     if (!answer) return tl::unexpected{std::move(answer.error())};
     if (*answer) {
-      if (recordings != nullptr)
-        for (const Message& message : state_->arrived[*id])
-          if (message.kind == Kind::kRecording) recordings->push_back(recording_of(message));
+      if (before != nullptr) *before = state_->connection.arrived(*id);
       forget(*id);
       return std::move(**answer);
     }
@@ -176,27 +133,35 @@ Result<Message> ArchiveClient::ask(Message request, std::vector<RecordingInfo>* 
       forget(*id);
       return fail(ErrorCode::kTimeout, "the archive does not answer");
     }
-    state_->pause();
+    State::pause();
   }
 }
 
-Result<std::vector<RecordingInfo>> ArchiveClient::list_recordings(const RecordingFilter& filter, std::int64_t count_max) {
+Result<std::vector<RecordingInfo>> ArchiveClient::ask_for_recordings(Message request) {
+  std::vector<Message> messages;
+  if (auto answer = ask(std::move(request), &messages); !answer) return tl::unexpected{std::move(answer.error())};
   std::vector<RecordingInfo> recordings;
-  if (auto answer = ask(filter_message(Kind::kListRecordings, filter, count_max), &recordings); !answer) return tl::unexpected{std::move(answer.error())};
+  for (const Message& message : messages)
+    if (message.kind == Kind::kRecording) recordings.push_back(recording_of(message));
   return recordings;
 }
 
+Result<std::vector<RecordingInfo>> ArchiveClient::list_recordings(const RecordingFilter& filter, std::int64_t count_max) {
+  return ask_for_recordings(filter_message(Kind::kListRecordings, filter, count_max));
+}
+
 Result<std::optional<RecordingInfo>> ArchiveClient::find_last_recording(const RecordingFilter& filter) {
-  std::vector<RecordingInfo> recordings;
-  if (auto answer = ask(filter_message(Kind::kFindRecording, filter, 1), &recordings); !answer) return tl::unexpected{std::move(answer.error())};
-  return recordings.empty() ? std::nullopt : std::optional{std::move(recordings.back())};
+  auto recordings = ask_for_recordings(filter_message(Kind::kFindRecording, filter, 1));
+  if (!recordings) return tl::unexpected{std::move(recordings.error())};
+  if (recordings->empty()) return std::nullopt;
+  return std::optional{std::move(recordings->back())};
 }
 
 Result<RecordingInfo> ArchiveClient::recording(std::int64_t id) {
-  std::vector<RecordingInfo> recordings;
-  if (auto answer = ask({.kind = Kind::kRecordingPosition, .correlation_id = 0, .numbers = {id}, .texts = {}}, &recordings); !answer) return tl::unexpected{std::move(answer.error())};
-  if (recordings.empty()) return fail(ErrorCode::kIo, "the archive answered without the recording");
-  return std::move(recordings.back());
+  auto recordings = ask_for_recordings({.kind = Kind::kRecordingPosition, .correlation_id = 0, .numbers = {id}, .texts = {}});
+  if (!recordings) return tl::unexpected{std::move(recordings.error())};
+  if (recordings->empty()) return fail(ErrorCode::kIo, "the archive answered without the recording");
+  return std::move(recordings->back());
 }
 
 Result<std::int64_t> ArchiveClient::start_recording(std::string_view channel, std::int32_t stream_id, const RecordingOptions& options) {
@@ -231,6 +196,32 @@ Result<ReplayInfo> ArchiveClient::start_replay(std::int64_t recording, const Rep
   ReplayInfo info{.id = answer->number(0), .session_id = static_cast<std::int32_t>(answer->number(1)), .start_position = answer->number(2), .stop_position = {}};
   if (answer->number(3) != kNone) info.stop_position = answer->number(3);
   return info;
+}
+
+Result<std::int64_t> ArchiveClient::start_replication(const ReplicationParams& params) {
+  auto answer = ask({.kind = Kind::kReplicate,
+                     .correlation_id = 0,
+                     .numbers = {params.recording, params.source_stream, params.into.value_or(kNone), params.stop_position.value_or(kNone), params.follow ? 1 : 0},
+                     .texts = {params.source_channel, params.response_channel}});
+  if (!answer) return tl::unexpected{std::move(answer.error())};
+  return answer->number(0);
+}
+Result<> ArchiveClient::stop_replication(std::int64_t replication) {
+  return ask({.kind = Kind::kStopReplication, .correlation_id = 0, .numbers = {replication}, .texts = {}}).map([](const Message&) {});
+}
+Result<std::vector<ReplicationInfo>> ArchiveClient::list_replications() {
+  std::vector<Message> messages;
+  if (auto answer = ask({.kind = Kind::kListReplications, .correlation_id = 0, .numbers = {}, .texts = {}}, &messages); !answer) return tl::unexpected{std::move(answer.error())};
+  std::vector<ReplicationInfo> replications;
+  for (const Message& message : messages)
+    if (message.kind == Kind::kReplication) replications.push_back(replication_of(message));
+  return replications;
+}
+
+Result<RecordingChecksum> ArchiveClient::checksum(std::int64_t recording, std::int64_t from, std::int64_t to) {
+  auto answer = ask({.kind = Kind::kChecksum, .correlation_id = 0, .numbers = {recording, from, to}, .texts = {}});
+  if (!answer) return tl::unexpected{std::move(answer.error())};
+  return RecordingChecksum{answer->number(0), static_cast<std::uint32_t>(answer->number(1))};
 }
 
 }  // namespace thalweg::client

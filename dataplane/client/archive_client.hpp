@@ -64,6 +64,46 @@ struct ReplayInfo {
   std::optional<std::int64_t> stop_position;
 };
 
+// Where a replication comes from and how far it goes.
+struct ReplicationParams {
+  std::int64_t recording{};                   // of the source
+  std::string source_channel;                 // where the source's archive listens, as archive.remote-control-channel there
+  std::int32_t source_stream{10};
+  std::string response_channel;               // where its answers and frames come in at the archive that replicates; port 0 takes a free one
+  std::optional<std::int64_t> into;           // a recording of the same stream that goes on; absent: a new one
+  std::optional<std::int64_t> stop_position;  // absent: where the source's recording is when it is first looked at
+  bool follow{};                              // go on as long as the source is written
+};
+
+enum class ReplicationState : std::uint8_t {
+  kConnecting = 0,   // to the source
+  kReplicating = 1,
+  kWaiting = 2,      // something broke: it is tried again, ReplicationInfo::error says what it was
+  kDone = 3,
+  kStopped = 4,
+  kFailed = 5,
+};
+[[nodiscard]] const char* to_string(ReplicationState state) noexcept;
+
+struct ReplicationInfo {
+  std::int64_t id{};
+  ReplicationState state{};
+  std::int64_t source_recording{};
+  std::optional<std::int64_t> recording;        // absent: none has begun
+  std::int64_t position{};                      // behind the last frame
+  std::int64_t verified_position{};             // everything below it was compared with the source
+  std::int64_t source_position{};               // where the source's recording was when it was last looked at
+  std::optional<std::int64_t> stop_position;
+  std::string source_channel;
+  std::string error;
+};
+
+// Of whole frames, as checksum() computes it.
+struct RecordingChecksum {
+  std::int64_t end{};                         // position behind the last frame
+  std::uint32_t crc{};                        // CRC-32C
+};
+
 // Speaks with the archive of a Thalweg appliance, here or elsewhere, over streams. One thread. Must not outlive its Client. Functions wait for the archive's answer, at
 // most Options::timeout (kTimeout); errors are the archive's, with its text. Spec: archive-log 16.3, 16.4; docs/reference/archive-control.md.
 class ArchiveClient {
@@ -104,6 +144,17 @@ class ArchiveClient {
   // Errors: kNotFound when it is over.
   [[nodiscard]] Result<> stop_replay(std::int64_t replay);
 
+  // Copies a recording of another archive into this one's, frame by frame at the same positions, and compares checksums of both. What breaks is tried again, also after
+  // the archive was restarted, until it is done or stopped. Answers its number. Errors: kInvalidChannel, kInvalidArgument, kNotFound (into).
+  [[nodiscard]] Result<std::int64_t> start_replication(const ReplicationParams& params);
+  // Ends one; what is there stays. Errors: kNotFound when none of that number runs.
+  [[nodiscard]] Result<> stop_replication(std::int64_t replication);
+  // Those that run, and the last ones that ended.
+  [[nodiscard]] Result<std::vector<ReplicationInfo>> list_replications();
+  // Checksum of the frames from `from`, at which one begins, up to `to` or 1 MiB further, whichever is less. Session and stream ids are part of it; docs/reference/archive-control.md.
+  // Errors: kNotFound, kInvalidArgument, kIo for damage.
+  [[nodiscard]] Result<RecordingChecksum> checksum(std::int64_t recording, std::int64_t from, std::int64_t to);
+
   // The archive is gone, or its driver, or ours: connect again.
   [[nodiscard]] bool is_closed() const noexcept;
   [[nodiscard]] Client& client() const noexcept;
@@ -119,7 +170,8 @@ class ArchiveClient {
   // As look_for(), of a request that is answered with a recording; forgets it then.
   [[nodiscard]] Result<std::optional<RecordingInfo>> look_for_recording(std::int64_t correlation_id);
   void forget(std::int64_t correlation_id);
-  [[nodiscard]] Result<archive_protocol::Message> ask(archive_protocol::Message request, std::vector<RecordingInfo>* recordings = nullptr);
+  [[nodiscard]] Result<archive_protocol::Message> ask(archive_protocol::Message request, std::vector<archive_protocol::Message>* before = nullptr);
+  [[nodiscard]] Result<std::vector<RecordingInfo>> ask_for_recordings(archive_protocol::Message request);
 
   std::unique_ptr<State> state_;
 };

@@ -24,9 +24,15 @@ enum class Kind : std::uint32_t {
   kPurge = 9,
   kStartReplay = 10,
   kStopReplay = 11,
+  kReplicate = 12,
+  kStopReplication = 13,
+  kListReplications = 14,
+  kChecksum = 15,
   kOk = 100,
   kError = 101,
   kRecording = 102,
+  kReplication = 103,
+  kEvent = 104,
 };
 
 // Any of them: numbers and texts in an order that belongs to the kind. Later versions add at the ends.

@@ -126,7 +126,8 @@ bool IpcDriver::refuse(std::int64_t correlation_id) {
 IpcDriver::Stream& IpcDriver::create_stream(const shm::AddPublication& m, bool is_exclusive) {
   auto stream = std::make_unique<Stream>();
   stream->id = m.correlation_id;
-  stream->session_id = next_session_id_++;
+  stream->session_id = number(m.channel, "session-id", next_session_id_);
+  if (stream->session_id == next_session_id_) ++next_session_id_;
   stream->stream_id = m.stream_id;
   stream->channel = m.channel;
   stream->is_exclusive = is_exclusive;
@@ -178,7 +179,8 @@ void IpcDriver::add_publication(const shm::AddPublication& m, bool is_exclusive)
 }
 
 void IpcDriver::link(Stream& stream, const Interest& interest) {
-  if (stream.is_draining || stream.stream_id != interest.stream_id || stream.channel != interest.channel) return;
+  const bool is_of_session = interest.channel.find("session-id=") != std::string::npos && number(interest.channel, "session-id", 0) == stream.session_id;
+  if (stream.is_draining || stream.stream_id != interest.stream_id || (stream.channel != interest.channel && !is_of_session)) return;
   const std::int32_t counter = allocate(shm::counter_type::kSubscriberPosition, interest.id, stream.id, stream.consumed);
   stream.subscribers.push_back({interest.id, counter});
   transmit(shm::Response::kAvailableImage, shm::OnAvailableImage{stream.id, stream.session_id, stream.stream_id, interest.id, counter,

@@ -19,7 +19,7 @@
 namespace thalweg::test {
 
 // A media driver for tests and benchmarks of clients: real cnc.dat, real log files, IPC only (every channel is treated as IPC, matched by
-// its text; of its parameters only the initial position counts), and a script: it can be mute, refuse, lie and die. Nothing here is used by the product. One thread.
+// its text, or by the session id that a subscription names; of its other parameters only the initial position counts), and a script: it can be mute, refuse, lie and die. Nothing here is used by the product. One thread.
 class IpcDriver {
  public:
   struct Options {

@@ -127,6 +127,54 @@ thalweg_error_t thalweg_archive_start_replay(thalweg_archive_t* archive, int64_t
 }
 thalweg_error_t thalweg_archive_stop_replay(thalweg_archive_t* archive, int64_t replay) noexcept { return status(archive->archive.stop_replay(replay)); }
 
+void thalweg_replication_params_init(thalweg_replication_params_t* params) noexcept {
+  *params = {};
+  params->recording = params->into = params->stop_position = THALWEG_ABSENT;
+  params->source_stream = ReplicationParams{}.source_stream;
+}
+thalweg_error_t thalweg_archive_start_replication(thalweg_archive_t* archive, const thalweg_replication_params_t* params, int64_t* replication) noexcept {
+  if (params == nullptr) return invalid("parameters are needed");
+  ReplicationParams ours;
+  ours.recording = params->recording;
+  ours.source_channel = text_or_empty(params->source_channel);
+  ours.source_stream = params->source_stream;
+  ours.response_channel = text_or_empty(params->response_channel);
+  if (params->into != THALWEG_ABSENT) ours.into = params->into;
+  if (params->stop_position != THALWEG_ABSENT) ours.stop_position = params->stop_position;
+  ours.follow = params->follow;
+  const auto started = archive->archive.start_replication(ours);
+  if (!started) return failed(started.error());
+  if (replication != nullptr) *replication = *started;
+  return THALWEG_OK;
+}
+thalweg_error_t thalweg_archive_stop_replication(thalweg_archive_t* archive, int64_t replication) noexcept { return status(archive->archive.stop_replication(replication)); }
+thalweg_error_t thalweg_archive_list_replications(thalweg_archive_t* archive, thalweg_replication_handler_t handler, void* clientd) noexcept {
+  const auto found = archive->archive.list_replications();
+  if (!found) return failed(found.error());
+  for (const ReplicationInfo& info : *found) {
+    thalweg_replication_t view{};
+    view.id = info.id;
+    view.source_recording = info.source_recording;
+    view.recording = info.recording.value_or(THALWEG_ABSENT);
+    view.position = info.position;
+    view.verified_position = info.verified_position;
+    view.source_position = info.source_position;
+    view.stop_position = info.stop_position.value_or(THALWEG_ABSENT);
+    view.source_channel = info.source_channel.c_str();
+    view.error = info.error.c_str();
+    view.state = static_cast<thalweg_replication_state_t>(info.state);
+    handler(clientd, &view);
+  }
+  return THALWEG_OK;
+}
+thalweg_error_t thalweg_archive_checksum(thalweg_archive_t* archive, int64_t recording, int64_t from, int64_t to, int64_t* end, uint32_t* crc) noexcept {
+  const auto sum = archive->archive.checksum(recording, from, to);
+  if (!sum) return failed(sum.error());
+  if (end != nullptr) *end = sum->end;
+  if (crc != nullptr) *crc = sum->crc;
+  return THALWEG_OK;
+}
+
 void thalweg_persistent_options_init(thalweg_persistent_options_t* options) noexcept {
   *options = {};
   options->position = THALWEG_ABSENT;

@@ -549,6 +549,47 @@ THALWEG_API thalweg_error_t thalweg_archive_start_replay(thalweg_archive_t *arch
                                                          int32_t stream_id, thalweg_replay_t *replay) THALWEG_NOEXCEPT;
 THALWEG_API thalweg_error_t thalweg_archive_stop_replay(thalweg_archive_t *archive, int64_t replay) THALWEG_NOEXCEPT;
 
+/* Copies a recording of another archive into this one's, frame by frame at the same positions, and compares checksums of both. What breaks is tried again, also after
+   the archive was restarted, until it is done or stopped. */
+typedef struct thalweg_replication_params {
+  int64_t recording;            /* of the source */
+  const char *source_channel;   /* where the source's archive listens */
+  const char *response_channel; /* where its answers and frames come in at the archive that replicates; port 0 takes a free one */
+  int64_t into;                 /* a recording of the same stream that goes on; absent: a new one */
+  int64_t stop_position;        /* absent: where the source's recording is when it is first looked at */
+  int32_t source_stream;
+  bool follow;                  /* go on as long as the source is written */
+} thalweg_replication_params_t;
+THALWEG_API void thalweg_replication_params_init(thalweg_replication_params_t *params) THALWEG_NOEXCEPT; /* source stream 10, the rest absent */
+typedef enum thalweg_replication_state {
+  THALWEG_REPLICATION_CONNECTING = 0,
+  THALWEG_REPLICATION_REPLICATING = 1,
+  THALWEG_REPLICATION_WAITING = 2, /* something broke: it is tried again, `error` says what it was */
+  THALWEG_REPLICATION_DONE = 3,
+  THALWEG_REPLICATION_STOPPED = 4,
+  THALWEG_REPLICATION_FAILED = 5
+} thalweg_replication_state_t;
+/* Texts are valid inside the handler. */
+typedef struct thalweg_replication {
+  int64_t id;
+  int64_t source_recording;
+  int64_t recording;         /* absent: none has begun */
+  int64_t position;          /* behind the last frame */
+  int64_t verified_position; /* everything below it was compared with the source */
+  int64_t source_position;   /* where the source's recording was when it was last looked at */
+  int64_t stop_position;     /* or absent */
+  const char *source_channel;
+  const char *error;
+  thalweg_replication_state_t state;
+} thalweg_replication_t;
+typedef void (*thalweg_replication_handler_t)(void *clientd, const thalweg_replication_t *replication);
+THALWEG_API thalweg_error_t thalweg_archive_start_replication(thalweg_archive_t *archive, const thalweg_replication_params_t *params, int64_t *replication) THALWEG_NOEXCEPT;
+THALWEG_API thalweg_error_t thalweg_archive_stop_replication(thalweg_archive_t *archive, int64_t replication) THALWEG_NOEXCEPT; /* what is there stays */
+/* Those that run, and the last ones that ended. */
+THALWEG_API thalweg_error_t thalweg_archive_list_replications(thalweg_archive_t *archive, thalweg_replication_handler_t handler, void *clientd) THALWEG_NOEXCEPT;
+/* CRC-32C of the whole frames from `from`, at which one begins, up to `to` or 1 MiB further, whichever is less; `end` is where they end. */
+THALWEG_API thalweg_error_t thalweg_archive_checksum(thalweg_archive_t *archive, int64_t recording, int64_t from, int64_t to, int64_t *end, uint32_t *crc) THALWEG_NOEXCEPT;
+
 /* A stream out of its recording and then live, without a gap and without a message twice; back to the recording when the live image is lost. */
 typedef void (*thalweg_position_handler_t)(void *clientd, int64_t position);
 typedef struct thalweg_persistent_options {
