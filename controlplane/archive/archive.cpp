@@ -10,7 +10,7 @@ namespace thalweg::archive {
 namespace {
 
 constexpr auto kConnectTimeout = std::chrono::milliseconds{200};
-constexpr std::int64_t kConnectPause_ns = 500 * kMillisecond_ns;
+constexpr std::int64_t kConnectPause_ns = 50 * kMillisecond_ns;
 constexpr auto kDiskInterval = std::chrono::milliseconds{10};
 // Idle turns get longer: a stream of any rate is taken in blocks, an idle archive costs next to nothing. The longest one must stay well below the time in
 // which a fast stream fills its window.
@@ -74,6 +74,11 @@ void Archive::post(std::function<void(World&)> task) {
   wanted_.notify_all();
 }
 
+std::size_t Archive::task_count() const {
+  const std::lock_guard guard{mutex_};
+  return tasks_.size();
+}
+
 void Archive::run() {
   recorder_->recover();
   replicator_->recover();
@@ -88,6 +93,10 @@ void Archive::run() {
       client_.reset();
     }
     if (client_) has_worked = recorder_->work() > 0 || has_worked;
+    if (client_ && !is_ready() && recorder_->has_subscribed()) {
+      is_ready_.store(true, std::memory_order_release);
+      tell(Event::Level::kInfo, "archive_ready", settings_.directory);
+    }
     if (client_) has_worked = replicator_->work() > 0 || has_worked;
     if (client_) has_worked = control_->work(hands_) > 0 || has_worked;
     rest(has_worked);

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -38,9 +39,14 @@ class Archive {
     const Settings& settings;
     bool is_connected;
   };
-  // Runs `task` on the archive's thread. Any thread; returns at once.
+  // Runs `task` on the archive's thread. Any thread; returns at once. An archive that ends throws away what it has not begun.
   void post(std::function<void(World&)> task);
+  // Tasks that it has not begun. Any thread.
+  [[nodiscard]] std::size_t task_count() const;
   [[nodiscard]] const Settings& settings() const noexcept { return settings_; }
+  // The driver has answered for every stream that is to be recorded from the start: what is published from now on is recorded from its beginning. Told by the event
+  // archive_ready. Any thread.
+  [[nodiscard]] bool is_ready() const noexcept { return is_ready_.load(std::memory_order_acquire); }
 
  private:
   Archive(Settings settings, EventSink events);
@@ -70,7 +76,8 @@ class Archive {
   std::int64_t next_connect_ns_{};
   unsigned idle_turns_{};
 
-  std::mutex mutex_;
+  std::atomic<bool> is_ready_{false};
+  mutable std::mutex mutex_;
   std::condition_variable wanted_;      // a task, or the end
   std::condition_variable disk_wanted_; // the end
   std::vector<std::function<void(World&)>> tasks_;

@@ -143,11 +143,32 @@ std::vector<client::archive_protocol::Message> list(const Archive::World& world,
   return found;
 }
 
+namespace {
+
+// The place of an answer. Whoever loses it without having given one, as an archive that ends loses its tasks, has answered that.
+class Reply {
+ public:
+  Reply() = default;
+  Reply(const Reply&) = delete;
+  Reply& operator=(const Reply&) = delete;
+  ~Reply() { give(fail(ErrorCode::kClosed, "the archive is ending")); }
+  void give(Result<Json> result) {
+    if (!std::exchange(is_given_, true)) promise_.set_value(std::move(result));
+  }
+  [[nodiscard]] std::future<Result<Json>> future() { return promise_.get_future(); }
+
+ private:
+  std::promise<Result<Json>> promise_;
+  bool is_given_{};
+};
+
+}  // namespace
+
 Result<Json> ArchiveVerbs::await(std::function<void(Archive::World&, const Answer&)> task) const {
   // Shared, because the archive may come to it after we gave up.
-  auto promise = std::make_shared<std::promise<Result<Json>>>();
-  std::future<Result<Json>> answer = promise->get_future();
-  archive_->post([promise, task = std::move(task)](Archive::World& world) { task(world, [promise](Result<Json> result) { promise->set_value(std::move(result)); }); });
+  auto reply = std::make_shared<Reply>();
+  std::future<Result<Json>> answer = reply->future();
+  archive_->post([reply = std::move(reply), task = std::move(task)](Archive::World& world) { task(world, [reply](Result<Json> result) { reply->give(std::move(result)); }); });
   if (answer.wait_for(kPatience) != std::future_status::ready) return fail(ErrorCode::kTimeout, "the archive does not answer", "its disk may be slow; thalweg errors tells more");
   return answer.get();
 }

@@ -111,6 +111,10 @@ std::int64_t Recorder::work() {
   return bytes;
 }
 
+bool Recorder::has_subscribed() const noexcept {
+  return client_ != nullptr && std::none_of(interests_.begin(), interests_.end(), [](const auto& interest) { return interest->wanted.has_value(); });
+}
+
 void Recorder::look_at_images(Interest& interest) {
   const auto images = interest.subscription.images();
   std::erase_if(interest.discarded, [](const auto& image) { return image->is_closed(); });

@@ -33,6 +33,9 @@ class Recorder {
   // One turn; returns the bytes recorded.
   [[nodiscard]] std::int64_t work();
 
+  // The driver has answered for every wish.
+  [[nodiscard]] bool has_subscribed() const noexcept;
+
   // Adds a wish. Errors: kInvalidArgument (a channel that is none), kInUse when one of the same channel, stream and source is there.
   [[nodiscard]] Result<std::uint32_t> add_wish(Wish wish);
   // Ends its subscription and sessions. Errors: kNotFound.
