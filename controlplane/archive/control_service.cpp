@@ -26,7 +26,18 @@ void put(Json& args, const char* key, std::int64_t value) {
   if (value != kNone) args[key] = value;
 }
 
-// The verb of the control socket that a request stands for; "" = none.
+// The numbers of an answer.
+std::vector<std::int64_t> numbers_of(Kind kind, const Json& result) {
+  const auto number = [&](const char* key) { return result.contains(key) && result.at(key).is_number() ? result.at(key).get<std::int64_t>() : kNone; };
+  if (kind == Kind::kStartRecording) return {number("number")};
+  if (kind == Kind::kStartReplay) return {number("replay"), number("session_id"), number("start_position"), number("stop_position")};
+  if (kind == Kind::kReplicate) return {number("replication")};
+  if (kind == Kind::kChecksum) return {number("end"), number("crc32c")};
+  return {};
+}
+
+}  // namespace
+
 std::string verb_of(const ControlService::Message& request, Json& args) {
   args = Json::object();
   switch (request.kind) {
@@ -55,18 +66,6 @@ std::string verb_of(const ControlService::Message& request, Json& args) {
     default: return {};
   }
 }
-
-// The numbers of an answer.
-std::vector<std::int64_t> numbers_of(Kind kind, const Json& result) {
-  const auto number = [&](const char* key) { return result.contains(key) && result.at(key).is_number() ? result.at(key).get<std::int64_t>() : kNone; };
-  if (kind == Kind::kStartRecording) return {number("number")};
-  if (kind == Kind::kStartReplay) return {number("replay"), number("session_id"), number("start_position"), number("stop_position")};
-  if (kind == Kind::kReplicate) return {number("replication")};
-  if (kind == Kind::kChecksum) return {number("end"), number("crc32c")};
-  return {};
-}
-
-}  // namespace
 
 void ControlService::attach(client::Client& client) {
   client_ = &client;

@@ -67,4 +67,7 @@ class ControlService {
   std::shared_ptr<Outbox> outbox_{std::make_shared<Outbox>()};
 };
 
+// The verb of the control socket that a request stands for, and its arguments; "": none.
+[[nodiscard]] std::string verb_of(const ControlService::Message& request, api::Json& args);
+
 }  // namespace thalweg::archive

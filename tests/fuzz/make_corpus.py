@@ -50,6 +50,22 @@ def text(value):
     return struct.pack("<i", len(value)) + value
 
 
+def archive_control():
+    """Requests of the archive's protocol, as clients send them, and programs."""
+    def request(kind, numbers, *texts):
+        body = struct.pack("<IIqII", 1, kind, 7, len(numbers), len(texts)) + b"".join(struct.pack("<q", n) for n in numbers)
+        body += b"".join(struct.pack("<I", len(t)) + t for t in texts)
+        return struct.pack("<H", len(body)) + body
+    ipc = b"aeron:ipc"
+    requests = {"list": request(2, [0, 10, 5, 6, 0], ipc), "position": request(4, [0]), "record": request(5, [4, 1, 1], ipc) * 2 + request(6, [0]), "stop": request(7, [0]),
+                "truncate": request(8, [0, 1056]) + request(8, [0, 33]), "purge": request(9, [0]) * 2, "stop-replay": request(11, [0]),
+                "replicate": request(12, [3, 10, 0, 640, 1], ipc, ipc) * 2 + request(14, []) + request(13, [0]) * 2, "checksum": request(15, [0, 0, 1 << 62]) + request(15, [0, 32, -1])}
+    for name, content in requests.items():
+        put("archive_control", name, content)
+    put("archive_control", "all", b"".join(requests.values()))
+    programs("archive_control", 8, 200, (b"", b"\0\0"))
+
+
 def fragments():
     """Programs of fragments: number of the datagram, place and length in steps of 256 bytes, whether more follow."""
     def piece(number, at, length, more):
@@ -243,6 +259,7 @@ def main():
     put("config", "override", b"streams.mtu=64KiB\n")
     segments()
     programs("recordings", 12, 400)
+    archive_control()
     programs("rings", 8, 200, (b"\0", b"\1"))
     programs("counters", 8, 300)
     programs("log", 8, 300)
