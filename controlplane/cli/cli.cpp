@@ -19,6 +19,16 @@ namespace {
 volatile std::sig_atomic_t interrupted = 0;
 void on_signal(int) { interrupted = 1; }
 
+// "thalweg stream list".
+std::string words_to(const CLI::App& app) { return app.get_parent() == nullptr ? app.get_name() : words_to(*app.get_parent()) + " " + app.get_name(); }
+
+// What --help says of the command with the words that lead there.
+std::string help_of(const CLI::App& app) {
+  const CLI::App* const parent = app.get_parent();
+  if (parent == nullptr) return app.help();
+  return app.help(words_to(*parent)) + "\nOptions of all commands, such as --directory and --json: thalweg --help\n";
+}
+
 // The deepest subcommand that was recognised.
 const CLI::App& deepest(const CLI::App& app) {
   const auto parsed = app.get_subcommands();
@@ -96,8 +106,7 @@ std::string explain(const CLI::App& root, const CLI::ParseError& error, const st
     hint = "expected one of:";
     for (const std::string& expected : words) hint += " " + expected;
   } else {
-    hint = "see " + at.get_name() + " --help";
-    for (const CLI::App* parent = at.get_parent(); parent != nullptr; parent = parent->get_parent()) hint.insert(4, parent->get_name() + " ");
+    hint = "see " + words_to(at) + " --help";
   }
   return message + "\n  " + line + "\n  " + std::string(column, ' ') + "^";
 }
@@ -207,7 +216,6 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   root->set_version_flag("--version", std::string{"thalweg "} + THALWEG_VERSION, "Print the version");
   root->add_option("-d,--directory", context.directory, "Instance directory; default $AERON_DIR or /dev/shm/aeron-<user>")->type_name("DIR");
   root->add_flag_callback("-j,--json", [&context] { context.out.set_json(true); }, "Print JSON with raw units; errors too")->trigger_on_parse();
-  set_example(*root, "stream list --json");
   register_up(*root, context);
   register_media_driver(*root, context);
   register_upgrade(*root, context);
@@ -227,6 +235,7 @@ std::unique_ptr<CLI::App> make_grammar(Context& context) {
   register_ping(*root, context);
   register_pong(*root, context);
   register_bench(*root, context);
+  set_example(*root, "stream list --json");  // last: subcommands inherit what their parent has when they are added
   return root;
 }
 
@@ -248,7 +257,7 @@ int run(Context& context, const std::vector<std::string>& arguments) {
     root->parse(std::vector<std::string>{arguments.rbegin(), arguments.rend()});
     return end(context, context.exit);
   } catch (const CLI::CallForHelp&) {
-    context.out.raw(deepest(*root).help());
+    context.out.raw(help_of(deepest(*root)));
     return end(context, Exit::kOk);
   } catch (const CLI::CallForVersion& version) {
     context.out.raw(std::string{version.what()} + "\n");

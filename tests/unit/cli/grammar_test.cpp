@@ -54,6 +54,18 @@ Outcome run_with(const std::vector<std::string>& arguments, std::ostream& out) {
   const int exit = run(context, arguments);
   return {exit, err.str()};
 }
+TEST(Help, names_the_whole_command_and_shows_an_example_of_its_own) {
+  std::ostringstream out;
+  EXPECT_EQ(run_with({"archive", "list", "--help"}, out).exit, 0);
+  EXPECT_NE(out.str().find("Usage: thalweg archive list [OPTIONS]"), std::string::npos) << out.str();
+  EXPECT_NE(out.str().find("  thalweg archive list"), std::string::npos) << out.str();
+  EXPECT_NE(out.str().find("thalweg --help"), std::string::npos) << "where the options of all commands are";
+  out.str({});
+  EXPECT_EQ(run_with({"archive", "--help"}, out).exit, 0);
+  EXPECT_NE(out.str().find("Usage: thalweg archive [OPTIONS] SUBCOMMAND"), std::string::npos) << out.str();
+  EXPECT_EQ(out.str().find("stream list"), std::string::npos) << "an example of something else";
+}
+
 Outcome run_with(const std::vector<std::string>& arguments) {
   std::ostringstream out;
   return run_with(arguments, out);
