@@ -116,7 +116,7 @@ Result<void> SharedShard::prepare_ahead() {
     if (prepared_behind_ == active_->header().ordinal || now->position - active_->header().base_position <= active_->header().segment_bytes / 2) return {};
     active = active_;
   }
-  const std::unique_lock thread{prepare_mutex_, std::try_to_lock};
+  std::unique_lock thread{prepare_mutex_, std::try_to_lock};
   if (!thread.owns_lock()) return {};
   const auto locked = lock_->try_lock(kPrepareLock, 1);
   if (!locked) return tl::unexpected{locked.error()};
@@ -126,6 +126,7 @@ Result<void> SharedShard::prepare_ahead() {
   const bool is_still_active = coordination_.active_ordinal() == ordinal && !read_segment_info(files_, directory_, ordinal + 1);
   auto made = is_still_active ? make_temporary(active->header()) : Result<std::shared_ptr<Segment>>{std::shared_ptr<Segment>{}};
   lock_->unlock(kPrepareLock, 1);
+  thread.unlock();  // who rotates waits for it with mutex_ held
   const std::lock_guard guard{mutex_};
   if (made) prepared_behind_ = ordinal;
   return made || made.error().code == ErrorCode::kNoSpace ? Result<void>{} : tl::unexpected{std::move(made.error())};
@@ -154,12 +155,13 @@ TailPlace SharedShard::close_tail(const Segment& old) {
 // Seals and the catalog are for those who do not want to read everything: no reason to stop when they cannot be written.
 // One process does it at a time; what it leaves out is done with the next segment.
 void SharedShard::seal_closed() {
-  const std::unique_lock thread{seal_mutex_, std::try_to_lock};
+  std::unique_lock thread{seal_mutex_, std::try_to_lock};
   if (!thread.owns_lock()) return;
   if (const auto locked = lock_->try_lock(kSealLock, 1); !locked || !*locked) return;
   Statistics counted;
   if (auto listing = list_segments(files_, directory_)) seal_and_list(*listing, counted);
   lock_->unlock(kSealLock, 1);
+  thread.unlock();
   const std::lock_guard guard{mutex_};
   statistics_.add(counted);
 }

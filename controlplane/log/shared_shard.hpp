@@ -113,7 +113,7 @@ class SharedShard final : public Retained {
   std::uint32_t entry_bytes_max_{};
   std::uint64_t writer_id_{};
 
-  // Taken in this order: mutex_, then the rotation lock with rotation_mutex_. A sync holds neither.
+  // Taken in this order: mutex_, then the rotation lock with rotation_mutex_, then the prepare lock with prepare_mutex_. The seal lock is alone. A sync holds none.
   mutable std::mutex mutex_;                 // all below, up to the next mutex
   std::shared_ptr<Segment> active_;          // as far as this process knows
   std::int64_t clock_ns_{};                  // of the batch at work
