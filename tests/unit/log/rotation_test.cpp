@@ -216,7 +216,7 @@ TEST_F(ShardTest, forgets_a_segment_of_which_nothing_was_ever_synced) {
   shard.reset();
   const auto written = files.content(path_of(1));
   const std::string garbage = "what is left of a record that was written in part";
-  std::copy_n(bytes_of(garbage).begin(), garbage.size(), made.begin() + kDataOffset + 70'000);
+  std::copy_n(bytes_of(garbage).begin(), garbage.size(), made.begin() + kDataOffset + 60'000);
   files.set_content(path_of(1), made);
   // The page is as it was before as well.
   auto page = files.content(coordination_path());
